@@ -1,0 +1,119 @@
+package openflow
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// Flow is one entry of a flow table, as a plain value.
+type Flow struct {
+	Table    uint8
+	Priority uint16
+	Cookie   uint64
+	Match    Match
+	// Actions are applied in order; none means drop unless Goto is set.
+	Actions []Action
+	// Goto is the table that the packet goes on to after Actions; 0 is none
+	// (nothing ever goes back to table 0).
+	Goto uint8
+}
+
+// FieldID names a packet or pipeline field, independent of its wire form.
+type FieldID uint8
+
+// The fields that our pipeline matches or sets (ovs-fields(7)).
+const (
+	InPort FieldID = iota + 1
+	EthDst
+	EthSrc
+	EthType
+	VLANTCI // the whole tag; 0 is "untagged"
+	IPProto
+	IPv4Src
+	IPv4Dst
+	ARPOp
+	ARPSPA
+	ARPTPA
+	ARPSHA
+	ARPTHA
+	IPv6Src
+	IPv6Dst
+	ICMPv6Type
+	ICMPv6Code
+	NDTarget
+	NDSLL
+	NDTLL
+	NDReserved    // OVS extension: the flags word of a neighbour advertisement
+	NDOptionsType // OVS extension: the type of its link-layer address option
+	UDPSrc
+	UDPDst
+	TunnelID
+	TunIPv4Src
+	TunIPv4Dst
+	TunIPv6Src
+	TunIPv6Dst
+	Reg0
+	Reg1
+	Reg2
+	Reg3
+)
+
+// Field is a field with a value, and a mask where not every bit counts.
+// Value and Mask have the field's wire length, big-endian.
+type Field struct {
+	ID    FieldID
+	Value []byte
+	Mask  []byte // nil: exact
+}
+
+// Match is the conjunction of its fields; the order has no meaning.
+type Match []Field
+
+// Action is one of Output, SetField, Move.
+type Action interface{ isAction() }
+
+// Output sends the packet to a port. The ingress port is silently left out by
+// the switch unless it is named as PortIn.
+type Output struct{ Port uint32 }
+
+// PortIn is OFPP_IN_PORT in OpenFlow 1.1+: back to where the packet came from.
+const PortIn = 0xfffffff8
+
+// SetField overwrites a field (with a mask: the bits of the mask only).
+type SetField struct{ Field }
+
+// Move copies the whole of one field to another of the same width.
+type Move struct{ Src, Dst FieldID }
+
+func (Output) isAction()   {}
+func (SetField) isAction() {}
+func (Move) isAction()     {}
+
+// U8, U16, U32 and U64 make exact fields of those widths.
+func U8(id FieldID, v uint8) Field { return Field{ID: id, Value: []byte{v}} }
+
+// U16 makes an exact 16-bit field.
+func U16(id FieldID, v uint16) Field {
+	return Field{ID: id, Value: binary.BigEndian.AppendUint16(nil, v)}
+}
+
+// U32 makes an exact 32-bit field.
+func U32(id FieldID, v uint32) Field {
+	return Field{ID: id, Value: binary.BigEndian.AppendUint32(nil, v)}
+}
+
+// U64 makes an exact 64-bit field.
+func U64(id FieldID, v uint64) Field {
+	return Field{ID: id, Value: binary.BigEndian.AppendUint64(nil, v)}
+}
+
+// MAC makes an exact Ethernet address field.
+func MAC(id FieldID, v [6]byte) Field { return Field{ID: id, Value: v[:]} }
+
+// MaskedMAC makes an Ethernet address field in which only the mask's bits count.
+func MaskedMAC(id FieldID, v, mask [6]byte) Field {
+	return Field{ID: id, Value: v[:], Mask: mask[:]}
+}
+
+// Addr makes an exact IPv4 or IPv6 address field.
+func Addr(id FieldID, a netip.Addr) Field { return Field{ID: id, Value: a.AsSlice()} }
