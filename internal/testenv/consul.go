@@ -1,0 +1,171 @@
+package testenv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Ports of a test's Consul server. They are apart from Consul's own, so that a server of the machine which
+// listens on every address is not in the way; servers of several tests differ in their loopback address.
+const (
+	consulHTTP   = 18500
+	consulServer = 18300
+	consulSerf   = 18301
+)
+
+// consulReady bounds the wait for a server's first write: 2.5 s on two quiet cores, much more on busy ones.
+const consulReady = 60 * time.Second
+
+// ConsulServer is one real Consul server with its data in a directory of its own. Its methods end the test
+// when they fail. It is for one goroutine at a time.
+type ConsulServer struct {
+	// Addr is the HTTP address as "IP:PORT", the same after a restart.
+	Addr string
+
+	dir  string
+	t    testing.TB
+	proc *Process
+}
+
+// Consul starts a Consul server of one, ready for writes; it ends with the test.
+func Consul(t testing.TB) *ConsulServer {
+	t.Helper()
+	binary, err := ConsulBinary()
+	if err != nil {
+		missing(t, err.Error())
+	}
+	ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
+	s := &ConsulServer{Addr: net.JoinHostPort(ip, strconv.Itoa(consulHTTP)), dir: t.TempDir(), t: t}
+	if err := WriteConsulConfig(s.dir, ip, consulHTTP, consulServer, consulSerf); err != nil {
+		t.Fatal(err)
+	}
+	s.proc = NewProcess(filepath.Join(s.dir, "consul.log"), binary, "agent", "-config-file="+filepath.Join(s.dir, "consul.json"))
+	t.Cleanup(func() { s.proc.Stop(5 * time.Second) })
+	s.Start()
+	return s
+}
+
+// ConsulBinary finds consul in the tool cache or on the PATH.
+func ConsulBinary() (string, error) {
+	path, err := Tool("consul")
+	if err == nil {
+		return path, nil
+	}
+	if path, lookErr := exec.LookPath("consul"); lookErr == nil {
+		return path, nil
+	}
+	return "", err
+}
+
+// Start starts a stopped server over the same data and waits until it accepts a write.
+func (s *ConsulServer) Start() {
+	s.t.Helper()
+	if err := s.proc.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), consulReady)
+	defer cancel()
+	if err := WaitConsul(ctx, http.DefaultClient, s.Addr, s.proc); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Stop ends the server with SIGTERM: a quick end without leaving.
+func (s *ConsulServer) Stop() { s.proc.Stop(10 * time.Second) }
+
+// Kill ends the server with SIGKILL, as a crash would.
+func (s *ConsulServer) Kill() { s.proc.Kill() }
+
+// Restart stops the server and starts it again.
+func (s *ConsulServer) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.Start()
+}
+
+// WriteConsulConfig writes dir/consul.json for a server of one that binds ip and keeps its data below dir.
+func WriteConsulConfig(dir, ip string, httpPort, serverPort, serfPort int) error {
+	config := map[string]any{
+		"server": true, "bootstrap_expect": 1, "node_name": "consul-" + strings.ReplaceAll(ip, ".", "-"),
+		"data_dir":  filepath.Join(dir, "data"),
+		"bind_addr": ip, "client_addr": ip, "advertise_addr": ip,
+		"ports": map[string]int{"http": httpPort, "server": serverPort, "serf_lan": serfPort,
+			"serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1},
+		"performance": map[string]int{"raft_multiplier": 1},
+		"connect":     map[string]bool{"enabled": false}, "peering": map[string]bool{"enabled": false},
+		"disable_update_check": true, "leave_on_terminate": false, "skip_leave_on_interrupt": true,
+	}
+	text, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return fmt.Errorf("consul configuration: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "consul.json"), text, 0o600); err != nil {
+		return fmt.Errorf("consul configuration: %w", err)
+	}
+	return nil
+}
+
+// WaitConsul waits until the server at addr accepts a write; it fails early when proc, which may be nil, has ended.
+func WaitConsul(ctx context.Context, client *http.Client, addr string, proc *Process) error {
+	var last error
+	err := Poll(ctx, 50*time.Millisecond, func() bool {
+		if proc != nil && !proc.Running() {
+			last = errors.New("the process has ended")
+			return true
+		}
+		last = consulWrite(ctx, client, addr)
+		return last == nil
+	})
+	if last == nil && err == nil {
+		return nil
+	}
+	tail := ""
+	if proc != nil {
+		tail = "\n" + proc.Tail(20)
+	}
+	return fmt.Errorf("consul at %s accepts no write: %w%s", addr, errors.Join(last, err), tail)
+}
+
+func consulWrite(ctx context.Context, client *http.Client, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+addr+"/v1/kv/testenv/ready", strings.NewReader("1"))
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s", resp.Status)
+	}
+	return nil
+}
+
+// Poll calls ready until it is true; the error is the context's.
+func Poll(ctx context.Context, every time.Duration, ready func() bool) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
