@@ -1,0 +1,137 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+)
+
+// Bridge is the name of the OVS bridge that carries the networks. It is fixed: what is ours must be found again after
+// any crash, whatever was set at the time.
+const Bridge = "socketplane0"
+
+// DockerNone as [Config.DockerHost] means: do without Docker's API.
+const DockerNone = "none"
+
+// StoreKind says which store holds the cluster's state.
+type StoreKind string
+
+// The kinds of store. With StoreAuto the agent takes Consul where it can be had, else a file of its own.
+const (
+	StoreAuto   StoreKind = "auto"
+	StoreConsul StoreKind = "consul"
+	StoreBolt   StoreKind = "bolt"
+)
+
+// TunnelKind says who encapsulates packets between hosts.
+type TunnelKind string
+
+// The kinds of tunnel. With TunnelAuto the datapath of the switch decides.
+const (
+	TunnelAuto   TunnelKind = "auto"
+	TunnelOVS    TunnelKind = "ovs"
+	TunnelKernel TunnelKind = "kernel"
+)
+
+// LogFormat says how log records are written.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Config is everything that an operator can set. It is a plain value; nothing changes it after [Load].
+type Config struct {
+	// Store is the kind of store.
+	Store StoreKind
+	// ConsulAddr is Consul's HTTP address in a form that Consul's own client takes (HOST:PORT, http://, https://,
+	// unix://PATH). Empty means 127.0.0.1:8500, and with StoreAuto only if something answers there.
+	ConsulAddr string
+	// ConsulToken is Consul's ACL token. It has no flag: command lines are readable by every user of a host.
+	ConsulToken Secret
+	// StateDir is the directory of the local state; absolute.
+	StateDir string
+	// PluginSocket is the unix socket that Docker calls; absolute.
+	PluginSocket string
+	// AdminSocket is the unix socket between the command line and the agent; absolute.
+	AdminSocket string
+	// OVSDB is the address of the switch's database, "unix:" and an absolute path.
+	OVSDB string
+	// DockerHost is the address of Docker's API (unix://PATH or tcp://HOST:PORT), or [DockerNone].
+	DockerHost string
+	// Advertise is this host's tunnel address. The zero Addr means that the agent takes that of the default route.
+	Advertise netip.Addr
+	// Tunnel is the kind of tunnel.
+	Tunnel TunnelKind
+	// VXLANPort is the UDP port of the tunnels, the same on all hosts.
+	VXLANPort uint16
+	// Name is this host's name, for people; hosts are told apart by their ids.
+	Name string
+	// LogLevel is the lowest level that is logged.
+	LogLevel slog.Level
+	// LogFormat is the form of the log.
+	LogFormat LogFormat
+	// MetricsAddr is HOST:PORT where metrics are served over HTTP. Empty means nowhere.
+	MetricsAddr string
+}
+
+// Defaults returns the settings of an agent that was told nothing. Name is empty until [Config.Complete].
+func Defaults() Config {
+	return Config{
+		Store:        StoreAuto,
+		StateDir:     "/var/lib/socketplane",
+		PluginSocket: "/run/docker/plugins/socketplane.sock", // where dockerd looks for plugins without a spec file
+		AdminSocket:  "/run/socketplane/agent.sock",
+		OVSDB:        "unix:/run/openvswitch/db.sock", // the distributions' OVS packages put it here
+		DockerHost:   "unix:///var/run/docker.sock",   // Docker's own default
+		Tunnel:       TunnelAuto,
+		VXLANPort:    4789, // RFC 7348, section 8
+		LogLevel:     slog.LevelInfo,
+		LogFormat:    LogText,
+	}
+}
+
+// Complete fills in what can only be known on the running host. It does not change what is set.
+func (c *Config) Complete() error {
+	if c.Name != "" {
+		return nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("this host's name cannot be read: set --name or %sNAME: %w", envPrefix, err)
+	}
+	c.Name = name
+	return nil
+}
+
+// Validate checks every setting and returns all that is wrong, joined; each part is an [*Error].
+func (c *Config) Validate() error {
+	var errs []error
+	for _, s := range Settings() {
+		if s.check == nil {
+			continue
+		}
+		if err := s.check(c); err != nil {
+			errs = append(errs, s.wrong(s.get(c), "", err))
+		}
+	}
+	if c.PluginSocket == c.AdminSocket {
+		errs = append(errs, settingNamed("admin-socket").wrong(c.AdminSocket, "",
+			errors.New("a path other than that of --plugin-socket")))
+	}
+	return errors.Join(errs...)
+}
+
+// Warnings returns what is allowed but deserves an operator's attention, a sentence each.
+func (c *Config) Warnings() []string {
+	var out []string
+	if c.MetricsAddr != "" && !isLoopback(c.MetricsAddr) {
+		out = append(out, fmt.Sprintf("metrics on %s are readable by everybody who reaches that address: "+
+			"choose a loopback address with --metrics-addr or guard the port", c.MetricsAddr))
+	}
+	return out
+}
