@@ -1,0 +1,114 @@
+package pipeline
+
+import (
+	"net/netip"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ovsctl/openflow"
+)
+
+// Priorities of TableNeighbour.
+const (
+	neighbourBareGroup = 130
+	neighbourBare      = 120
+	neighbourSelf      = 110
+	neighbourAnswer    = 100
+	neighbourUnknown   = 50
+	neighbourMiss      = 0
+)
+
+// naFlags are the solicited and override flags of a neighbour advertisement
+// (RFC 4861, section 4.4), in its 32-bit word of flags.
+const naFlags = 0x60000000
+
+// targetOption is the type of the target link-layer address option (RFC 4861,
+// section 4.6.1).
+const targetOption = 2
+
+// baseNeighbour keeps every question and every announcement away from the flood:
+// who is where is known here, so an unanswered question has no answer.
+func baseNeighbour(b *builder) {
+	drop := func(priority uint16, m openflow.Match) {
+		b.add(openflow.Flow{Table: TableNeighbour, Priority: priority, Match: m})
+	}
+	// A solicitation without a link-layer option can't be turned into an
+	// advertisement that has one. To a unicast address it is a probe of what the
+	// asker knows already (RFC 4861, section 7.2.4 has it answered without the
+	// option), and its target answers for itself; to a group it is malformed.
+	bare := match(nd(icmpNeighbourSolicit), fields(openflow.MAC(openflow.NDSLL, [6]byte{})))
+	drop(neighbourBareGroup, match(bare, fields(toGroup())))
+	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourBare, Match: bare, Goto: TableUnicast})
+
+	drop(neighbourUnknown, match(fields(ethType(ethARP), openflow.U16(openflow.ARPOp, arpRequest))))
+	drop(neighbourUnknown, match(fields(ethType(ethARP), toGroup())))
+	drop(neighbourUnknown, match(icmpv6(icmpNeighbourSolicit)))
+	drop(neighbourUnknown, match(icmpv6(icmpNeighbourAdvert), fields(toGroup())))
+	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourMiss, Goto: TableUnicast})
+}
+
+// neighbour answers for every known address, by turning the question round.
+// Only frames from local ports come here: each host answers its own endpoints.
+func neighbour(b *builder, v view) {
+	for _, s := range v.local {
+		for _, a := range s.known() {
+			// An endpoint that asks for its own address announces it or looks for
+			// a rival; an answer would look like one.
+			b.add(openflow.Flow{
+				Table: TableNeighbour, Priority: neighbourSelf,
+				Match: match(fields(v.reg0(), openflow.U32(openflow.InPort, s.port)), question(a)),
+			})
+		}
+	}
+	for _, s := range v.stations() {
+		for _, a := range s.known() {
+			actions := advertise(a, s.mac)
+			if a.Is4() {
+				actions = replyARP(a, s.mac)
+			}
+			b.add(openflow.Flow{
+				Table: TableNeighbour, Priority: neighbourAnswer,
+				Match: match(fields(v.reg0()), question(a)), Actions: actions,
+			})
+		}
+	}
+}
+
+// question matches whoever asks for an address.
+func question(a netip.Addr) []openflow.Field {
+	if a.Is4() {
+		return fields(ethType(ethARP), openflow.U16(openflow.ARPOp, arpRequest),
+			openflow.Addr(openflow.ARPTPA, a))
+	}
+	return append(nd(icmpNeighbourSolicit), openflow.Addr(openflow.NDTarget, a))
+}
+
+func replyARP(a netip.Addr, mac dataplane.MAC) []openflow.Action {
+	return []openflow.Action{
+		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
+		set(openflow.MAC(openflow.EthSrc, mac)),
+		set(openflow.U16(openflow.ARPOp, arpReply)),
+		openflow.Move{Src: openflow.ARPSHA, Dst: openflow.ARPTHA},
+		openflow.Move{Src: openflow.ARPSPA, Dst: openflow.ARPTPA},
+		set(openflow.MAC(openflow.ARPSHA, mac)),
+		set(openflow.Addr(openflow.ARPSPA, a)),
+		openflow.Output{Port: openflow.PortIn},
+	}
+}
+
+// advertise makes an advertisement of a solicitation. The target stays, and so
+// does the hop limit, which receivers insist on being 255. The switch judges all
+// actions by what the flow matches, a solicitation, and so refuses to set nd_tll:
+// the source option gets the value and is then made a target option.
+func advertise(a netip.Addr, mac dataplane.MAC) []openflow.Action {
+	return []openflow.Action{
+		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
+		set(openflow.MAC(openflow.EthSrc, mac)),
+		openflow.Move{Src: openflow.IPv6Src, Dst: openflow.IPv6Dst},
+		set(openflow.Addr(openflow.IPv6Src, a)),
+		set(openflow.MAC(openflow.NDSLL, mac)),
+		set(openflow.U8(openflow.NDOptionsType, targetOption)),
+		set(openflow.U32(openflow.NDReserved, naFlags)),
+		set(openflow.U8(openflow.ICMPv6Type, icmpNeighbourAdvert)),
+		openflow.Output{Port: openflow.PortIn},
+	}
+}

@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"net/netip"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ovsctl/openflow"
+)
+
+// tunnel is how one network's frames leave and enter this host.
+type tunnel struct {
+	kind dataplane.TunnelKind
+	vni  uint32
+	port uint32 // 0: no tunnel
+}
+
+func newTunnel(kind dataplane.TunnelKind, n dataplane.Network, devicePort uint32) tunnel {
+	t := tunnel{kind: kind, vni: n.VNI}
+	switch kind {
+	case dataplane.TunnelOVS:
+		t.port = dataplane.PortTunnel
+	case dataplane.TunnelKernel:
+		t.port = devicePort
+	}
+	return t
+}
+
+// ingress matches this network's frames as they come out of the tunnel; nil when
+// there is none.
+func (t tunnel) ingress() openflow.Match {
+	if t.port == 0 {
+		return nil
+	}
+	m := openflow.Match{openflow.U32(openflow.InPort, t.port)}
+	if t.kind == dataplane.TunnelOVS {
+		m = append(m, openflow.U64(openflow.TunnelID, uint64(t.vni)))
+	}
+	return m
+}
+
+// to sends a frame to one host. A kernel device finds the host itself, by its
+// forwarding entry for the frame's MAC.
+func (t tunnel) to(vtep netip.Addr) []openflow.Action {
+	return t.flood([]dataplane.Peer{{VTEP: vtep, Endpoints: make([]dataplane.PeerEndpoint, 1)}})
+}
+
+// flood sends a frame once to each host that has endpoints. A kernel device
+// copies it by its zero-MAC forwarding entries.
+func (t tunnel) flood(peers []dataplane.Peer) []openflow.Action {
+	var actions []openflow.Action
+	var last netip.Addr
+	for _, p := range peers {
+		vtep := p.VTEP.Unmap()
+		if t.port == 0 || len(p.Endpoints) == 0 || !vtep.IsValid() {
+			continue
+		}
+		if t.kind == dataplane.TunnelKernel {
+			return []openflow.Action{openflow.Output{Port: t.port}}
+		}
+		if !last.IsValid() {
+			actions = append(actions, set(openflow.U64(openflow.TunnelID, uint64(t.vni))))
+		}
+		actions = append(actions, setDestination(last, vtep)...)
+		actions = append(actions, openflow.Output{Port: t.port})
+		last = vtep
+	}
+	return actions
+}
+
+// setDestination points the tunnel at vtep. The two families are two fields, and
+// with both set the switch builds an outer header that is neither, so the
+// previous destination's is cleared when the family changes.
+func setDestination(previous, vtep netip.Addr) []openflow.Action {
+	var actions []openflow.Action
+	if previous.IsValid() && previous.Is4() != vtep.Is4() {
+		none := netip.IPv4Unspecified()
+		if previous.Is6() {
+			none = netip.IPv6Unspecified()
+		}
+		actions = append(actions, set(openflow.Addr(destinationField(previous), none)))
+	}
+	return append(actions, set(openflow.Addr(destinationField(vtep), vtep)))
+}
+
+func destinationField(a netip.Addr) openflow.FieldID {
+	if a.Is4() {
+		return openflow.TunIPv4Dst
+	}
+	return openflow.TunIPv6Dst
+}
