@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// BlockOf returns the block of up to 64 addresses of the pool in which addr lies.
+func BlockOf(pool netip.Prefix, addr netip.Addr) netip.Prefix {
+	const blockBits = 6 // 64 addresses: a record stays small and neighbours share it
+	bits := max(pool.Bits(), addr.BitLen()-blockBits)
+	block, err := addr.Prefix(bits)
+	if err != nil { // bits is within the address's length by construction
+		panic(err)
+	}
+	return block
+}
+
+// Blocks returns the claims of all blocks of a pool that have any, by block key.
+func (c *Cluster) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Block, error) {
+	blocks := map[string]Block{}
+	err := list(ctx, c.kv, BlocksPrefix(pool), func(e Entry, b Block) { blocks[e.Key] = b })
+	return blocks, err
+}
+
+// Claim makes addr of the pool the property of owner (a host's id or
+// OwnerNetwork), or returns ErrTaken naming who has it. Claiming again what
+// the owner has is no error for OwnerNetwork; for a host it is ErrTaken: two of its
+// containers must not share an address either.
+func (c *Cluster) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner string) error {
+	nonce := NewNonce()
+	return c.change(ctx, func() ([]Op, error) {
+		return c.claimOps(ctx, pool, addr, Claim{Owner: owner, Nonce: nonce})
+	})
+}
+
+func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Addr, claim Claim) ([]Op, error) {
+	key := BlockKey(pool, BlockOf(pool, addr))
+	block, version, err := find[Block](ctx, c.kv, key)
+	if err != nil {
+		return nil, err
+	}
+	if has, taken := block.Claims[addr]; taken {
+		if has.Nonce == claim.Nonce || (claim.Owner == OwnerNetwork && has.Owner == OwnerNetwork) {
+			return nil, nil // ours already: an earlier try took effect
+		}
+		return nil, fmt.Errorf("%w: %s of %s belongs to %s", ErrTaken, addr, pool, c.OwnerName(ctx, has.Owner))
+	}
+	// The pool must be there, so that no claim outlives it.
+	_, poolVersion, err := find[Pool](ctx, c.kv, PoolKey(pool))
+	if err != nil {
+		return nil, err
+	}
+	if poolVersion == 0 {
+		return nil, fmt.Errorf("%w: subnet %s is not known to the cluster", ErrNotFound, pool)
+	}
+	block.Schema = Schema
+	block.Claims = maps.Clone(block.Claims)
+	if block.Claims == nil {
+		block.Claims = map[netip.Addr]Claim{}
+	}
+	block.Claims[addr] = claim
+	return []Op{
+		{Kind: OpCheck, Key: PoolKey(pool), Version: poolVersion},
+		{Kind: OpSet, Key: key, Value: Encode(block), Version: version},
+	}, nil
+}
+
+// Unclaim gives addresses of the pool back that owner has; others are left alone.
+func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner string, addrs ...netip.Addr) error {
+	byBlock := map[string][]netip.Addr{}
+	for _, a := range addrs {
+		key := BlockKey(pool, BlockOf(pool, a))
+		byBlock[key] = append(byBlock[key], a)
+	}
+	for _, key := range slices.Sorted(maps.Keys(byBlock)) {
+		err := c.change(ctx, func() ([]Op, error) {
+			block, version, err := find[Block](ctx, c.kv, key)
+			if err != nil || version == 0 {
+				return nil, err
+			}
+			before := len(block.Claims)
+			for _, a := range byBlock[key] {
+				if block.Claims[a].Owner == owner {
+					delete(block.Claims, a)
+				}
+			}
+			switch len(block.Claims) {
+			case before:
+				return nil, nil
+			case 0:
+				return []Op{{Kind: OpDelete, Key: key, Version: version}}, nil
+			}
+			return []Op{{Kind: OpSet, Key: key, Value: Encode(block), Version: version}}, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OwnerName tells a person who the owner of a claim is.
+func (c *Cluster) OwnerName(ctx context.Context, owner string) string {
+	if owner == OwnerNetwork {
+		return "the network itself (gateway or auxiliary address)"
+	}
+	if h, version, err := find[Host](ctx, c.kv, HostKey(owner)); err == nil && version != 0 {
+		return "host " + h.Name
+	}
+	return "host " + owner
+}
+
+// SetGateway makes addr the pool's gateway on all hosts, claimed by the
+// network. It returns ErrMismatch if the pool has another gateway.
+func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
+	return c.change(ctx, func() ([]Op, error) {
+		p, version, err := find[Pool](ctx, c.kv, PoolKey(pool))
+		if err != nil {
+			return nil, err
+		}
+		if version == 0 {
+			return nil, fmt.Errorf("%w: subnet %s is not known to the cluster", ErrNotFound, pool)
+		}
+		if p.Gateway.IsValid() && p.Gateway != addr {
+			return nil, fmt.Errorf("%w: subnet %s has the gateway %s on the other hosts, not %s: use --gateway %s",
+				ErrMismatch, pool, p.Gateway, addr, p.Gateway)
+		}
+		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: OwnerNetwork, Nonce: NewNonce()})
+		if err != nil || (len(ops) == 0 && p.Gateway == addr) {
+			return nil, err
+		}
+		p.Gateway = addr
+		// The pool's own write replaces the check that the claim brings.
+		ops = slices.DeleteFunc(ops, func(o Op) bool { return o.Kind == OpCheck })
+		return append(ops, setPool(p, version)), nil
+	})
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"strings"
+)
+
+// PutHost writes this host's own record.
+func (c *Cluster) PutHost(ctx context.Context, h Host) error {
+	h.Schema, h.ID = Schema, c.host
+	return c.kv.Apply(ctx, Op{Kind: OpPut, Key: HostKey(c.host), Value: Encode(h)})
+}
+
+// Membership is what the cluster knows of its hosts.
+type Membership struct {
+	Hosts map[string]Host
+	// Alive are the hosts whose agents hold their session.
+	Alive map[string]bool
+}
+
+// Hosts lists the hosts of the cluster.
+func (c *Cluster) Hosts(ctx context.Context) (Membership, error) {
+	entries, err := c.kv.List(ctx, HostsPrefix)
+	if err != nil {
+		return Membership{}, err
+	}
+	return membership(entries)
+}
+
+// WatchHosts is KV.Watch for the hosts.
+func (c *Cluster) WatchHosts(ctx context.Context, since uint64) (Membership, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, HostsPrefix, since)
+	if err != nil {
+		return Membership{}, 0, err
+	}
+	m, err := membership(entries)
+	return m, index, err
+}
+
+func membership(entries []Entry) (Membership, error) {
+	m := Membership{Hosts: map[string]Host{}, Alive: map[string]bool{}}
+	for _, e := range entries {
+		if id, alive := strings.CutSuffix(strings.TrimPrefix(e.Key, HostsPrefix), "/alive"); alive {
+			m.Alive[id] = true
+			continue
+		}
+		h, err := Decode[Host](e)
+		if err != nil {
+			return m, err
+		}
+		m.Hosts[h.ID] = h
+	}
+	return m, nil
+}
+
+// PutEndpoints publishes all of this host's endpoints on a network, with the
+// index that the others watch; none removes both.
+func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []Endpoint) error {
+	key, index := EndpointsKey(network, c.host), IndexKey(network, c.host)
+	if len(endpoints) == 0 {
+		return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: key}, Op{Kind: OpRemove, Key: index})
+	}
+	e := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: endpoints}
+	return c.kv.Apply(ctx,
+		Op{Kind: OpPut, Key: key, Value: Encode(e)},
+		Op{Kind: OpPut, Key: index, Value: Encode(Index{Schema: Schema, Revision: e.Revision})})
+}
+
+// Endpoints reads one host's endpoints on a network; none is no error.
+func (c *Cluster) Endpoints(ctx context.Context, network, host string) (Endpoints, error) {
+	e, _, err := find[Endpoints](ctx, c.kv, EndpointsKey(network, host))
+	return e, err
+}
+
+// WatchIndex is KV.Watch for a network's index: the version of each host's endpoints.
+func (c *Cluster) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, IndexPrefix(network), since)
+	if err != nil {
+		return nil, 0, err
+	}
+	versions := make(map[string]uint64, len(entries))
+	for _, e := range entries {
+		versions[Last(e.Key)] = e.Version
+	}
+	return versions, index, nil
+}

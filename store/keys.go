@@ -1,0 +1,102 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Root is the prefix of every key, with the version of the layout.
+const Root = "socketplane/v1/"
+
+// Prefixes that are listed or watched.
+const (
+	NetworksPrefix = Root + "networks/"
+	PoolsPrefix    = Root + "pools/"
+	HostsPrefix    = Root + "hosts/"
+)
+
+// PoolsRevisionKey changes with every pool that is made, which makes the check
+// for overlaps atomic.
+const PoolsRevisionKey = Root + "pools-revision"
+
+// NetworkKey is the key of a Network.
+func NetworkKey(id string) string { return NetworksPrefix + id }
+
+// NameKey holds the id of the network that has this name.
+func NameKey(name string) string { return Root + "names/" + name }
+
+// VNIKey holds the id of the network that has this VNI.
+func VNIKey(vni uint32) string { return fmt.Sprintf("%svnis/%d", Root, vni) }
+
+// PoolKey is the key of a Pool.
+func PoolKey(cidr netip.Prefix) string { return PoolsPrefix + cidrPart(cidr) }
+
+// BlocksPrefix is the prefix of all blocks of a pool.
+func BlocksPrefix(pool netip.Prefix) string { return Root + "blocks/" + cidrPart(pool) + "/" }
+
+// BlockKey is the key of a Block, named by its first address: it sorts and
+// reads well for IPv4 and IPv6 alike, whatever the pool's size.
+func BlockKey(pool, block netip.Prefix) string {
+	return BlocksPrefix(pool) + block.Addr().StringExpanded()
+}
+
+// HostKey is the key of a Host.
+func HostKey(id string) string { return HostsPrefix + id }
+
+// AliveKey is there while the host's agent holds its session.
+func AliveKey(id string) string { return HostsPrefix + id + "/alive" }
+
+// EndpointsPrefix is the prefix of all hosts' endpoints on a network.
+func EndpointsPrefix(network string) string { return Root + "endpoints/" + network + "/" }
+
+// EndpointsKey is the key of one host's Endpoints on a network.
+func EndpointsKey(network, host string) string { return EndpointsPrefix(network) + host }
+
+// IndexPrefix is the prefix of a network's index: a small key for each host
+// that changes with the host's Endpoints. This is what is watched.
+func IndexPrefix(network string) string { return Root + "index/" + network + "/" }
+
+// IndexKey is one host's key in a network's index.
+func IndexKey(network, host string) string { return IndexPrefix(network) + host }
+
+// Keys of a host's own state, in a store of its own.
+const (
+	LocalHostKey       = Root + "local/host"
+	LocalBindings      = Root + "local/bindings/"
+	LocalEndpoints     = Root + "local/endpoints/"
+	LocalAddresses     = Root + "local/addresses/"
+	LocalPools         = Root + "local/pools/"
+	LocalPeers         = Root + "local/peers/"
+	LocalHosts         = Root + "local/hosts/"
+	LocalStoreKindKey  = Root + "local/store-kind"
+	localAddressFormat = LocalAddresses + "%s/%s"
+)
+
+// LocalAddressKey is the journal's key of one address of a pool.
+func LocalAddressKey(pool netip.Prefix, addr netip.Addr) string {
+	return fmt.Sprintf(localAddressFormat, cidrPart(pool), addr)
+}
+
+// LocalPoolKey is the key of a pool that this host holds by IPAM.
+func LocalPoolKey(pool netip.Prefix) string { return LocalPools + cidrPart(pool) }
+
+// LocalBindingKey is the key of a Binding.
+func LocalBindingKey(dockerID string) string { return LocalBindings + dockerID }
+
+// LocalEndpointKey is the key of a LocalEndpoint.
+func LocalEndpointKey(dockerID, endpointID string) string {
+	return LocalEndpoints + dockerID + "/" + endpointID
+}
+
+// LocalPeerKey is the key of the last known Endpoints of another host.
+func LocalPeerKey(network, host string) string { return LocalPeers + network + "/" + host }
+
+// LocalHostsKey is the key of the last known Host record of another host.
+func LocalHostsKey(host string) string { return LocalHosts + host }
+
+// Last gives the part of a key behind its last slash.
+func Last(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
+
+// cidrPart writes a prefix so that it is one part of a key.
+func cidrPart(p netip.Prefix) string { return strings.ReplaceAll(p.String(), "/", "_") }

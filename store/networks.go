@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+)
+
+// VNIs are drawn at random from the upper part of the 24 bits: Swarm and
+// hand-made tunnels on the same hosts count up from small numbers.
+const (
+	vniFirst = 1 << 20
+	vniEnd   = 1 << 24
+)
+
+// Binding asks that a network exist on this host.
+type Binding struct {
+	// DockerID is the id that the Docker of this host has given it.
+	DockerID string
+	// Name is the network's name if it is known.
+	Name     string
+	Pools    []netip.Prefix
+	MTU      int
+	Internal bool
+}
+
+// Network returns a network by id, or ErrNotFound.
+func (c *Cluster) Network(ctx context.Context, id string) (Network, error) {
+	n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
+	if err == nil && version == 0 {
+		err = fmt.Errorf("%w: the cluster has no network %s", ErrNotFound, id)
+	}
+	return n, err
+}
+
+// NetworkNamed returns a network by its name, or ErrNotFound.
+func (c *Cluster) NetworkNamed(ctx context.Context, name string) (Network, error) {
+	e, err := c.kv.Get(ctx, NameKey(name))
+	if err != nil {
+		return Network{}, err
+	}
+	return c.Network(ctx, string(e.Value))
+}
+
+// Networks lists all networks of the cluster.
+func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
+	var networks []Network
+	err := list(ctx, c.kv, NetworksPrefix, func(_ Entry, n Network) { networks = append(networks, n) })
+	return networks, err
+}
+
+// Bind makes the network exist on this host. A network with the same name or the same
+// pools is joined, else one is made with a VNI of its own. It returns ErrMismatch if
+// the network has other pools, ErrInUse if this host has bound it already.
+func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
+	var n Network
+	err := c.change(ctx, func() ([]Op, error) {
+		id, pools, err := c.lookup(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		if id == "" {
+			var ops []Op
+			n, ops, err = c.makeNetwork(ctx, b, pools)
+			return ops, err
+		}
+		var version uint64
+		if n, version, err = find[Network](ctx, c.kv, NetworkKey(id)); err != nil {
+			return nil, err
+		}
+		if version == 0 { // removed between the two reads
+			return []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: 1}}, nil
+		}
+		return c.joinOps(&n, version, b)
+	})
+	return n, err
+}
+
+// versioned is a pool as it was read.
+type versioned struct {
+	Pool
+	version uint64
+}
+
+// lookup finds the id of the network that b means, and b's pools as they are.
+func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []versioned, err error) {
+	if b.Name != "" {
+		e, err := c.kv.Get(ctx, NameKey(b.Name))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return "", nil, err
+		}
+		id = string(e.Value)
+	}
+	for _, cidr := range b.Pools {
+		p, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		if err != nil {
+			return "", nil, err
+		}
+		if p.Network != "" {
+			if id != "" && id != p.Network {
+				return "", nil, fmt.Errorf("%w: subnet %s belongs to another network of the cluster: choose another --subnet or name",
+					ErrMismatch, cidr)
+			}
+			id = p.Network
+		}
+		p.Schema, p.CIDR = Schema, cidr
+		pools = append(pools, versioned{p, version})
+	}
+	return id, pools, nil
+}
+
+// joinOps adds this host to an existing network.
+func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
+	if !slices.Equal(n.Pools, b.Pools) {
+		return nil, fmt.Errorf("%w: the cluster's network %s has the subnets %v, not %v: create it with the same --subnet here",
+			ErrMismatch, n.Title(), n.Pools, b.Pools)
+	}
+	if b.Name != "" && n.Name != "" && b.Name != n.Name {
+		return nil, fmt.Errorf("%w: subnet %s belongs to the cluster's network %s, not %s",
+			ErrMismatch, b.Pools[0], n.Name, b.Name)
+	}
+	if has := n.Hosts[c.host]; has != "" && has != b.DockerID {
+		return nil, fmt.Errorf("%w: this host has the network with subnet %s already, as Docker network %.12s: use that one or choose another --subnet",
+			ErrInUse, b.Pools[0], has)
+	} else if has == b.DockerID && (b.Name == "" || n.Name == b.Name) {
+		return nil, nil
+	}
+	var ops []Op
+	if b.Name != "" && n.Name == "" {
+		n.Name = b.Name
+		ops = append(ops, Op{Kind: OpSet, Key: NameKey(b.Name), Value: []byte(n.ID)})
+	}
+	n.Hosts[c.host] = b.DockerID
+	return append(ops, setNetwork(*n, version)), nil
+}
+
+// makeNetwork returns the operations that make a new network of b's pools.
+func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned) (Network, []Op, error) {
+	n := Network{
+		Schema: Schema, ID: NewNonce(), Name: b.Name, VNI: vniFirst + rand.Uint32N(vniEnd-vniFirst),
+		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{c.host: b.DockerID},
+	}
+	var ops []Op
+	var fresh []netip.Prefix
+	for _, p := range pools {
+		if p.version == 0 {
+			fresh = append(fresh, p.CIDR)
+		}
+		p.Network = n.ID
+		ops = append(ops, setPool(p.Pool, p.version))
+	}
+	if len(fresh) > 0 {
+		check, err := c.newPoolOps(ctx, fresh...)
+		if err != nil {
+			return n, nil, err
+		}
+		ops = append(ops, check...)
+	}
+	if n.Name != "" {
+		ops = append(ops, Op{Kind: OpSet, Key: NameKey(n.Name), Value: []byte(n.ID)})
+	}
+	ops = append(ops, Op{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}, setNetwork(n, 0))
+	return n, ops, nil
+}
+
+// Unbind ends the network on this host, and removes its endpoints' records. The network goes
+// with its last host, together with its name and VNI, and with those pools that nobody
+// holds through IPAM any more.
+func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
+	return c.change(ctx, func() ([]Op, error) {
+		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
+		if err != nil || version == 0 || n.Hosts[c.host] != dockerID {
+			return nil, err
+		}
+		ops := []Op{
+			{Kind: OpRemove, Key: EndpointsKey(id, c.host)},
+			{Kind: OpRemove, Key: IndexKey(id, c.host)},
+		}
+		if delete(n.Hosts, c.host); len(n.Hosts) > 0 {
+			return append(ops, setNetwork(n, version)), nil
+		}
+		ops = append(ops, Op{Kind: OpDelete, Key: NetworkKey(id), Version: version}, Op{Kind: OpRemove, Key: VNIKey(n.VNI)})
+		if n.Name != "" {
+			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
+		}
+		for _, cidr := range n.Pools {
+			p, pv, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+			if err != nil {
+				return nil, err
+			}
+			if pv == 0 || p.Network != id {
+				continue
+			}
+			p.Network = ""
+			poolOps, err := c.poolOps(ctx, p, pv)
+			if err != nil {
+				return nil, err
+			}
+			ops = append(ops, poolOps...)
+		}
+		return ops, nil
+	})
+}
+
+// Title is what to call the network in a message.
+func (n Network) Title() string {
+	if n.Name != "" {
+		return n.Name
+	}
+	return n.ID
+}
+
+func setNetwork(n Network, version uint64) Op {
+	n.Nonce = NewNonce()
+	return Op{Kind: OpSet, Key: NetworkKey(n.ID), Value: Encode(n), Version: version}
+}

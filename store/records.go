@@ -1,0 +1,137 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Schema is the version of the records that this agent writes. It reads
+// records up to it, and refuses newer ones: they may mean something that it
+// would destroy.
+const Schema = 1
+
+// Network is a network of the cluster.
+type Network struct {
+	Schema int    `json:"schema"`
+	ID     string `json:"id"`
+	// Name is Docker's name; empty until somebody who knows it has told it.
+	Name string `json:"name,omitempty"`
+	// VNI is the VXLAN network identifier; no two networks ever share one.
+	VNI uint32 `json:"vni"`
+	// Pools are the network's subnets, IPv4 before IPv6.
+	Pools []netip.Prefix `json:"pools"`
+	// MTU is the containers' MTU in bytes if it was asked for; 0 means that each
+	// host takes its underlay's.
+	MTU      int  `json:"mtu,omitempty"`
+	Internal bool `json:"internal,omitempty"`
+	// Hosts tells on which hosts the network exists: host id to the id that
+	// the Docker of that host has given it.
+	Hosts map[string]string `json:"hosts"`
+	Nonce string            `json:"nonce"`
+}
+
+// Pool is a subnet of the cluster. It lives while a host holds it through
+// IPAM or a network uses it.
+type Pool struct {
+	Schema int          `json:"schema"`
+	CIDR   netip.Prefix `json:"cidr"`
+	// Network is the id of the network that uses it; empty before CreateNetwork.
+	Network string `json:"network,omitempty"`
+	// Gateway is the same on all hosts; it may be invalid (none asked for).
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	// Hosts hold the pool through our IPAM.
+	Hosts []string `json:"hosts,omitempty"`
+	Nonce string   `json:"nonce"`
+}
+
+// OwnerNetwork owns the claims of gateway and auxiliary addresses: they belong to the
+// network on all of its hosts.
+const OwnerNetwork = "network"
+
+// Claim says who has an address.
+type Claim struct {
+	// Owner is a host's id or OwnerNetwork.
+	Owner string `json:"owner"`
+	// Nonce makes two claims differ: Consul accepts an identical second write.
+	Nonce string `json:"nonce"`
+}
+
+// Block holds the claims of up to 64 neighbouring addresses.
+type Block struct {
+	Schema int                  `json:"schema"`
+	Claims map[netip.Addr]Claim `json:"claims"`
+}
+
+// Host is what a host tells the others about itself.
+type Host struct {
+	Schema int    `json:"schema"`
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	// VTEP is the underlay address at which the host ends its tunnels.
+	VTEP netip.Addr `json:"vtep"`
+	// Subnets are its connected routes: pools that are chosen by themselves avoid them.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	Version string         `json:"version"`
+	Started time.Time      `json:"started"`
+}
+
+// Endpoints are all endpoints of one host on one network.
+type Endpoints struct {
+	Schema    int        `json:"schema"`
+	Network   string     `json:"network"`
+	Host      string     `json:"host"`
+	Revision  string     `json:"revision"`
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is what other hosts must know to reach it.
+type Endpoint struct {
+	ID    string       `json:"id"`
+	MAC   string       `json:"mac"`
+	Addrs []netip.Addr `json:"addrs"`
+}
+
+// Index is the small record beside Endpoints that is watched.
+type Index struct {
+	Schema   int    `json:"schema"`
+	Revision string `json:"revision"`
+}
+
+// NewNonce returns 16 hexadecimal digits that nobody else has.
+func NewNonce() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// Encode gives the stored form of a record.
+func Encode(record any) []byte {
+	b, err := json.Marshal(record)
+	if err != nil { // a record is made of plain values: this is a programming error
+		panic(fmt.Sprintf("store: encode %T: %v", record, err))
+	}
+	return b
+}
+
+// Decode reads a record, and refuses one of a newer schema with ErrInvalid.
+func Decode[T any](e Entry) (T, error) {
+	var head struct {
+		Schema int `json:"schema"`
+	}
+	var record T
+	if err := json.Unmarshal(e.Value, &head); err != nil {
+		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)
+	}
+	if head.Schema > Schema {
+		return record, fmt.Errorf("%w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",
+			ErrInvalid, e.Key, head.Schema, Schema)
+	}
+	if err := json.Unmarshal(e.Value, &record); err != nil {
+		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)
+	}
+	return record, nil
+}
