@@ -17,14 +17,6 @@ const (
 	neighbourMiss      = 0
 )
 
-// naFlags are the solicited and override flags of a neighbour advertisement
-// (RFC 4861, section 4.4), in its 32-bit word of flags.
-const naFlags = 0x60000000
-
-// targetOption is the type of the target link-layer address option (RFC 4861,
-// section 4.6.1).
-const targetOption = 2
-
 // baseNeighbour keeps every question and every announcement away from the flood:
 // who is where is known here, so an unanswered question has no answer.
 func baseNeighbour(b *builder) {
@@ -61,14 +53,16 @@ func neighbour(b *builder, v view) {
 	}
 	for _, s := range v.stations() {
 		for _, a := range s.known() {
-			actions := advertise(a, s.mac)
-			if a.Is4() {
-				actions = replyARP(a, s.mac)
-			}
-			b.add(openflow.Flow{
+			f := openflow.Flow{
 				Table: TableNeighbour, Priority: neighbourAnswer,
-				Match: match(fields(v.reg0()), question(a)), Actions: actions,
-			})
+				Match: match(fields(v.reg0()), question(a)),
+			}
+			if a.Is4() {
+				f.Actions = replyARP(a, s.mac)
+			} else {
+				f.Actions, f.Goto = advertise(a, s.mac), TableAdvertise
+			}
+			b.add(f)
 		}
 	}
 }
@@ -95,20 +89,14 @@ func replyARP(a netip.Addr, mac dataplane.MAC) []openflow.Action {
 	}
 }
 
-// advertise makes an advertisement of a solicitation. The target stays, and so
-// does the hop limit, which receivers insist on being 255. The switch judges all
-// actions by what the flow matches, a solicitation, and so refuses to set nd_tll:
-// the source option gets the value and is then made a target option.
+// advertise begins the answer to a solicitation: all that differs from endpoint
+// to endpoint. TableAdvertise does the rest.
 func advertise(a netip.Addr, mac dataplane.MAC) []openflow.Action {
 	return []openflow.Action{
 		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
 		set(openflow.MAC(openflow.EthSrc, mac)),
 		openflow.Move{Src: openflow.IPv6Src, Dst: openflow.IPv6Dst},
 		set(openflow.Addr(openflow.IPv6Src, a)),
-		set(openflow.MAC(openflow.NDSLL, mac)),
-		set(openflow.U8(openflow.NDOptionsType, targetOption)),
-		set(openflow.U32(openflow.NDReserved, naFlags)),
 		set(openflow.U8(openflow.ICMPv6Type, icmpNeighbourAdvert)),
-		openflow.Output{Port: openflow.PortIn},
 	}
 }

@@ -26,6 +26,8 @@ const (
 	TableEgressPolicy uint8 = 20
 	// TableNeighbour answers ARP and neighbour solicitations.
 	TableNeighbour uint8 = 30
+	// TableAdvertise completes the answers to neighbour solicitations.
+	TableAdvertise uint8 = 35
 	// TableIngressPolicy is reserved: what an endpoint may receive. Frames from
 	// local ports and from tunnels both come by here. It has no flows yet and is
 	// not visited.
@@ -69,6 +71,7 @@ func Base(Config) []openflow.Flow {
 	baseSpoofGuard(b)
 	baseNDGuard(b)
 	baseNeighbour(b)
+	baseAdvertise(b)
 	baseUnicast(b)
 	baseFlood(b)
 	return b.flows
