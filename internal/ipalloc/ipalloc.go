@@ -1,0 +1,160 @@
+// Package ipalloc is the arithmetic of addresses: which ones of a pool may be
+// handed out, in which block each lies, and in which order a host tries them.
+//
+// It is pure: no clocks, no I/O, no state. It imports the standard library only and
+// knows neither Docker nor the store.
+package ipalloc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"math/big"
+	"net/netip"
+)
+
+// Pool is a subnet and the part of it from which addresses are chosen.
+type Pool struct {
+	// CIDR is the subnet.
+	CIDR netip.Prefix
+	// Range limits what is chosen (not what is asked for by name); it lies within
+	// CIDR and is CIDR itself when nothing was asked for.
+	Range netip.Prefix
+}
+
+// blockBits makes blocks of 64 addresses.
+const blockBits = 6
+
+// String gives the form that Parse reads: CIDR, or CIDR,RANGE.
+func (p Pool) String() string {
+	if p.Range == p.CIDR {
+		return p.CIDR.String()
+	}
+	return p.CIDR.String() + "," + p.Range.String()
+}
+
+// New checks a subnet and its range; an invalid (zero) range is the whole subnet.
+func New(cidr, within netip.Prefix) (Pool, error) {
+	if !cidr.IsValid() {
+		return Pool{}, fmt.Errorf("a subnet is needed")
+	}
+	if cidr != cidr.Masked() {
+		return Pool{}, fmt.Errorf("subnet %s has host bits set: use %s", cidr, cidr.Masked())
+	}
+	if cidr.Addr().Is4In6() {
+		return Pool{}, fmt.Errorf("subnet %s is an IPv4 subnet in IPv6 form: write it as IPv4", cidr)
+	}
+	if !within.IsValid() {
+		return Pool{CIDR: cidr, Range: cidr}, nil
+	}
+	within = within.Masked()
+	if !cidr.Contains(within.Addr()) || within.Bits() < cidr.Bits() {
+		return Pool{}, fmt.Errorf("range %s is not within subnet %s", within, cidr)
+	}
+	return Pool{CIDR: cidr, Range: within}, nil
+}
+
+// Assignable says whether addr can be a container's or gateway's address
+// at all: it is in the subnet and neither its network, broadcast (IPv4) nor
+// subnet-router anycast address (IPv6, RFC 4291 2.6.1). Subnets of one or two
+// addresses have no reserved ones (RFC 3021, RFC 6164).
+func (p Pool) Assignable(addr netip.Addr) bool {
+	if !p.CIDR.Contains(addr) {
+		return false
+	}
+	if addr.BitLen()-p.CIDR.Bits() <= 1 {
+		return true
+	}
+	if addr == p.CIDR.Addr() {
+		return false
+	}
+	return addr.Is6() || addr != Last(p.CIDR)
+}
+
+// Last is the highest address of a prefix.
+func Last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b) // the length is that of an address
+	return a
+}
+
+// Blocks gives the blocks of the range, each once, beginning at a place
+// that depends on the host, so that hosts seldom want the same block.
+func (p Pool) Blocks(host string) iter.Seq[netip.Prefix] {
+	bits := max(p.Range.Bits(), p.Range.Addr().BitLen()-blockBits)
+	// Beyond 2^32 blocks (an IPv6 /90 has that many) the first 2^32 are plenty.
+	n := uint64(1) << min(bits-p.Range.Bits(), 32)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(host + " " + p.CIDR.String())) // never fails
+	start := h.Sum64() % n
+	return func(yield func(netip.Prefix) bool) {
+		for i := range n {
+			addr := add(p.Range.Addr(), (start+i)%n, p.Range.Addr().BitLen()-bits)
+			if !yield(netip.PrefixFrom(addr, bits)) {
+				return
+			}
+		}
+	}
+}
+
+// Free returns the lowest address of block that may be chosen and is not taken.
+func (p Pool) Free(block netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
+	for a := block.Addr(); a.IsValid() && block.Contains(a); a = a.Next() {
+		if p.Range.Contains(a) && p.Assignable(a) && !taken(a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Size is the number of addresses that may be chosen, at most 2^62.
+func (p Pool) Size() uint64 {
+	hostBits := p.Range.Addr().BitLen() - p.Range.Bits()
+	if hostBits > 62 {
+		return 1 << 62
+	}
+	n := uint64(1) << hostBits
+	for _, reserved := range []netip.Addr{p.CIDR.Addr(), Last(p.CIDR)} {
+		if p.Range.Contains(reserved) && !p.Assignable(reserved) {
+			n--
+		}
+	}
+	return n
+}
+
+// Slices gives the subnets of the given length within a prefix, in order.
+func Slices(within netip.Prefix, bits int) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		if bits < within.Bits() || bits > within.Addr().BitLen() {
+			return
+		}
+		for i := range uint64(1) << min(bits-within.Bits(), 32) {
+			if !yield(netip.PrefixFrom(add(within.Addr(), i, within.Addr().BitLen()-bits), bits)) {
+				return
+			}
+		}
+	}
+}
+
+// add returns base + (n << shift).
+func add(base netip.Addr, n uint64, shift int) netip.Addr {
+	if base.Is4() {
+		b := base.As4()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n<<shift))
+		return netip.AddrFrom4(b)
+	}
+	b := base.As16()
+	sum := new(big.Int).Lsh(new(big.Int).SetUint64(n), uint(shift))
+	sum.Add(sum, new(big.Int).SetBytes(b[:]))
+	var out [16]byte
+	raw := sum.Bytes()
+	if len(raw) > 16 {
+		raw = raw[len(raw)-16:]
+	}
+	copy(out[16-len(raw):], raw)
+	return netip.AddrFrom16(out)
+}

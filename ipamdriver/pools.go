@@ -1,0 +1,218 @@
+package ipamdriver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-plugins-helpers/ipam"
+
+	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/store"
+)
+
+// optNetwork names the cluster's network whose subnet is wanted (--ipam-opt network=NAME).
+const optNetwork = "network"
+
+func cut(id string) (cidr, within string, both bool) { return strings.Cut(id, ",") }
+
+// RequestPool makes this host a holder of the asked subnet, of the named network's
+// subnet, or of one that it chooses. The pool's id is its CIDR, and its range if there is one.
+func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
+	for k := range r.Options {
+		if k != optNetwork && !strings.HasPrefix(k, "com.docker.") {
+			return nil, fmt.Errorf("%w: unknown --ipam-opt %s: only %q is known", ErrBadRequest, k, optNetwork)
+		}
+	}
+	pool, err := d.wanted(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	d.running.RLock()
+	defer d.running.RUnlock()
+	if pool.CIDR.IsValid() {
+		err = d.acquire(ctx, pool.CIDR)
+	} else {
+		pool, err = d.choose(ctx, r.V6)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ipam.RequestPoolResponse{PoolID: pool.String(), Pool: pool.CIDR.String(), Data: map[string]string{}}, nil
+}
+
+// wanted is the pool that the request names, or an empty one.
+func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest) (ipalloc.Pool, error) {
+	var cidr, within netip.Prefix
+	var err error
+	if r.Pool != "" {
+		if cidr, err = netip.ParsePrefix(r.Pool); err != nil {
+			return ipalloc.Pool{}, fmt.Errorf("%w: subnet %q is not a CIDR such as 10.1.0.0/16", ErrBadRequest, r.Pool)
+		}
+	}
+	if r.SubPool != "" {
+		if within, err = netip.ParsePrefix(r.SubPool); err != nil {
+			return ipalloc.Pool{}, fmt.Errorf("%w: range %q is not a CIDR such as 10.1.2.0/24", ErrBadRequest, r.SubPool)
+		}
+	}
+	if name := r.Options[optNetwork]; name != "" && !cidr.IsValid() {
+		n, err := d.cluster.NetworkNamed(ctx, name)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return ipalloc.Pool{}, err
+		}
+		if i := slices.IndexFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() == r.V6 }); i >= 0 {
+			cidr = n.Pools[i]
+		}
+	}
+	if !cidr.IsValid() {
+		if within.IsValid() {
+			return ipalloc.Pool{}, fmt.Errorf("%w: --ip-range needs a --subnet", ErrBadRequest)
+		}
+		return ipalloc.Pool{}, nil
+	}
+	if cidr.Addr().Is6() != r.V6 {
+		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s was asked for as the other IP version", ErrBadRequest, cidr)
+	}
+	p, err := ipalloc.New(cidr, within)
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return p, nil
+}
+
+// acquire holds a certain pool.
+func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
+	p, err := d.cluster.Pool(ctx, cidr)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if p.Network != "" {
+		n, err := d.cluster.Network(ctx, p.Network)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if id := n.Hosts[d.cluster.Host()]; id != "" && slices.Contains(p.Hosts, d.cluster.Host()) {
+			return fmt.Errorf("%w: this host has a network with subnet %s already, Docker network %.12s: use that one or choose another --subnet",
+				store.ErrInUse, cidr, id)
+		}
+	}
+	if _, err := d.cluster.AcquirePool(ctx, cidr); err != nil {
+		return err
+	}
+	return d.putPool(ctx, heldPool{Schema: store.Schema, CIDR: cidr})
+}
+
+func (d *Driver) putPool(ctx context.Context, p heldPool) error {
+	return d.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.LocalPoolKey(p.CIDR), Value: store.Encode(p)})
+}
+
+// choose takes the first subnet that overlaps no pool of the cluster and no
+// connected route of any host.
+func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
+	taken, err := d.takenSubnets(ctx)
+	if err != nil {
+		return ipalloc.Pool{}, err
+	}
+	for cidr := range d.candidates(v6) {
+		if slices.ContainsFunc(taken, cidr.Overlaps) {
+			continue
+		}
+		if _, err := d.cluster.AcquirePool(ctx, cidr); errors.Is(err, store.ErrOverlap) {
+			continue // another host was faster with a larger one
+		} else if err != nil {
+			return ipalloc.Pool{}, err
+		}
+		return ipalloc.Pool{CIDR: cidr, Range: cidr}, d.putPool(ctx, heldPool{Schema: store.Schema, CIDR: cidr})
+	}
+	return ipalloc.Pool{}, fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: give --subnet", ErrExhausted)
+}
+
+func (d *Driver) takenSubnets(ctx context.Context) ([]netip.Prefix, error) {
+	var taken []netip.Prefix
+	pools, err := d.cluster.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pools {
+		taken = append(taken, p.CIDR)
+	}
+	members, err := d.cluster.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range members.Hosts {
+		taken = append(taken, h.Subnets...)
+	}
+	if d.opts.Subnets != nil {
+		own, err := d.opts.Subnets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, own...)
+	}
+	return taken, nil
+}
+
+// candidates gives the subnets to choose from, in order.
+func (d *Driver) candidates(v6 bool) func(func(netip.Prefix) bool) {
+	return func(yield func(netip.Prefix) bool) {
+		found := false
+		for _, r := range d.opts.Pools {
+			if r.Prefix.Addr().Is6() != v6 {
+				continue
+			}
+			found = true
+			for p := range ipalloc.Slices(r.Prefix, r.Bits) {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+		if !found && v6 {
+			yield(randomULA())
+		}
+	}
+}
+
+// randomULA draws a /64 of fd00::/8 (RFC 4193 3.1): 56 random bits, so that two never meet.
+func randomULA() netip.Prefix {
+	var b [16]byte
+	_, _ = rand.Read(b[:8]) // never fails
+	b[0] = 0xfd
+	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
+}
+
+// ReleasePool ends this host's hold on a pool. It succeeds when the intention is
+// journalled: Docker never repeats it, so Sync finishes what the cluster could not take now.
+func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) error {
+	pool, err := parsePoolID(r.PoolID)
+	if err != nil {
+		return err
+	}
+	d.running.RLock()
+	defer d.running.RUnlock()
+	if _, err := d.local.Get(ctx, store.LocalPoolKey(pool.CIDR)); errors.Is(err, store.ErrNotFound) {
+		return nil // released already
+	} else if err != nil {
+		return err
+	}
+	held := heldPool{Schema: store.Schema, CIDR: pool.CIDR, Returning: true}
+	if err := d.putPool(ctx, held); err != nil {
+		return err
+	}
+	if err := d.returnPool(ctx, held); err != nil {
+		d.log.Warn("pool stays claimed until the store answers", "pool", pool.CIDR, "err", err)
+	}
+	return nil
+}
+
+func (d *Driver) returnPool(ctx context.Context, p heldPool) error {
+	if err := d.cluster.ReleasePool(ctx, p.CIDR); err != nil {
+		return err
+	}
+	return d.local.Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.LocalPoolKey(p.CIDR)})
+}
