@@ -11,9 +11,8 @@ import (
 	"strings"
 )
 
-// maxSocketPath is the longest path of a unix socket in bytes: sun_path has 108 with the closing zero (unix(7)), and
-// while a socket is being made its name has a suffix of up to 11.
-const maxSocketPath = 96
+// maxSocketPath is the longest path of a unix socket in bytes: sun_path has 108 with the closing zero (unix(7)).
+const maxSocketPath = 107
 
 // maxHostName is the longest name of a host in bytes (RFC 1035, section 2.3.4, as text).
 const maxHostName = 253
