@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/version"
+)
+
+// The exit codes; part of what scripts may rely on.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitUnreachable = 3
+)
+
+// Deps is what the command line needs from outside; every field must be set.
+type Deps struct {
+	Stdout, Stderr io.Writer
+	// Env is shaped like [os.LookupEnv].
+	Env     func(name string) (string, bool)
+	Version version.Info
+	// RunAgent runs the agent until ctx is done; nil after such an end.
+	RunAgent func(ctx context.Context, cfg config.Config) error
+}
+
+// Run runs the command line args (without the program's name) and returns the exit code. Errors are told on Stderr.
+func Run(ctx context.Context, d Deps, args []string) int {
+	root := newRoot(d)
+	root.SetArgs(args)
+	root.SetOut(d.Stdout)
+	root.SetErr(d.Stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(d.Stderr, "socketplane: %s\n", line)
+	}
+	switch usage := (*usageError)(nil); {
+	case errors.As(err, &usage):
+		fmt.Fprintf(d.Stderr, "See '%s --help'.\n", cmd.CommandPath())
+		return ExitUsage
+	case errors.Is(err, adminapi.ErrUnreachable):
+		return ExitUnreachable
+	}
+	return ExitFailed
+}
+
+// usageError is a mistake in the command line or the environment.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func newRoot(d Deps) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "socketplane",
+		Short: "Multi-host networks for plain Docker Engine",
+		Long: "Multi-host networks for plain Docker Engine.\n\n" +
+			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent cannot be reached.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs, // so that an unknown command is a usage error of ours
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return &usageError{unknownCommand(cmd, args[0])}
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(newAgent(d), newInfo(d), newVersion(d))
+	return root
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return fmt.Errorf("there is no command %q: did you mean %q?", name, near[0])
+	}
+	return fmt.Errorf("there is no command %q", name)
+}
+
+// noArgs refuses arguments as a usage error.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}
