@@ -1,0 +1,159 @@
+package hostlink
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// FDBEntry says to which host a VXLAN device sends frames for a MAC. The zero MAC is for broadcast, multicast
+// and whatever is unknown: such frames go to every host with such an entry.
+type FDBEntry struct {
+	MAC dataplane.MAC
+	Dst netip.Addr
+}
+
+// flood says whether the kernel keeps several destinations for this MAC.
+func (e FDBEntry) flood() bool { return e.MAC == dataplane.MAC{} || e.MAC[0]&1 != 0 }
+
+// SyncFDB makes the forwarding entries of a VXLAN device of ours be exactly those, and tells how many were added
+// (or pointed to another host) and removed. New ones come before old ones go, so that floods never stop, and a
+// MAC that moves is pointed to its new host in one step. All entries that have a destination are ours; those
+// that the kernel makes itself have none.
+//
+// Errors wrap ErrNoLink or ErrForeign; or they name the entries that failed, the others having been applied.
+func (l *Links) SyncFDB(ctx context.Context, dev string, want []FDBEntry) (added, removed int, err error) {
+	link, err := l.find(ctx, dev)
+	if err != nil {
+		return 0, 0, err
+	}
+	if link == nil {
+		return 0, 0, fmt.Errorf("%w: VXLAN device %s", ErrNoLink, dev)
+	}
+	if link.Type() != "vxlan" || !owns(link.Attrs()) {
+		return 0, 0, foreign(link, "keeps its forwarding entries")
+	}
+	index := link.Attrs().Index
+	have, err := l.fdb(ctx, index)
+	if err != nil {
+		return 0, 0, err
+	}
+	add, del, err := diffFDB(have, want)
+	if err != nil {
+		return 0, 0, fmt.Errorf("forwarding entries of %s: %w", dev, err)
+	}
+	added, addErr := l.applyFDB(ctx, index, unix.RTM_NEWNEIGH, add)
+	removed, delErr := l.applyFDB(ctx, index, unix.RTM_DELNEIGH, del)
+	if err := errors.Join(addErr, delErr); err != nil {
+		return added, removed, fmt.Errorf("forwarding entries of %s: %w", dev, err)
+	}
+	return added, removed, nil
+}
+
+// diffFDB gives what to add and what to delete. An entry that is not permanent counts as missing: have says so.
+func diffFDB(have map[FDBEntry]bool, want []FDBEntry) (add, del []FDBEntry, err error) {
+	wanted := make(map[FDBEntry]bool, len(want))
+	unicast := make(map[dataplane.MAC]netip.Addr, len(want))
+	for _, e := range want {
+		e.Dst = e.Dst.Unmap()
+		if !e.Dst.IsValid() || e.Dst.IsUnspecified() {
+			return nil, nil, fmt.Errorf("MAC %s has no destination", e.MAC)
+		}
+		if other, ok := unicast[e.MAC]; ok && other != e.Dst {
+			return nil, nil, fmt.Errorf("MAC %s is wanted at %s and at %s: one address is on two hosts", e.MAC, other, e.Dst)
+		}
+		if !e.flood() {
+			unicast[e.MAC] = e.Dst
+		}
+		if !wanted[e] && !have[e] {
+			add = append(add, e)
+		}
+		wanted[e] = true
+	}
+	for e := range have {
+		// A unicast MAC with another destination is replaced by the entry that is added.
+		if _, replaced := unicast[e.MAC]; !wanted[e] && !replaced {
+			del = append(del, e)
+		}
+	}
+	slices.SortFunc(del, func(a, b FDBEntry) int {
+		return cmp.Or(slices.Compare(a.MAC[:], b.MAC[:]), a.Dst.Compare(b.Dst))
+	})
+	return add, del, nil
+}
+
+// fdb reads a device's entries with a destination; the value says whether the entry is permanent.
+func (l *Links) fdb(ctx context.Context, index int) (map[FDBEntry]bool, error) {
+	msgs, err := retry(ctx, "list forwarding entries", func() ([][]byte, error) {
+		req := l.request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+		// The kernel filters by index if it is asked with this header, and not with the one of neighbours (ndmsg).
+		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+		msg.Index = int32(index)
+		req.AddData(msg)
+		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries := make(map[FDBEntry]bool, len(msgs))
+	for _, m := range msgs {
+		n, err := netlink.NeighDeserialize(m)
+		if err != nil {
+			return nil, fmt.Errorf("read a forwarding entry: %w", err)
+		}
+		dst, ok := netip.AddrFromSlice(n.IP)
+		if n.LinkIndex != index || n.Flags&netlink.NTF_SELF == 0 || !ok || len(n.HardwareAddr) != 6 {
+			continue
+		}
+		entries[FDBEntry{MAC: dataplane.MAC(n.HardwareAddr), Dst: dst.Unmap()}] = n.State&netlink.NUD_PERMANENT != 0
+	}
+	return entries, nil
+}
+
+func (l *Links) applyFDB(ctx context.Context, index int, kind uint16, entries []FDBEntry) (int, error) {
+	errnos, err := l.batch.run(ctx, len(entries), func(i int) *nl.NetlinkRequest {
+		return fdbRequest(index, kind, entries[i])
+	})
+	failed := len(entries) - len(errnos)
+	var errs []error
+	for i, errno := range errnos {
+		if errno == 0 || (kind == unix.RTM_DELNEIGH && errno == unix.ENOENT) {
+			continue
+		}
+		failed++
+		if len(errs) < 5 { // A thousand lines would hide the cause, which is the same.
+			errs = append(errs, fmt.Errorf("%s by %s: %w", entries[i].MAC, entries[i].Dst, errno))
+		}
+	}
+	if err != nil {
+		errs = append(errs, err)
+	}
+	return len(entries) - failed, errors.Join(errs...)
+}
+
+func fdbRequest(index int, kind uint16, e FDBEntry) *nl.NetlinkRequest {
+	req := &nl.NetlinkRequest{NlMsghdr: unix.NlMsghdr{Type: kind, Flags: unix.NLM_F_REQUEST}}
+	if kind == unix.RTM_NEWNEIGH {
+		req.Flags |= unix.NLM_F_CREATE
+		if e.flood() {
+			req.Flags |= unix.NLM_F_APPEND
+		} else {
+			req.Flags |= unix.NLM_F_REPLACE
+		}
+	}
+	req.AddData(&netlink.Ndmsg{
+		Family: unix.AF_BRIDGE, Index: uint32(index),
+		State: netlink.NUD_NOARP | netlink.NUD_PERMANENT, Flags: netlink.NTF_SELF,
+	})
+	req.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, e.MAC[:]))
+	req.AddData(nl.NewRtAttr(netlink.NDA_DST, e.Dst.AsSlice()))
+	return req
+}

@@ -1,0 +1,54 @@
+package hostlink
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Commands of linux/ethtool.h.
+const (
+	ethtoolGetTXChecksum = 0x16 // ETHTOOL_GTXCSUM
+	ethtoolSetTXChecksum = 0x17 // ETHTOOL_STXCSUM
+)
+
+// ethtoolValue is struct ethtool_value.
+type ethtoolValue struct{ cmd, data uint32 }
+
+// ethtoolRequest is struct ifreq with ifr_data; the kernel copies 40 bytes on 64-bit machines.
+type ethtoolRequest struct {
+	name [unix.IFNAMSIZ]byte
+	data unsafe.Pointer
+	_    [16]byte
+}
+
+func (l *Links) ethtool(link string, value *ethtoolValue) error {
+	req := ethtoolRequest{data: unsafe.Pointer(value)}
+	copy(req.name[:unix.IFNAMSIZ-1], link)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.ioctl), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// setTXChecksum turns TX checksum offload on or off. The kernel turns off what depends on it (TSO) by itself,
+// and gives it back with it.
+func (l *Links) setTXChecksum(link string, on bool) error {
+	value := ethtoolValue{cmd: ethtoolGetTXChecksum}
+	if err := l.ethtool(link, &value); err != nil {
+		return fmt.Errorf("read the TX checksum offload of link %s: %w", link, err)
+	}
+	if (value.data != 0) == on {
+		return nil
+	}
+	value = ethtoolValue{cmd: ethtoolSetTXChecksum}
+	if on {
+		value.data = 1
+	}
+	if err := l.ethtool(link, &value); err != nil {
+		return fmt.Errorf("set the TX checksum offload of link %s to %t: %w", link, on, err)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package hostlink
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Settings of IPv4 for one link, by their numbers in linux/ip.h (enum, IPV4_DEVCONF_…).
+const (
+	ipv4Forwarding = 1
+	ipv4RPFilter   = 8
+	ipv4ARPIgnore  = 19
+)
+
+func rawSocket() (map[int]*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	timeout := unix.NsecToTimeval(requestTimeout.Nanoseconds())
+	if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("netlink timeout: %w", err)
+	}
+	return map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}, nil
+}
+
+func (l *Links) request(kind, flags int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.Sockets = l.raw
+	return req
+}
+
+// quiet keeps the host's own IP stack off a link that is a switch port. A switch in user space only gets copies
+// of the frames: the host sees them too and would otherwise answer ARP for all its addresses (arp_ignore 8: never),
+// route packets for containers (forwarding 0) and accept theirs (rp_filter 1: no route leads back here), and
+// IPv6 would give the link an address and send router solicitations into the network.
+// All but the last is set by netlink, which needs no writable /proc.
+func (l *Links) quiet(link netlink.Link) error {
+	a := link.Attrs()
+	conf := nl.NewRtAttr(unix.IFLA_INET_CONF, nil)
+	conf.AddRtAttr(ipv4Forwarding, nl.Uint32Attr(0))
+	conf.AddRtAttr(ipv4RPFilter, nl.Uint32Attr(1))
+	conf.AddRtAttr(ipv4ARPIgnore, nl.Uint32Attr(8))
+	if err := l.setFamily(a.Index, unix.AF_INET, conf); err != nil {
+		return fmt.Errorf("turn IPv4 of link %s off: %w", a.Name, err)
+	}
+	mode := nl.NewRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
+	err := l.setFamily(a.Index, unix.AF_INET6, mode)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil // The kernel has no IPv6, or not on a link with so small an MTU.
+	}
+	if err != nil {
+		return fmt.Errorf("turn IPv6 addresses of link %s off: %w", a.Name, err)
+	}
+	// A router advertisement could still configure the link; a container that sends one gains nothing else.
+	path := filepath.Join("/proc/sys/net/ipv6/conf", a.Name, "disable_ipv6")
+	if err := l.inNamespace(func() error { return os.WriteFile(path, []byte("1"), 0) }); err != nil {
+		l.log.Debug("IPv6 stays on, without addresses", "link", a.Name, "error", err)
+	}
+	return nil
+}
+
+func (l *Links) setFamily(index int, family int, conf *nl.RtAttr) error {
+	req := l.request(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(family, nil).AddChild(conf)
+	req.AddData(spec)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}

@@ -1,0 +1,100 @@
+package hostlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Watch signals that links of ours appeared, changed or went, by anybody's hand; what they are now says Owned.
+// Signals that nobody has taken yet become one. The channel is closed when the context ends.
+func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
+	var socket *nl.NetlinkSocket
+	err := l.inNamespace(func() (err error) {
+		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch links: %w", err)
+	}
+	// Links that are ours already are known by index, so that one that loses its alias is noticed.
+	owned, err := l.Owned(ctx)
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	known := make(map[int32]bool, len(owned))
+	for _, link := range owned {
+		known[int32(link.Index)] = true
+	}
+	changed := make(chan struct{}, 1)
+	stop := context.AfterFunc(ctx, socket.Close)
+	go func() {
+		defer close(changed)
+		defer stop()
+		l.watch(ctx, socket, known, changed)
+	}()
+	return changed, nil
+}
+
+func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[int32]bool, changed chan<- struct{}) {
+	for ctx.Err() == nil {
+		msgs, from, err := socket.Receive()
+		// The kernel dropped messages as we were slow: what they said is in Owned.
+		lost := errors.Is(err, unix.ENOBUFS)
+		if err != nil && !lost {
+			if ctx.Err() == nil {
+				l.log.Error("watch of links ended", "error", err)
+			}
+			return
+		}
+		if !lost && from.Pid != nl.PidKernel {
+			continue
+		}
+		ours := lost
+		for _, m := range msgs {
+			ours = concerns(m, known) || ours
+		}
+		if !ours {
+			continue
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// concerns says whether a message is about a link of ours, and keeps track of which those are.
+func concerns(m syscall.NetlinkMessage, known map[int32]bool) bool {
+	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK || len(m.Data) < unix.SizeofIfInfomsg {
+		return false
+	}
+	info := nl.DeserializeIfInfomsg(m.Data)
+	if info.Family != unix.AF_UNSPEC {
+		return false // A bridge's message about its port: it carries no alias.
+	}
+	index := info.Index
+	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return known[index]
+	}
+	var alias string
+	for _, a := range attrs {
+		if a.Attr.Type == unix.IFLA_IFALIAS {
+			alias = unix.ByteSliceToString(a.Value)
+		}
+	}
+	owned, was := strings.HasPrefix(alias, OwnerPrefix), known[index]
+	if owned && m.Header.Type == unix.RTM_NEWLINK {
+		known[index] = true
+	} else {
+		delete(known, index)
+	}
+	return owned || was
+}
