@@ -6,8 +6,11 @@
 package dataplane
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // MAC is an Ethernet address; a value that can be compared and be a map's key.
@@ -26,7 +29,7 @@ type Network struct {
 	VNI uint32
 	// MTU is what its containers' interfaces have, in bytes.
 	MTU int
-	// Local are the endpoints on this host, sorted by ID.
+	// Local are the endpoints on this host, sorted by ID, whether attached or not.
 	Local []Endpoint
 	// Remote are the other hosts that have endpoints on this network, sorted by VTEP.
 	Remote []Peer
@@ -39,6 +42,9 @@ type Endpoint struct {
 	Addrs []netip.Addr
 	// Port is the OpenFlow port number that was chosen for it, 1 to MaxPort.
 	Port uint32
+	// Attached says that a container has joined: only then is there a port and are there
+	// flows. The links of an endpoint that is not attached are left as they are.
+	Attached bool
 	// HostLink and PeerLink name the ends of its veth pair: HostLink stays and
 	// becomes an OVS port, PeerLink is handed to Docker. Names are never reused.
 	HostLink, PeerLink string
@@ -80,3 +86,11 @@ const (
 	// TunnelKernel is a kernel VXLAN device per network, attached to the bridge.
 	TunnelKernel TunnelKind = "kernel"
 )
+
+// LinkName makes the name of a network interface, which the kernel limits to 15
+// characters (IFNAMSIZ), of a prefix of up to three characters and a hash of
+// the whole identity: ids that are cut short have collided in other plugins.
+func LinkName(prefix string, identity ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(identity, "\x00")))
+	return prefix + hex.EncodeToString(sum[:6])
+}
