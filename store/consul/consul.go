@@ -1,0 +1,174 @@
+// Package consul owns the way to a Consul server or agent: its client, its
+// transactions, blocking queries and sessions, and what their errors mean. It
+// implements store.KV and is held to that contract by store/storetest.
+//
+// It may import store and Consul's API client. It knows neither what the
+// records mean nor how the Consul process is found, started or supervised.
+package consul
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// defaultTimeout bounds a call. It is below the 9 to 10 s after which Consul
+// itself gives up for want of a quorum, so that callers hear of it in time;
+// a failover (2 to 3 s) fits in.
+const defaultTimeout = 8 * time.Second
+
+// idleConns are kept open: the client's default of one more than the number of
+// processors makes busy callers dial again and again. Consul allows 200 for
+// each address.
+const idleConns = 64
+
+// Token is a Consul ACL token. It prints as ***, whatever the format.
+type Token string
+
+const hidden = "***"
+
+func (Token) String() string               { return hidden }
+func (Token) GoString() string             { return hidden }
+func (Token) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+func (Token) LogValue() slog.Value         { return slog.StringValue(hidden) }
+func (Token) Format(f fmt.State, _ rune)   { fmt.Fprint(f, hidden) }
+
+// Options of Open.
+type Options struct {
+	// Address is HOST:PORT, or a URL with http, https or unix. When empty,
+	// Consul's own environment (CONSUL_HTTP_ADDR and so on) or 127.0.0.1:8500.
+	Address string
+	// Token, when empty, comes from Consul's environment too, as do TLS files,
+	// namespace and partition.
+	Token Token
+	// Timeout bounds each call except Watch and Announce; 0 means 8 s.
+	Timeout time.Duration
+}
+
+// Store is a store.KV in Consul. Versions are Consul's ModifyIndex. It has one
+// client, and so one pool of connections, to be shared by all of a process
+// (Consul refuses the 201st connection of an address). All methods may be
+// called concurrently.
+type Store struct {
+	client  *api.Client
+	http    *http.Client
+	address string // for error texts
+	timeout time.Duration
+
+	// ctx ends when Close is called.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu        sync.Mutex // for the order of announcing.Add and Close
+	announced sync.WaitGroup
+}
+
+var _ store.KV = (*Store)(nil)
+
+// Open makes a client; it talks to nobody yet, so it succeeds while Consul is
+// away. Its errors wrap store.ErrInvalid: a bad address, a file that can't be read.
+func Open(opts Options) (*Store, error) {
+	config := api.DefaultConfig()
+	if opts.Address != "" {
+		// CONSUL_HTTP_SSL belongs to CONSUL_HTTP_ADDR, not to our own address.
+		config.Address, config.Scheme = opts.Address, "http"
+	}
+	if opts.Token != "" {
+		config.Token, config.TokenFile = string(opts.Token), ""
+	}
+	config.Transport.MaxIdleConnsPerHost = idleConns
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("%w: consul client for %s: %w", store.ErrInvalid, display(config.Address), err)
+	}
+	if opts.Timeout <= 0 {
+		opts.Timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Store{
+		client:  client,
+		http:    config.HttpClient,
+		address: display(config.Address),
+		timeout: opts.Timeout,
+		ctx:     ctx,
+		cancel:  cancel,
+	}, nil
+}
+
+// display is the address without a password, should there be one.
+func display(address string) string {
+	if i := strings.LastIndex(address, "@"); i >= 0 {
+		return address[i+1:]
+	}
+	return address
+}
+
+// Close implements store.KV. It waits up to two seconds for announced keys to
+// be removed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.cancel()
+	s.mu.Unlock()
+	s.announced.Wait()
+	s.http.CloseIdleConnections()
+	return nil
+}
+
+// call derives the context of one request, which ends with ctx, with the store
+// and after limit.
+func (s *Store) call(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// Get implements store.KV.
+func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
+	if err := store.ValidKey(key); err != nil {
+		return store.Entry{}, err
+	}
+	req, cancel := s.call(ctx, s.timeout)
+	defer cancel()
+	pair, _, err := s.client.KV().Get(key, (&api.QueryOptions{}).WithContext(req))
+	if err != nil {
+		return store.Entry{}, s.failure(ctx, "read "+key, err)
+	}
+	if pair == nil {
+		return store.Entry{}, fmt.Errorf("%s: %w", key, store.ErrNotFound)
+	}
+	return entryOf(pair), nil
+}
+
+// List implements store.KV.
+func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+	if err := store.ValidPrefix(prefix); err != nil {
+		return nil, err
+	}
+	req, cancel := s.call(ctx, s.timeout)
+	defer cancel()
+	pairs, _, err := s.client.KV().List(prefix, (&api.QueryOptions{}).WithContext(req))
+	if err != nil {
+		return nil, s.failure(ctx, "list "+prefix, err)
+	}
+	return entriesOf(pairs), nil
+}
+
+func entryOf(p *api.KVPair) store.Entry {
+	return store.Entry{Key: p.Key, Value: p.Value, Version: p.ModifyIndex}
+}
+
+func entriesOf(pairs api.KVPairs) []store.Entry {
+	entries := make([]store.Entry, 0, len(pairs))
+	for _, p := range pairs {
+		entries = append(entries, entryOf(p))
+	}
+	return entries
+}

@@ -1,0 +1,66 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// failure says what the error of a request means: which of store's errors it
+// is, who did not do what, and what an operator can do. ctx is the caller's.
+func (s *Store) failure(ctx context.Context, what string, err error) error {
+	switch {
+	case s.ctx.Err() != nil:
+		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, store.ErrClosed)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %s: Consul at %s: %w", store.ErrUnavailable, what, s.address, ctx.Err())
+	}
+	var status api.StatusError
+	if errors.As(err, &status) {
+		return s.refusal(what, status)
+	}
+	// The client's text has the whole URL; the cause is inside.
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %s: Consul at %s did not answer within %s: check that a majority of its servers runs (consul operator raft list-peers); a write may have taken effect", store.ErrUnavailable, what, s.address, s.timeout)
+	}
+	return fmt.Errorf("%w: %s: Consul at %s can't be reached (%w): check that it runs and that the address is right", store.ErrUnavailable, what, s.address, err)
+}
+
+// refusal is failure for an answer with an HTTP status.
+func (s *Store) refusal(what string, status api.StatusError) error {
+	kind, cure := store.ErrUnavailable, "see Consul's log"
+	switch status.Code {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		kind, cure = store.ErrInvalid, "this is a fault of SocketPlane: please report it"
+	case http.StatusUnauthorized, http.StatusForbidden:
+		cure = cureToken
+	case http.StatusTooManyRequests:
+		cure = "this host has too many connections to Consul or exceeds a rate limit: raise limits.http_max_conns_per_client"
+	default:
+		if strings.Contains(status.Body, "No cluster leader") || strings.Contains(status.Body, "rpc error") {
+			cure = "the cluster has no leader: wait if one has just failed, else check that a majority of its servers runs (consul operator raft list-peers)"
+		} else if denied(status.Body) {
+			cure = cureToken
+		}
+	}
+	return fmt.Errorf("%w: %s: Consul at %s answered %d (%s): %s", kind, what, s.address, status.Code, status.Body, cure)
+}
+
+const cureToken = `give SocketPlane a token (CONSUL_HTTP_TOKEN) whose policy has key_prefix "socketplane/" and session_prefix "" with write`
+
+// denied recognises what Consul's ACLs say; transactions report it without a
+// status of its own.
+func denied(text string) bool {
+	return strings.Contains(text, "Permission denied") || strings.Contains(text, "ACL not found")
+}

@@ -1,0 +1,74 @@
+package consul
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// maxWait is about how long a blocking query waits (Consul's own default). A
+// tenth is added at random, so that the queries of a cluster that started
+// together don't return together.
+const maxWait = 5 * time.Minute
+
+// earlyPause is the pause after a query that came back early with the same
+// index, which Consul allows itself.
+const earlyPause = 100 * time.Millisecond
+
+// Watch implements store.KV with blocking queries.
+func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
+	if err := store.ValidPrefix(prefix); err != nil {
+		return nil, 0, err
+	}
+	wait := maxWait + rand.N(maxWait/10)
+	until := time.Now().Add(wait)
+	for {
+		pairs, index, err := s.query(ctx, prefix, since, max(time.Until(until), time.Second))
+		if err != nil {
+			return nil, 0, err
+		}
+		// A lower index (a restored store) is an answer like any other.
+		if since == 0 || index != since || !time.Now().Before(until) {
+			return entriesOf(pairs), index, nil
+		}
+		if err := s.pause(ctx, earlyPause); err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
+// query is one blocking query, or a plain one when since is 0.
+func (s *Store) query(ctx context.Context, prefix string, since uint64, wait time.Duration) (api.KVPairs, uint64, error) {
+	limit := s.timeout
+	opts := &api.QueryOptions{}
+	if since != 0 {
+		opts.WaitIndex, opts.WaitTime = since, wait
+		limit += wait + wait/16 // Consul adds up to a sixteenth
+	}
+	req, cancel := s.call(ctx, limit)
+	defer cancel()
+	pairs, meta, err := s.client.KV().List(prefix, opts.WithContext(req))
+	if err != nil {
+		return nil, 0, s.failure(ctx, "watch "+prefix, err)
+	}
+	// 0 would make the next query not wait.
+	return pairs, max(meta.LastIndex, 1), nil
+}
+
+// pause waits for d; the error is that of ctx or of Close.
+func (s *Store) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return s.failure(ctx, "wait", ctx.Err())
+	case <-s.ctx.Done():
+		return s.failure(ctx, "wait", s.ctx.Err())
+	}
+}
