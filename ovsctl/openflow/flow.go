@@ -16,6 +16,14 @@ type Flow struct {
 	// Goto is the table that the packet goes on to after Actions; 0 is none
 	// (nothing ever goes back to table 0).
 	Goto uint8
+	// Opaque is set in flows that come from the switch only: what this package
+	// can't express in them, such as an action of somebody else's. Such a flow
+	// has its table, priority, cookie and Key and can be deleted, but equals no
+	// other flow and can't be added.
+	Opaque string
+
+	// rawMatch is the OXM list as it came, if Opaque is due to the match.
+	rawMatch []byte
 }
 
 // FieldID names a packet or pipeline field, independent of its wire form.
@@ -27,7 +35,7 @@ const (
 	EthDst
 	EthSrc
 	EthType
-	VLANTCI // the whole tag; 0 is "untagged"
+	VLANTCI // the whole tag with the CFI bit (0x1000) set; 0 is "untagged"
 	IPProto
 	IPv4Src
 	IPv4Dst

@@ -1,0 +1,108 @@
+package openflow
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Key identifies a flow within a switch: table, priority and match, in text
+// form. Two flows with one key replace each other.
+func (f Flow) Key() string {
+	return string(f.appendKey(make([]byte, 0, 128)))
+}
+
+// Equal says whether the switch would do the same with either flow and both have
+// the same cookie. The order of the match's fields and the spelling of masks do
+// not matter; an opaque flow equals nothing.
+func (f Flow) Equal(g Flow) bool {
+	if f.Opaque != "" || g.Opaque != "" {
+		return false
+	}
+	return f.Table == g.Table && f.Priority == g.Priority && f.Cookie == g.Cookie && f.Goto == g.Goto &&
+		slices.EqualFunc(f.Match.canonical(), g.Match.canonical(), equalField) &&
+		slices.EqualFunc(f.Actions, g.Actions, equalAction)
+}
+
+func equalAction(a, b Action) bool {
+	x, ok := a.(SetField)
+	if !ok {
+		return a == b // Output and Move are comparable; a SetField b differs in type.
+	}
+	y, ok := b.(SetField)
+	return ok && equalField(x.canonical(), y.canonical())
+}
+
+func equalField(a, b Field) bool {
+	return a.ID == b.ID && bytes.Equal(a.Value, b.Value) && bytes.Equal(a.Mask, b.Mask)
+}
+
+// canonical is the match as the switch would report it: in the order of FieldID,
+// in which prerequisites come before what needs them, without fields that match
+// anything and without masks that mask nothing.
+func (m Match) canonical() Match {
+	out := make(Match, 0, len(m))
+	for _, f := range m {
+		if f = f.canonical(); !f.matchesAll() {
+			out = append(out, f)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Field) int { return int(a.ID) - int(b.ID) })
+	return out
+}
+
+// canonical drops a full mask and the value's bits outside the mask. Fields of a
+// wrong width stay as they are: the encoder refuses them.
+func (f Field) canonical() Field {
+	if f.ID == VLANTCI {
+		f = f.canonicalVLAN()
+	}
+	if f.Mask == nil || len(f.Mask) != len(f.Value) {
+		return f
+	}
+	if allOnes(f.Mask) {
+		f.Mask = nil
+		return f
+	}
+	value := make([]byte, len(f.Value))
+	for i := range value {
+		value[i] = f.Value[i] & f.Mask[i]
+	}
+	f.Value = value
+	return f
+}
+
+// VLAN tag bits in a TCI.
+const (
+	vlanVID = 0x1fff // the id with the CFI bit
+	vlanCFI = 0x1000
+	vlanPCP = 0xe000
+)
+
+// canonicalVLAN makes one spelling of "untagged": without a tag there is no
+// priority either, and the switch does not report a mask for it.
+func (f Field) canonicalVLAN() Field {
+	tci, mask, ok := f.vlan()
+	if ok && mask&vlanVID == vlanVID && tci&vlanVID == 0 {
+		return U16(VLANTCI, 0)
+	}
+	return f
+}
+
+func (f Field) vlan() (tci, mask uint16, ok bool) {
+	if len(f.Value) != 2 || f.Mask != nil && len(f.Mask) != 2 {
+		return 0, 0, false
+	}
+	mask = 0xffff
+	if f.Mask != nil {
+		mask = be16(f.Mask)
+	}
+	return be16(f.Value) & mask, mask, true
+}
+
+func (f Field) matchesAll() bool {
+	return f.Mask != nil && len(f.Mask) == len(f.Value) && !slices.ContainsFunc(f.Mask, func(b byte) bool { return b != 0 })
+}
+
+func allOnes(b []byte) bool {
+	return !slices.ContainsFunc(b, func(x byte) bool { return x != 0xff })
+}

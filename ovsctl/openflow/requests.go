@@ -1,0 +1,118 @@
+package openflow
+
+import (
+	"context"
+	"fmt"
+	"math"
+)
+
+// Change is what Apply does, in this order: the deletes, then the adds.
+type Change struct {
+	// Add adds flows, and replaces those with the same Key.
+	Add []Flow
+	// Delete deletes the flows with the same Key, and the same Cookie unless that
+	// is 0: what was meanwhile replaced under another cookie stays. Actions do not
+	// matter. A flow that is not there is no error.
+	Delete []Flow
+}
+
+// Apply applies a change in one bundle: all of it or nothing, visible to packets
+// at once and in force when it returns nil. An *Error says what the switch
+// refused; ErrInvalid what was not even sent. If the connection or ctx ends while
+// the switch commits, it is not known whether it did.
+func (c *Conn) Apply(ctx context.Context, change Change) error {
+	mods := make([]mod, 0, len(change.Delete)+len(change.Add))
+	for _, f := range change.Delete {
+		m := mod{flow: f, command: commandDeleteStrict}
+		if f.Cookie != 0 {
+			m.cookieMask = math.MaxUint64
+		}
+		mods = append(mods, m)
+	}
+	for _, f := range change.Add {
+		mods = append(mods, mod{flow: f, command: commandAdd})
+	}
+	return c.change(ctx, mods)
+}
+
+// DeleteCookie deletes, in all tables, every flow whose cookie agrees with
+// cookie in the bits of mask. A mask of 0 would mean all flows and is refused.
+func (c *Conn) DeleteCookie(ctx context.Context, cookie, mask uint64) error {
+	if mask == 0 {
+		return fmt.Errorf("%w: a delete without a cookie mask", ErrInvalid)
+	}
+	return c.change(ctx, []mod{deleteCookie(cookie, mask)})
+}
+
+func deleteCookie(cookie, mask uint64) mod {
+	return mod{flow: Flow{Table: allTables, Cookie: cookie & mask}, command: commandDelete, cookieMask: mask}
+}
+
+// DeleteOlder deletes the flows of the same owner and of lower generations: those
+// whose cookies agree with cookie in the bits of owner and are lower in the rest.
+// It says how many it found. Other owners' flows and later generations stay.
+func (c *Conn) DeleteOlder(ctx context.Context, cookie, owner uint64) (int, error) {
+	if owner == 0 {
+		return 0, fmt.Errorf("%w: a delete without an owner mask", ErrInvalid)
+	}
+	flows, err := c.Dump(ctx, cookie, owner)
+	if err != nil {
+		return 0, err
+	}
+	found, seen := 0, map[uint64]bool{}
+	var mods []mod
+	for _, f := range flows {
+		if f.Cookie&^owner >= cookie&^owner {
+			continue
+		}
+		found++
+		if !seen[f.Cookie] {
+			seen[f.Cookie] = true
+			mods = append(mods, deleteCookie(f.Cookie, math.MaxUint64))
+		}
+	}
+	return found, c.change(ctx, mods)
+}
+
+// Dump reads the flows of all tables whose cookies agree with cookie in the bits
+// of mask (0: all flows), in no particular order. Flows that this package can't
+// express are among them, see Flow.Opaque.
+func (c *Conn) Dump(ctx context.Context, cookie, mask uint64) ([]Flow, error) {
+	var flows []Flow
+	err := c.roundTrip(ctx, "to dump flows",
+		func(xid uint32) []byte { return flowStatsRequest(xid, cookie&mask, mask) },
+		func(m message) (more bool, err error) {
+			if m.kind != typeMultipartReply {
+				return false, fmt.Errorf("%w: answer of type %d to a multipart request", ErrProtocol, m.kind)
+			}
+			flows, more, err = decodeFlowStatsReply(m.body, flows)
+			return more, err
+		})
+	if err != nil {
+		return nil, err
+	}
+	return flows, nil
+}
+
+// Features is what the switch says of itself.
+type Features struct {
+	// DatapathID is the bridge's datapath id: 16 bits, then its MAC by default.
+	DatapathID uint64
+	// Tables is the number of flow tables.
+	Tables uint8
+}
+
+// Features asks the switch for its features.
+func (c *Conn) Features(ctx context.Context) (Features, error) {
+	var features Features
+	err := c.roundTrip(ctx, "to tell its features",
+		func(xid uint32) []byte { return simpleMessage(typeFeaturesRequest, xid, nil) },
+		func(m message) (bool, error) {
+			if m.kind != typeFeaturesReply || len(m.body) < 24 {
+				return false, fmt.Errorf("%w: features reply of type %d with %d bytes", ErrProtocol, m.kind, len(m.body))
+			}
+			features = Features{DatapathID: be64(m.body), Tables: m.body[12]}
+			return false, nil
+		})
+	return features, err
+}

@@ -1,0 +1,61 @@
+package openflow
+
+import "fmt"
+
+// flowStatsLength is the fixed part of an ofp_flow_stats (§7.3.5.2).
+const flowStatsLength = 48
+
+// decodeFlowStatsReply reads one part of a multipart reply and appends its flows.
+func decodeFlowStatsReply(body []byte, flows []Flow) (all []Flow, more bool, err error) {
+	if len(body) < 8 || be16(body) != multipartFlow {
+		return flows, false, fmt.Errorf("%w: multipart reply of %d bytes that has no flows", ErrProtocol, len(body))
+	}
+	more = be16(body[2:])&multipartReplyMore != 0
+	for b := body[8:]; len(b) > 0; {
+		if len(b) < flowStatsLength {
+			return flows, false, fmt.Errorf("%w: flow of %d bytes", ErrProtocol, len(b))
+		}
+		n := int(be16(b))
+		if n < flowStatsLength || n > len(b) {
+			return flows, false, fmt.Errorf("%w: flow of length %d with %d bytes left", ErrProtocol, n, len(b))
+		}
+		f, err := decodeFlowStats(b[:n])
+		if err != nil {
+			return flows, false, err
+		}
+		flows, b = append(flows, f), b[n:]
+	}
+	return flows, more, nil
+}
+
+// decodeFlowStats reads one flow; its values alias b.
+func decodeFlowStats(b []byte) (Flow, error) {
+	f := Flow{Table: b[2], Priority: be16(b[12:]), Cookie: be64(b[24:])}
+	idle, hard := be16(b[14:]), be16(b[16:])
+	b = b[flowStatsLength:]
+
+	if len(b) < 8 || be16(b) != matchTypeOXM {
+		return f, fmt.Errorf("%w: flow without an OXM match", ErrProtocol)
+	}
+	n := int(be16(b[2:]))
+	padded := (n + 7) / 8 * 8
+	if n < 4 || padded > len(b) {
+		return f, fmt.Errorf("%w: match of length %d with %d bytes left", ErrProtocol, n, len(b))
+	}
+	match, unknown, err := decodeMatch(b[4:n])
+	if err != nil {
+		return f, err
+	}
+	f.Match = match
+	if err := decodeInstructions(b[padded:], &f); err != nil {
+		return f, err
+	}
+	if idle != 0 || hard != 0 {
+		f.Opaque = "timeout"
+	}
+	if unknown != "" {
+		// Never nil, as that says that Match is all there is.
+		f.Opaque, f.rawMatch = unknown, b[4:n:n]
+	}
+	return f, nil
+}
