@@ -33,8 +33,9 @@ func (l *Links) ethtool(link string, value *ethtoolValue) error {
 	return nil
 }
 
-// setTXChecksum turns TX checksum offload on or off. The kernel turns off what depends on it (TSO) by itself,
-// and gives it back with it.
+// setTXChecksum turns TX checksum offload on or off. The kernel turns off what depends on it (segmentation of
+// TCP and UDP) by itself, and gives it back with it. ethtool may still call TSO on, for the sake of AccECN since
+// Linux 6.18: without checksums the kernel segments such packets itself all the same (harmonize_features).
 func (l *Links) setTXChecksum(link string, on bool) error {
 	value := ethtoolValue{cmd: ethtoolGetTXChecksum}
 	if err := l.ethtool(link, &value); err != nil {
@@ -48,7 +49,7 @@ func (l *Links) setTXChecksum(link string, on bool) error {
 		value.data = 1
 	}
 	if err := l.ethtool(link, &value); err != nil {
-		return fmt.Errorf("set the TX checksum offload of link %s to %t: %w", link, on, err)
+		return fmt.Errorf("turn the TX checksum offload of link %s to %t: %w", link, on, err)
 	}
 	return nil
 }

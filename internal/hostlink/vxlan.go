@@ -106,7 +106,7 @@ func (l *Links) addVXLAN(ctx context.Context, v VXLAN, underlay int) (netlink.Li
 	attrs.Name, attrs.MTU = v.Name, v.MTU
 	err := l.handle.LinkAdd(&netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: int(v.VNI), SrcAddr: v.Local.Unmap().AsSlice(), Port: int(v.Port),
-		VtepDevIndex: underlay, Learning: false, NoAge: true,
+		VtepDevIndex: underlay, Learning: false,
 	})
 	if errors.Is(err, unix.EEXIST) {
 		return nil, l.vniTaken(ctx, v)

@@ -1,0 +1,306 @@
+package hostlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// nic makes an interface that is up, with addresses, and no counterpart to speak of.
+func (s *space) nic(name string, addrs ...string) {
+	s.t.Helper()
+	s.ip("link", "add", name, "type", "bridge")
+	for _, a := range addrs {
+		s.ip("addr", "add", a, "dev", name, "nodad")
+	}
+	s.ip("link", "set", name, "up")
+}
+
+func TestUnderlay(t *testing.T) {
+	for _, c := range []struct {
+		name, advertise string
+		prep            func(s *space)
+		addr, dev       string
+		mtu             int
+	}{
+		{"advertised", "10.2.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("link", "set", "eth1", "mtu", "9000")
+			s.ip("route", "add", "default", "via", "10.1.0.254")
+		}, "10.2.0.1", "eth1", 9000},
+		{"advertised-on-the-loopback", "10.99.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
+			s.ip("route", "add", "default", "via", "10.1.0.254")
+		}, "10.99.0.1", "lo", 1500},
+		{"default-route", "", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24", "10.3.0.1/24")
+			s.ip("route", "add", "default", "via", "10.3.0.254")
+		}, "10.3.0.1", "eth1", 1500},
+		{"source-of-the-default-route", "", func(s *space) {
+			s.nic("eth1", "10.2.0.1/24", "10.2.0.7/24")
+			s.ip("route", "add", "default", "via", "10.2.0.254", "src", "10.2.0.7")
+		}, "10.2.0.7", "eth1", 1500},
+		{"least-metric", "", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("route", "add", "default", "via", "10.1.0.254", "metric", "200")
+			s.ip("route", "add", "default", "via", "10.2.0.254", "metric", "100")
+		}, "10.2.0.1", "eth1", 1500},
+		{"several-next-hops", "", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.ip("route", "add", "default", "nexthop", "via", "10.1.0.253", "nexthop", "via", "10.1.0.254")
+		}, "10.1.0.1", "eth0", 1500},
+		{"IPv6-default-route", "", func(s *space) {
+			s.nic("eth0", "2001:db8:1::1/64")
+			s.ip("route", "add", "default", "via", "2001:db8:1::ff")
+		}, "2001:db8:1::1", "eth0", 1500},
+		{"no-default-route", "", func(s *space) {
+			s.nic("docker0", "172.17.0.1/16")
+			s.nic("docker_gwbridge", "172.18.0.1/16")
+			s.nic("br-0123456789ab", "172.19.0.1/16")
+			s.nic("socketplane0", "10.4.0.1/24")
+			s.nic("veth1234567", "10.5.0.1/24")
+			s.nic("spo0", "10.6.0.1/24")
+			s.ip("link", "set", "spo0", "alias", OwnerPrefix+"x")
+			s.nic("down0", "10.7.0.1/24")
+			s.ip("link", "set", "down0", "down")
+			s.nic("eth0", "169.254.1.1/16", "2001:db8:1::1/64", "10.1.0.1/24")
+		}, "10.1.0.1", "eth0", 1500},
+		{"only-IPv6", "", func(s *space) { s.nic("eth0", "2001:db8:1::1/64") }, "2001:db8:1::1", "eth0", 1500},
+		{"only-Docker", "", func(s *space) { s.nic("docker0", "172.17.0.1/16") }, "", "", 0},
+		{"nothing", "", func(*space) {}, "", "", 0},
+		{"advertised-is-on-no-interface", "10.66.0.1", func(s *space) { s.nic("eth0", "10.1.0.1/24") }, "", "", 0},
+		{"advertised-loopback", "127.0.0.1", func(*space) {}, "", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSpace(t)
+			c.prep(s)
+			var advertise netip.Addr
+			if c.advertise != "" {
+				advertise = netip.MustParseAddr(c.advertise)
+			}
+			got, err := s.Underlay(t.Context(), advertise)
+			if c.dev == "" {
+				if !errors.Is(err, ErrNoUnderlay) || !strings.Contains(err.Error(), "--advertise") {
+					t.Fatalf("got %+v, %v", got, err)
+				}
+				return
+			}
+			want := Underlay{Addr: netip.MustParseAddr(c.addr), Dev: c.dev, MTU: c.mtu, Index: s.show(c.dev).Index}
+			if err != nil || got != want {
+				t.Fatalf("got %+v, %v, want %+v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestSubnets(t *testing.T) {
+	s := newSpace(t)
+	s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64", "169.254.3.3/16")
+	s.nic("eth1", "10.1.0.2/24", "10.2.0.1/16")
+	s.nic("down0", "10.7.0.1/24")
+	s.ip("link", "set", "down0", "down")
+	s.ip("route", "add", "10.50.0.0/16", "via", "10.1.0.9", "dev", "eth0")
+	s.ip("route", "add", "default", "via", "10.1.0.254", "dev", "eth0")
+	s.ip("route", "add", "blackhole", "10.60.0.0/16")
+	connected := prefixes("10.1.0.0/24", "10.2.0.0/16", "2001:db8:1::/64")
+	if got, err := s.Subnets(t.Context()); err != nil || !slices.Equal(got, connected) {
+		t.Errorf("Subnets: %v, %v, want %v", got, err, connected)
+	}
+	all := prefixes("10.1.0.0/24", "10.2.0.0/16", "10.50.0.0/16", "2001:db8:1::/64")
+	if got, err := s.Routes(t.Context()); err != nil || !slices.Equal(got, all) {
+		t.Errorf("Routes: %v, %v, want %v", got, err, all)
+	}
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range texts {
+		all = append(all, netip.MustParsePrefix(p))
+	}
+	return all
+}
+
+func TestOwnedAndDelete(t *testing.T) {
+	s, v, x := newSpace(t), testVeth(), testVXLAN()
+	ensureVeth(t, s, v)
+	ensureVXLAN(t, s, x)
+	s.nic("br0", "10.1.0.1/24")
+	s.ip("link", "set", "br0", "alias", "somebody's")
+	// What an agent leaves that dies between making a pair and naming it.
+	orphan := LinkName("sph", "orphan")
+	s.ip("link", "add", orphan, "type", "veth", "peer", "name", "orphanpeer")
+
+	owned, err := s.Owned(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Link{
+		{Name: v.Host, Alias: v.Alias, Kind: "veth", Index: s.show(v.Host).Index, MTU: 1450, Up: true},
+		{Name: x.Name, Alias: x.Alias, Kind: "vxlan", Index: s.show(x.Name).Index, MTU: 1450, Up: true},
+	}
+	if !slices.Equal(owned, want) {
+		t.Errorf("owned %+v, want %+v", owned, want)
+	}
+	for _, name := range []string{v.Host, x.Name, orphan, "absent", v.Host} {
+		if err := s.DeleteLink(t.Context(), name); err != nil {
+			t.Errorf("DeleteLink(%s): %v", name, err)
+		}
+		if name != "absent" && s.exists(name) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if s.exists(v.Peer) {
+		t.Error("the peer is still there")
+	}
+	for _, name := range []string{"br0", "lo"} {
+		if err := s.DeleteLink(t.Context(), name); !errors.Is(err, ErrForeign) || !s.exists(name) {
+			t.Errorf("DeleteLink(%s): %v", name, err)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	s, v := newSpace(t), testVeth()
+	ensureVXLAN(t, s, testVXLAN())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changed, err := s.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A signal may still be on its way when the step before it is done: take all until the state is reported.
+	drain := func() {
+		for {
+			select {
+			case <-changed:
+			default:
+				return
+			}
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"appears", func() { ensureVeth(t, s, v) }},
+		{"changes", func() { s.ip("link", "set", v.Host, "mtu", "1300") }},
+		{"loses its alias", func() { s.ip("link", "set", v.Host, "alias", "") }},
+		{"gets it again", func() { ensureVeth(t, s, v) }},
+		{"goes", func() { s.ip("link", "del", v.Host) }},
+		{"one from before goes", func() { s.ip("link", "del", testVXLAN().Name) }},
+	} {
+		drain()
+		step.do()
+		eventually(t, "signal when a link "+step.name, func() bool {
+			select {
+			case <-changed:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	cancel()
+	eventually(t, "the channel is closed", func() bool {
+		select {
+		case _, open := <-changed:
+			return !open
+		default:
+			return false
+		}
+	})
+}
+
+func TestConcernsOnlyOurs(t *testing.T) {
+	s := newSpace(t)
+	s.nic("br0")
+	changed, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ip("link", "set", "br0", "mtu", "1400")
+	s.ip("link", "del", "br0")
+	// Ours comes after it: when its signal is here, another's would have been.
+	ensureVXLAN(t, s, testVXLAN())
+	<-changed
+	owned, err := s.Owned(t.Context())
+	if err != nil || len(owned) != 1 {
+		t.Fatalf("the first signal came before a link of ours was there: %v, %v", owned, err)
+	}
+}
+
+func TestHasKernelDatapath(t *testing.T) {
+	s := newSpace(t)
+	_, err := s.handle.GenlFamilyGet("ovs_datapath")
+	if got := s.HasKernelDatapath(); got != (err == nil) {
+		t.Errorf("HasKernelDatapath is %t, the kernel says %v", got, err)
+	}
+	if _, err := s.handle.GenlFamilyGet("nlctrl"); err != nil {
+		t.Errorf("the question itself fails: %v", err)
+	}
+}
+
+func TestRetry(t *testing.T) {
+	stop := errors.New("stop")
+	for _, c := range []struct {
+		name  string
+		fails int
+		err   error
+		want  error
+		calls int
+	}{
+		{"at-once", 0, nil, nil, 1},
+		{"interrupted-dump", 3, netlink.ErrDumpInterrupted, nil, 4},
+		{"interrupted-call", 2, fmt.Errorf("receive: %w", unix.EINTR), nil, 3},
+		{"for-ever", 1000, netlink.ErrDumpInterrupted, netlink.ErrDumpInterrupted, dumpAttempts},
+		{"other-error", 1000, stop, stop, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			calls := 0
+			got, err := retry(t.Context(), "list", func() (string, error) {
+				if calls++; calls <= c.fails {
+					return "half", c.err
+				}
+				return "whole", nil
+			})
+			if !errors.Is(err, c.want) || calls != c.calls || (got == "whole") != (c.want == nil) || got == "half" {
+				t.Errorf("got %q, %v after %d calls", got, err, calls)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := retry(ctx, "list", func() (int, error) { return 1, nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestLinkName(t *testing.T) {
+	shape := regexp.MustCompile(`^[a-z]{1,3}[0-9a-f]{12}$`)
+	seen := map[string][]string{}
+	for _, id := range [][]string{{"a", "bc"}, {"ab", "c"}, {"abc"}, {"10.1.11.1"}, {"10.11.1.1"}, {}, {""}, {"", ""}} {
+		name := LinkName("sph", id...)
+		if !shape.MatchString(name) || len(name) > 15 || name != LinkName("sph", id...) {
+			t.Errorf("%q for %q", name, id)
+		}
+		if other, ok := seen[name]; ok && len(id)+len(other) > 1 {
+			t.Errorf("%q and %q share %s", id, other, name)
+		}
+		seen[name] = id
+	}
+	if got := LinkName("toolong", "x"); len(got) != 15 || !strings.HasPrefix(got, "too") {
+		t.Errorf("long prefix: %s", got)
+	}
+}
