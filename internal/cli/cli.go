@@ -70,6 +70,8 @@ func newRoot(d Deps) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // so that an unknown command is a usage error of ours
+
+		SuggestionsMinimumDistance: 2, // cobra's default, which it only fills in on its own path
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()

@@ -146,10 +146,10 @@ func networkRows(nets []adminapi.Network) [][]string {
 		if len(pools) > 0 {
 			first, pools = pools[0].String(), pools[1:]
 		}
-		rows = append(rows, []string{clip(plain(n.ID), shortLen), named(n.Name), strconv.Itoa(int(n.VNI)), first,
+		rows = append(rows, []string{plain(short(n.ID)), named(n.Name), strconv.Itoa(int(n.VNI)), first,
 			strconv.Itoa(n.Endpoints), strconv.Itoa(n.Peers)})
 		for _, more := range pools {
-			rows = append(rows, []string{"", "", "", more.String()})
+			rows = append(rows, []string{"", "", "", more.String(), "", ""})
 		}
 	}
 	return rows
@@ -162,7 +162,7 @@ func hostRows(hosts []adminapi.Member) [][]string {
 		if !h.Alive {
 			state = "down"
 		}
-		rows = append(rows, []string{clip(plain(h.ID), shortLen), named(h.Name), address(h.VTEP), state})
+		rows = append(rows, []string{plain(short(h.ID)), named(h.Name), address(h.VTEP), state})
 	}
 	return rows
 }
