@@ -1,0 +1,159 @@
+// Package driver is libnetwork's network driver role: the life of networks and
+// endpoints on this host, what they look like to other hosts, and what this host must
+// forward.
+//
+// It owns the host's bindings (which Docker network is which network of the
+// cluster) and endpoints, kept in the host's own store, and computes from them and from
+// the other hosts' records the state that the data plane should have. It may import store and the
+// plain values of internal/dataplane; it knows neither Open vSwitch nor Consul nor HTTP.
+//
+// No handler waits for another host or for Docker. Handlers that create need the
+// store; Join, Leave and DeleteEndpoint work without it.
+package driver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Errors of the driver. They are matched with errors.Is.
+var (
+	// ErrBadRequest says that a request can't be understood or never succeed.
+	ErrBadRequest = errors.New("bad request")
+	// ErrUnknown says that a network or endpoint is not known on this host.
+	ErrUnknown = errors.New("unknown")
+)
+
+// Dataplane forwards packets. SetNetwork and RemoveNetwork remember what they were
+// given also when they fail, and bring it about as soon as they can.
+type Dataplane interface {
+	// Ready is nil when packets can be forwarded, else it says what is missing and the cure.
+	Ready() error
+	// MTU is the containers' MTU on this host's underlay, in bytes.
+	MTU() int
+	// SetNetwork makes the network be forwarded exactly so.
+	SetNetwork(context.Context, dataplane.Network) error
+	// Attach is SetNetwork which also makes the links of one of its endpoints.
+	Attach(ctx context.Context, n dataplane.Network, endpoint string) error
+	// RemoveNetwork removes everything of the network.
+	RemoveNetwork(ctx context.Context, id string) error
+}
+
+// Addresses are the claims of this host, for networks whose addresses Docker chooses.
+type Addresses interface {
+	Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error
+	ReserveShared(ctx context.Context, pool netip.Prefix, addr netip.Addr) error
+	Release(ctx context.Context, pool netip.Prefix, addr netip.Addr) error
+}
+
+// Options are the settings of a Driver.
+type Options struct {
+	// AddressSpace is the name by which Docker tells that our IPAM gave the pool.
+	AddressSpace string
+	Logger       *slog.Logger
+}
+
+// Driver serves the life of networks and endpoints. It is safe for concurrent use.
+type Driver struct {
+	cluster *store.Cluster
+	local   store.KV
+	dp      Dataplane
+	addrs   Addresses
+	space   string
+	log     *slog.Logger
+
+	// creating is held for reading while a network is being bound, and for writing by Sync,
+	// which must not take a binding that is about to be journalled for a leak.
+	creating sync.RWMutex
+
+	mu       sync.Mutex // guards what follows
+	networks map[string]*segment
+	ports    map[uint32]bool
+	lastPort uint32
+	hosts    map[string]store.Host
+	dirty    map[string]bool // networks whose endpoints are to be published
+	wake     chan struct{}   // something is dirty
+	watch    func(*segment)  // starts watching a network's peers; nil before Run
+}
+
+// Deps are the parts that a Driver works on.
+type Deps struct {
+	Cluster   *store.Cluster
+	Local     store.KV
+	Dataplane Dataplane
+	Addresses Addresses
+}
+
+// New returns a driver with what the host's own store remembers.
+func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Driver{
+		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
+		space: opts.AddressSpace, log: opts.Logger,
+		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
+		dirty: map[string]bool{}, wake: make(chan struct{}, 1),
+	}
+	if err := d.restore(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// segment is one bound network in memory; everything in it can be read again from the stores.
+type segment struct {
+	// lock serialises the changes of this network and its way to the data plane.
+	lock      sync.Mutex
+	rec       binding
+	endpoints map[string]*endpoint
+	peers     map[string]store.Endpoints // by host id
+	stop      context.CancelFunc         // ends the watch of its peers; nil when there is none
+	gone      bool                       // DeleteNetwork was here
+}
+
+// find returns a bound network by Docker's id.
+func (d *Driver) find(dockerID string) (*segment, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, ok := d.networks[dockerID]
+	return n, ok
+}
+
+// all returns the bound networks.
+func (d *Driver) all() []*segment {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*segment, 0, len(d.networks))
+	for _, n := range d.networks {
+		all = append(all, n)
+	}
+	return all
+}
+
+// put writes one record of the host's own store.
+func (d *Driver) put(ctx context.Context, key string, record any) error {
+	return d.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: key, Value: store.Encode(record)})
+}
+
+// drop removes records of the host's own store.
+func (d *Driver) drop(ctx context.Context, keys ...string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), store.MaxOps)
+		ops := make([]store.Op, n)
+		for i, k := range keys[:n] {
+			ops[i] = store.Op{Kind: store.OpRemove, Key: k}
+		}
+		if err := d.local.Apply(ctx, ops...); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

@@ -1,0 +1,261 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Prefixes of interface names: the end that stays on the host, and the container's.
+const (
+	hostLinkPrefix = "sph"
+	peerLinkPrefix = "spc"
+)
+
+// CreateEndpoint records an endpoint. Where Docker chose the address it is
+// claimed in the cluster, and a duplicate is refused. Only fields that came
+// empty are answered.
+func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
+	if err := d.dp.Ready(); err != nil {
+		return nil, err
+	}
+	n, err := d.bound(r.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	defer n.lock.Unlock()
+	if e, ok := n.endpoints[r.EndpointID]; ok && !e.Deleting {
+		return e.answer(), nil // a repetition
+	}
+	e, err := d.newEndpoint(n, r)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.reserve(ctx, n, e); err == nil {
+		err = d.put(ctx, e.key(), e)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.unreserve(ctx, e))
+	}
+	n.endpoints[e.ID] = e
+	d.startWatch(n) // so that the peers are known when the container joins
+	return e.answer(), nil
+}
+
+func (e *endpoint) answer() *network.CreateEndpointResponse {
+	answer := &network.CreateEndpointResponse{Interface: &network.EndpointInterface{}}
+	if e.GaveMAC {
+		answer.Interface.MacAddress = e.MAC.String()
+	}
+	return answer
+}
+
+// newEndpoint checks the request and makes the endpoint's record.
+func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*endpoint, error) {
+	e := &endpoint{Schema: store.Schema, ID: r.EndpointID, DockerID: r.NetworkID, Created: time.Now().UTC()}
+	if r.Interface == nil {
+		return nil, fmt.Errorf("%w: an endpoint needs an interface", ErrBadRequest)
+	}
+	for _, text := range []string{r.Interface.Address, r.Interface.AddressIPv6} {
+		if text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q is not an address with a prefix length", ErrBadRequest, text)
+		}
+		if _, ok := n.poolOf(p.Addr()); !ok {
+			return nil, fmt.Errorf("%w: address %s is in none of the network's subnets %v", ErrBadRequest, p.Addr(), n.rec.Pools)
+		}
+		e.Addrs = append(e.Addrs, p)
+	}
+	if len(e.Addrs) == 0 {
+		return nil, fmt.Errorf("%w: the endpoint has no address: use an IPAM driver that gives one", ErrBadRequest)
+	}
+	if err := e.setMAC(r.Interface.MacAddress); err != nil {
+		return nil, err
+	}
+	if holder := n.macHolder(e.MAC); holder != "" {
+		return nil, fmt.Errorf("%w: MAC address %s is in use on this network (%s): choose another --mac-address",
+			store.ErrTaken, e.MAC, holder)
+	}
+	var err error
+	if e.Port, err = d.takePort(); err != nil {
+		return nil, err
+	}
+	// The nonce keeps names from being reused when Docker repeats an id.
+	nonce := store.NewNonce()
+	e.HostLink = dataplane.LinkName(hostLinkPrefix, e.ID, nonce)
+	e.PeerLink = dataplane.LinkName(peerLinkPrefix, e.ID, nonce)
+	return e, nil
+}
+
+func (e *endpoint) setMAC(text string) error {
+	if text == "" {
+		_, _ = rand.Read(e.MAC[:])       // never fails
+		e.MAC[0] = e.MAC[0]&^0x01 | 0x02 // unicast, locally administered
+		e.GaveMAC = true
+		return nil
+	}
+	hw, err := net.ParseMAC(text)
+	if err != nil || len(hw) != len(e.MAC) {
+		return fmt.Errorf("%w: %q is not an Ethernet address", ErrBadRequest, text)
+	}
+	if hw[0]&1 != 0 || bytes.Equal(hw, make([]byte, len(hw))) {
+		return fmt.Errorf("%w: %s is a group or empty address and can't be a container's", ErrBadRequest, text)
+	}
+	e.MAC = dataplane.MAC(hw)
+	return nil
+}
+
+// poolOf returns the network's subnet in which addr lies.
+func (n *segment) poolOf(addr netip.Addr) (netip.Prefix, bool) {
+	i := slices.IndexFunc(n.rec.Pools, func(p netip.Prefix) bool { return p.Contains(addr) })
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return n.rec.Pools[i], true
+}
+
+// macHolder tells which endpoint known here has the MAC, if any.
+func (n *segment) macHolder(mac dataplane.MAC) string {
+	for _, e := range n.endpoints {
+		if e.MAC == mac {
+			return "by another container of this host"
+		}
+	}
+	for host, peer := range n.peers {
+		for _, e := range peer.Endpoints {
+			if e.MAC == mac.String() {
+				return "by a container of host " + host
+			}
+		}
+	}
+	return ""
+}
+
+// takePort draws a port number that no endpoint of this host has. Numbers go round
+// before they are used again: the switch forgets a port a moment after it was told to.
+func (d *Driver) takePort() (uint32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for range dataplane.MaxPort {
+		d.lastPort = d.lastPort%dataplane.MaxPort + 1
+		if !d.ports[d.lastPort] {
+			d.ports[d.lastPort] = true
+			return d.lastPort, nil
+		}
+	}
+	return 0, fmt.Errorf("this host has %d endpoints, the most that its bridge can have", dataplane.MaxPort)
+}
+
+func (d *Driver) freePort(port uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.ports, port)
+}
+
+// reserve claims the endpoint's addresses where Docker chose them.
+func (d *Driver) reserve(ctx context.Context, n *segment, e *endpoint) error {
+	if n.rec.OwnIPAM {
+		return nil
+	}
+	for _, p := range e.Addrs {
+		pool, _ := n.poolOf(p.Addr())
+		if err := d.addrs.Reserve(ctx, pool, p.Addr(), e.MAC.String()); err != nil {
+			return err
+		}
+		e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+	}
+	return nil
+}
+
+func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
+	var errs []error
+	for _, p := range e.Reserved {
+		errs = append(errs, d.addrs.Release(ctx, p.Masked(), p.Addr()))
+	}
+	d.freePort(e.Port)
+	return errors.Join(errs...)
+}
+
+// DeleteEndpoint removes an endpoint and its links. It succeeds when the intention
+// is journalled: Docker never repeats it, so Sync finishes what can't be done now.
+func (d *Driver) DeleteEndpoint(ctx context.Context, r *network.DeleteEndpointRequest) error {
+	n, ok := d.find(r.NetworkID)
+	if !ok {
+		return nil
+	}
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[r.EndpointID]
+	if !ok {
+		return nil
+	}
+	if err := d.removeEndpoint(ctx, n, e); err != nil {
+		if !e.Deleting {
+			return err // not even journalled
+		}
+		d.log.Warn("endpoint is not wholly removed yet", "network", n.rec.title(), "endpoint", e.ID, "err", err)
+	}
+	return nil
+}
+
+// removeEndpoint journals that the endpoint goes, and undoes everything of it. The
+// network's lock is held. It can be repeated.
+func (d *Driver) removeEndpoint(ctx context.Context, n *segment, e *endpoint) error {
+	if !e.Deleting {
+		gone := *e
+		gone.Deleting, gone.Joined = true, false
+		if err := d.put(ctx, e.key(), gone); err != nil {
+			return err
+		}
+		*e = gone
+	}
+	d.markDirty(n.rec.Network)
+	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil { // without it: its port, then its links
+		return err
+	}
+	if err := d.unreserve(ctx, e); err != nil {
+		return err
+	}
+	if err := d.drop(ctx, e.key()); err != nil {
+		return err
+	}
+	delete(n.endpoints, e.ID)
+	if len(n.endpoints) == 0 {
+		return d.forgetPeers(ctx, n)
+	}
+	return nil
+}
+
+// EndpointInfo tells what `docker network inspect -v` shows of an endpoint.
+func (d *Driver) EndpointInfo(_ context.Context, r *network.InfoRequest) (*network.InfoResponse, error) {
+	n, err := d.bound(r.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[r.EndpointID]
+	if !ok {
+		return nil, unknownEndpoint(r.EndpointID)
+	}
+	return &network.InfoResponse{Value: map[string]string{
+		"mac": e.MAC.String(), "link": e.HostLink, "port": fmt.Sprint(e.Port), "vni": fmt.Sprint(n.rec.VNI),
+	}}, nil
+}
+
+func unknownEndpoint(id string) error {
+	return fmt.Errorf("%w endpoint %.12s: start the container again", ErrUnknown, id)
+}

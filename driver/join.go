@@ -1,0 +1,106 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+)
+
+// Join attaches an endpoint: its links, port and flows are there when it
+// answers, and the other hosts are told at once. No gateway is answered, so that Docker
+// adds docker_gwbridge, with outbound NAT and published ports as its users know them.
+func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.JoinResponse, error) {
+	if err := d.dp.Ready(); err != nil {
+		return nil, err
+	}
+	n, err := d.bound(r.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[r.EndpointID]
+	if !ok || e.Deleting {
+		return nil, unknownEndpoint(r.EndpointID)
+	}
+	if err := d.setJoined(ctx, e, true); err != nil {
+		return nil, err
+	}
+	if err := d.dp.Attach(ctx, d.plane(n), e.ID); err != nil {
+		// Docker calls DeleteEndpoint next, from 29 on also Leave.
+		return nil, errors.Join(fmt.Errorf("attach endpoint %.12s: %w", e.ID, err), d.setJoined(ctx, e, false))
+	}
+	d.markDirty(n.rec.Network)
+	return &network.JoinResponse{
+		InterfaceName: network.InterfaceName{SrcName: e.PeerLink, DstPrefix: "eth"},
+	}, nil
+}
+
+func (d *Driver) setJoined(ctx context.Context, e *endpoint, joined bool) error {
+	next := *e
+	next.Joined = joined
+	if err := d.put(ctx, e.key(), next); err != nil {
+		return err
+	}
+	*e = next
+	return nil
+}
+
+// Leave detaches an endpoint. Its links stay until DeleteEndpoint: libnetwork
+// moves the container's end back between the two calls.
+func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
+	n, ok := d.find(r.NetworkID)
+	if !ok {
+		return nil
+	}
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[r.EndpointID]
+	if !ok || !e.Joined {
+		return nil
+	}
+	if err := d.setJoined(ctx, e, false); err != nil {
+		return err
+	}
+	d.markDirty(n.rec.Network)
+	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+		d.log.Warn("endpoint is detached as soon as the data plane is back", "endpoint", e.ID, "err", err)
+	}
+	return nil
+}
+
+// plane computes what this host should forward of a network, whose lock is held.
+func (d *Driver) plane(n *segment) dataplane.Network {
+	p := dataplane.Network{ID: n.rec.Network, VNI: n.rec.VNI, MTU: d.mtu(n)}
+	for _, id := range slices.Sorted(maps.Keys(n.endpoints)) {
+		if e := n.endpoints[id]; !e.Deleting {
+			p.Local = append(p.Local, e.plane())
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, host := range slices.Sorted(maps.Keys(n.peers)) {
+		vtep := d.hosts[host].VTEP
+		if !vtep.IsValid() {
+			continue // its record is on the way; the watch of hosts brings it
+		}
+		if peer := planePeer(n.peers[host]); len(peer.Endpoints) > 0 {
+			peer.VTEP = vtep
+			p.Remote = append(p.Remote, peer)
+		}
+	}
+	slices.SortFunc(p.Remote, func(a, b dataplane.Peer) int { return a.VTEP.Compare(b.VTEP) })
+	return p
+}
+
+func (d *Driver) mtu(n *segment) int {
+	if n.rec.MTU != 0 {
+		return n.rec.MTU
+	}
+	return d.dp.MTU()
+}

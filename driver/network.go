@@ -1,0 +1,153 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// CreateNetwork binds a Docker network to the cluster's network with the same subnets
+// or the given name, which is made if there is none.
+func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequest) error {
+	want, err := parseCreate(r, d.space)
+	if err != nil {
+		return err
+	}
+	if err := d.dp.Ready(); err != nil {
+		return err
+	}
+	d.creating.RLock()
+	defer d.creating.RUnlock()
+	if n, ok := d.find(r.NetworkID); ok && !n.removing() {
+		return nil // a repetition
+	}
+	got, err := d.cluster.Bind(ctx, want.Binding)
+	if err != nil {
+		return err
+	}
+	b := binding{
+		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
+		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, OwnIPAM: want.ownIPAM,
+	}
+	err = d.claimShared(ctx, want)
+	if err == nil {
+		err = d.put(ctx, store.LocalBindingKey(b.DockerID), b)
+	}
+	if err != nil {
+		// Docker will not call DeleteNetwork. What can't be undone now, Sync undoes.
+		return errors.Join(err, d.cluster.Unbind(ctx, got.ID, r.NetworkID))
+	}
+	n := newSegment(b)
+	d.mu.Lock()
+	d.networks[b.DockerID] = n
+	d.mu.Unlock()
+	d.log.Info("network is here", "network", b.title(), "docker_id", b.DockerID, "vni", b.VNI, "pools", b.Pools)
+	return nil
+}
+
+// claimShared claims gateway and auxiliary addresses that Docker's own IPAM chose.
+func (d *Driver) claimShared(ctx context.Context, want spec) error {
+	if want.ownIPAM {
+		return nil
+	}
+	for _, pool := range want.Pools {
+		if gw, ok := want.gateways[pool]; ok && pool.Contains(gw) {
+			if err := d.cluster.SetGateway(ctx, pool, gw); err != nil {
+				return err
+			}
+		}
+		for _, aux := range want.shared[pool] {
+			if !pool.Contains(aux) {
+				continue
+			}
+			if err := d.addrs.ReserveShared(ctx, pool, aux); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteNetwork ends a network on this host. It succeeds when the intention is
+// journalled: Docker never repeats it, so Sync finishes what can't be done now.
+func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequest) error {
+	n, ok := d.find(r.NetworkID)
+	if !ok {
+		return nil
+	}
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	n.rec.Removing = true
+	if err := d.put(ctx, store.LocalBindingKey(n.rec.DockerID), n.rec); err != nil {
+		return err
+	}
+	if err := d.finishRemoval(ctx, n); err != nil {
+		d.log.Warn("network stays known to the cluster until the store answers", "network", n.rec.title(), "err", err)
+	}
+	return nil
+}
+
+// finishRemoval removes everything of a network that is being removed; the
+// network's lock is held. It can be repeated.
+func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
+	n.stopWatch()
+	var errs []error
+	for _, e := range n.endpoints {
+		errs = append(errs, d.removeEndpoint(ctx, n, e))
+	}
+	errs = append(errs, d.dp.RemoveNetwork(ctx, n.rec.Network))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := d.cluster.Unbind(ctx, n.rec.Network, n.rec.DockerID); err != nil {
+		return err
+	}
+	keys := []string{store.LocalBindingKey(n.rec.DockerID)}
+	for host := range n.peers {
+		keys = append(keys, store.LocalPeerKey(n.rec.Network, host))
+	}
+	if err := d.drop(ctx, keys...); err != nil {
+		return err
+	}
+	n.gone = true
+	d.mu.Lock()
+	delete(d.networks, n.rec.DockerID)
+	d.mu.Unlock()
+	d.log.Info("network is gone from this host", "network", n.rec.title(), "docker_id", n.rec.DockerID)
+	return nil
+}
+
+// bound returns the network with its lock held, or ErrUnknown.
+func (d *Driver) bound(dockerID string) (*segment, error) {
+	n, ok := d.find(dockerID)
+	if ok {
+		n.lock.Lock()
+		if !n.gone && !n.rec.Removing {
+			return n, nil
+		}
+		n.lock.Unlock()
+	}
+	return nil, fmt.Errorf("%w network %.12s: SocketPlane on this host has no record of it (was its state directory removed?): "+
+		"'docker network rm' it and create it again", ErrUnknown, dockerID)
+}
+
+func (n *segment) removing() bool {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	return n.rec.Removing
+}
+
+func newSegment(b binding) *segment {
+	return &segment{rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}}
+}
+
+func (b binding) title() string {
+	if b.Name != "" {
+		return b.Name
+	}
+	return b.Network
+}

@@ -1,0 +1,311 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Bounds of the wait after the store failed.
+const (
+	retryFirst = 200 * time.Millisecond
+	retryLast  = 5 * time.Second
+)
+
+// planePeer is another host's endpoints as the data plane sees them. An endpoint
+// that can't be understood is left out: the others must not suffer from it.
+func planePeer(r store.Endpoints) dataplane.Peer {
+	peer := dataplane.Peer{Host: r.Host}
+	for _, e := range r.Endpoints {
+		hw, err := net.ParseMAC(e.MAC)
+		if err != nil || len(hw) != len(dataplane.MAC{}) {
+			continue
+		}
+		peer.Endpoints = append(peer.Endpoints, dataplane.PeerEndpoint{MAC: dataplane.MAC(hw), Addrs: e.Addrs})
+	}
+	return peer
+}
+
+// Run watches the other hosts and publishes this host's endpoints, until ctx ends.
+// What it can't do now it tries again; what was known before stays valid meanwhile.
+func (d *Driver) Run(ctx context.Context) error {
+	d.mu.Lock()
+	d.watch = func(n *segment) {
+		watchCtx, stop := context.WithCancel(ctx)
+		n.stop = stop
+		go d.watchPeers(watchCtx, n)
+	}
+	d.mu.Unlock()
+	for _, n := range d.all() {
+		n.lock.Lock()
+		if len(n.endpoints) > 0 && !n.gone {
+			d.startWatch(n)
+		}
+		d.markDirty(n.rec.Network)
+		n.lock.Unlock()
+	}
+	go d.watchHosts(ctx)
+	d.publishLoop(ctx)
+	return context.Cause(ctx)
+}
+
+// startWatch begins to watch the network's peers, once; its lock is held.
+func (d *Driver) startWatch(n *segment) {
+	d.mu.Lock()
+	watch := d.watch
+	d.mu.Unlock()
+	if n.stop == nil && watch != nil {
+		watch(n)
+	}
+}
+
+func (n *segment) stopWatch() {
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
+}
+
+// forgetPeers ends the watch of a network that has no endpoint left here; its lock is held.
+func (d *Driver) forgetPeers(ctx context.Context, n *segment) error {
+	n.stopWatch()
+	var keys []string
+	for host := range n.peers {
+		keys = append(keys, store.LocalPeerKey(n.rec.Network, host))
+	}
+	clear(n.peers)
+	if err := d.drop(ctx, keys...); err != nil {
+		return err
+	}
+	return d.dp.SetNetwork(ctx, d.plane(n))
+}
+
+// retry waits a while that grows with each failure in a row.
+func retry(ctx context.Context, failures int) {
+	limit := min(retryFirst<<min(failures, 8), retryLast)
+	select {
+	case <-ctx.Done():
+	case <-time.After(limit/2 + rand.N(limit/2)):
+	}
+}
+
+// watchPeers keeps the network's peers as the store has them.
+func (d *Driver) watchPeers(ctx context.Context, n *segment) {
+	id := n.rec.Network // never changes
+	var index uint64
+	seen := map[string]uint64{}
+	for failures := 0; ctx.Err() == nil; {
+		versions, next, err := d.cluster.WatchIndex(ctx, id, index)
+		if err == nil {
+			err = d.readPeers(ctx, n, versions, seen)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if failures++; failures == 1 {
+				d.log.Warn("peers can't be read; the last known stay", "network", id, "err", err)
+			}
+			index = 0 // read everything again when it works
+			retry(ctx, failures)
+		default:
+			index, failures = next, 0
+		}
+	}
+}
+
+// readPeers fetches the records of the hosts whose version changed, and applies them at once.
+func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[string]uint64) error {
+	delete(versions, d.cluster.Host())
+	fresh := map[string]store.Endpoints{}
+	for host, version := range versions {
+		if seen[host] == version {
+			continue
+		}
+		r, err := d.cluster.Endpoints(ctx, n.rec.Network, host)
+		if err != nil {
+			return err
+		}
+		fresh[host] = r
+	}
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if ctx.Err() != nil { // the watch was ended meanwhile
+		return nil
+	}
+	var ops []store.Op
+	for host := range n.peers {
+		if _, there := versions[host]; !there {
+			delete(n.peers, host)
+			delete(seen, host)
+			ops = append(ops, store.Op{Kind: store.OpRemove, Key: store.LocalPeerKey(n.rec.Network, host)})
+		}
+	}
+	for host, r := range fresh {
+		n.peers[host] = r
+		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalPeerKey(n.rec.Network, host), Value: store.Encode(r)})
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	// First the data plane, for it is waited for; the copy only matters after a restart.
+	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+		d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
+	}
+	for batch := range slices.Chunk(ops, store.MaxOps) {
+		if err := d.local.Apply(ctx, batch...); err != nil {
+			return err
+		}
+	}
+	for host := range fresh {
+		seen[host] = versions[host]
+	}
+	return nil
+}
+
+// watchHosts keeps the hosts' VTEPs as the store has them.
+func (d *Driver) watchHosts(ctx context.Context) {
+	var index uint64
+	for failures := 0; ctx.Err() == nil; {
+		members, next, err := d.cluster.WatchHosts(ctx, index)
+		if err == nil {
+			err = d.setHosts(ctx, members.Hosts)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if failures++; failures == 1 {
+				d.log.Warn("hosts can't be read; the last known stay", "err", err)
+			}
+			index = 0
+			retry(ctx, failures)
+		default:
+			index, failures = next, 0
+		}
+	}
+}
+
+// setHosts takes the hosts over, and applies networks anew when a VTEP changed.
+func (d *Driver) setHosts(ctx context.Context, hosts map[string]store.Host) error {
+	delete(hosts, d.cluster.Host())
+	d.mu.Lock()
+	old := d.hosts
+	d.hosts = hosts
+	d.mu.Unlock()
+	var ops []store.Op
+	for id := range old {
+		if _, there := hosts[id]; !there {
+			ops = append(ops, store.Op{Kind: store.OpRemove, Key: store.LocalHostsKey(id)})
+		}
+	}
+	for id, h := range hosts {
+		if old[id].VTEP != h.VTEP {
+			ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalHostsKey(id), Value: store.Encode(h)})
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	for _, n := range d.all() {
+		d.reapply(ctx, n)
+	}
+	for batch := range slices.Chunk(ops, store.MaxOps) {
+		if err := d.local.Apply(ctx, batch...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reapply gives the data plane the network as it is now.
+func (d *Driver) reapply(ctx context.Context, n *segment) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.gone || n.rec.Removing {
+		return
+	}
+	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+		d.log.Warn("network is applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
+	}
+}
+
+// markDirty notes that this host's endpoints on a network are to be published.
+func (d *Driver) markDirty(network string) {
+	d.mu.Lock()
+	d.dirty[network] = true
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// publishLoop publishes the endpoints of dirty networks; what fails stays dirty.
+func (d *Driver) publishLoop(ctx context.Context) {
+	for failures := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		}
+		d.mu.Lock()
+		dirty := slices.Sorted(maps.Keys(d.dirty))
+		clear(d.dirty)
+		d.mu.Unlock()
+		var errs []error
+		for _, network := range dirty {
+			if err := d.publish(ctx, network); err != nil {
+				errs = append(errs, err)
+				d.markDirty(network)
+			}
+		}
+		if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
+			if failures++; failures == 1 {
+				d.log.Warn("other hosts learn of changes here as soon as the store answers", "err", err)
+			}
+			retry(ctx, failures)
+		} else {
+			failures = 0
+		}
+	}
+}
+
+// publish writes this host's endpoints on a network. No lock is held while the
+// store is waited for, so that handlers go on.
+func (d *Driver) publish(ctx context.Context, id string) error {
+	endpoints := d.joined(id)
+	if err := d.cluster.PutEndpoints(ctx, id, endpoints); err != nil {
+		return err
+	}
+	if len(endpoints) > 0 && d.joined(id) == nil {
+		// The network may have gone meanwhile, and its record with it: leave nothing behind.
+		return d.cluster.PutEndpoints(ctx, id, nil)
+	}
+	return nil
+}
+
+// joined lists this host's endpoints on a network that are to be reached; nil if there is none.
+func (d *Driver) joined(id string) []store.Endpoint {
+	var out []store.Endpoint
+	for _, n := range d.all() {
+		if n.rec.Network != id {
+			continue
+		}
+		n.lock.Lock()
+		for _, e := range slices.Sorted(maps.Keys(n.endpoints)) {
+			if n.endpoints[e].Joined && !n.gone {
+				out = append(out, n.endpoints[e].published())
+			}
+		}
+		n.lock.Unlock()
+	}
+	return out
+}

@@ -1,0 +1,70 @@
+package driver
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/store"
+)
+
+// binding is the journal's record of a Docker network on this host. It repeats what is
+// needed to forward without the cluster's store.
+type binding struct {
+	Schema   int            `json:"schema"`
+	DockerID string         `json:"docker_id"`
+	Network  string         `json:"network"`
+	Name     string         `json:"name,omitempty"`
+	VNI      uint32         `json:"vni"`
+	Pools    []netip.Prefix `json:"pools"`
+	MTU      int            `json:"mtu,omitempty"`
+	Internal bool           `json:"internal,omitempty"`
+	// OwnIPAM says that our IPAM gave the pools; else Docker chooses addresses,
+	// and CreateEndpoint claims them.
+	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// Removing is set when Docker deleted it but the cluster does not know yet.
+	Removing bool `json:"removing,omitempty"`
+}
+
+// endpoint is the journal's record of an endpoint on this host.
+type endpoint struct {
+	Schema   int            `json:"schema"`
+	ID       string         `json:"id"`
+	DockerID string         `json:"docker_id"`
+	MAC      dataplane.MAC  `json:"mac"`
+	Addrs    []netip.Prefix `json:"addrs"`
+	Port     uint32         `json:"port"`
+	HostLink string         `json:"host_link"`
+	PeerLink string         `json:"peer_link"`
+	// Reserved are the addresses that this driver claimed, to be released with the endpoint.
+	Reserved []netip.Prefix `json:"reserved,omitempty"`
+	Joined   bool           `json:"joined,omitempty"`
+	// Deleting is set when Docker deleted it but not everything is undone yet.
+	Deleting bool      `json:"deleting,omitempty"`
+	Created  time.Time `json:"created"`
+	// GaveMAC says that the MAC is our answer and not Docker's wish.
+	GaveMAC bool `json:"gave_mac,omitempty"`
+}
+
+func (e *endpoint) key() string { return store.LocalEndpointKey(e.DockerID, e.ID) }
+
+// plane is the endpoint as the data plane sees it.
+func (e *endpoint) plane() dataplane.Endpoint {
+	return dataplane.Endpoint{
+		ID: e.ID, MAC: e.MAC, Addrs: addrsOf(e.Addrs), Port: e.Port,
+		Attached: e.Joined, HostLink: e.HostLink, PeerLink: e.PeerLink,
+	}
+}
+
+// published is the endpoint as other hosts see it.
+func (e *endpoint) published() store.Endpoint {
+	return store.Endpoint{ID: e.ID, MAC: e.MAC.String(), Addrs: addrsOf(e.Addrs)}
+}
+
+func addrsOf(prefixes []netip.Prefix) []netip.Addr {
+	addrs := make([]netip.Addr, len(prefixes))
+	for i, p := range prefixes {
+		addrs[i] = p.Addr()
+	}
+	return addrs
+}

@@ -1,0 +1,128 @@
+package driver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// restore reads what the host's own store remembers.
+func (d *Driver) restore(ctx context.Context) error {
+	byNetwork := map[string]*segment{}
+	err := each(ctx, d.local, store.LocalBindings, func(b binding) {
+		n := newSegment(b)
+		d.networks[b.DockerID] = n
+		byNetwork[b.Network] = n
+	})
+	if err != nil {
+		return err
+	}
+	err = each(ctx, d.local, store.LocalEndpoints, func(e endpoint) {
+		d.ports[e.Port] = true
+		d.lastPort = max(d.lastPort, e.Port)
+		if n, ok := d.networks[e.DockerID]; ok {
+			n.endpoints[e.ID] = &e
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err = each(ctx, d.local, store.LocalHosts, func(h store.Host) { d.hosts[h.ID] = h }); err != nil {
+		return err
+	}
+	return each(ctx, d.local, store.LocalPeers, func(r store.Endpoints) {
+		if n, ok := byNetwork[r.Network]; ok {
+			n.peers[r.Host] = r
+		}
+	})
+}
+
+// each decodes all records under a prefix of the host's own store.
+func each[T any](ctx context.Context, kv store.KV, prefix string, do func(T)) error {
+	entries, err := kv.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		record, err := store.Decode[T](e)
+		if err != nil {
+			return err
+		}
+		do(record)
+	}
+	return nil
+}
+
+// Replay gives the data plane every network that the host's own store remembers, as it was last
+// known. The agent calls it once, before the data plane removes what nobody wants.
+func (d *Driver) Replay(ctx context.Context) {
+	for _, n := range d.all() {
+		d.reapply(ctx, n)
+	}
+}
+
+// Sync finishes what handlers could not, and undoes bindings of this host that its
+// journal does not know (a crash in CreateNetwork). It can be called at any time.
+func (d *Driver) Sync(ctx context.Context) error {
+	var errs []error
+	for _, n := range d.all() {
+		errs = append(errs, d.syncNetwork(ctx, n))
+	}
+	return errors.Join(append(errs, d.syncBindings(ctx))...)
+}
+
+func (d *Driver) syncNetwork(ctx context.Context, n *segment) error {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.gone {
+		return nil
+	}
+	var errs []error
+	for _, e := range n.endpoints {
+		if e.Deleting {
+			errs = append(errs, d.removeEndpoint(ctx, n, e))
+		}
+	}
+	if n.rec.Removing {
+		errs = append(errs, d.finishRemoval(ctx, n))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) syncBindings(ctx context.Context) error {
+	d.creating.Lock()
+	defer d.creating.Unlock()
+	networks, err := d.cluster.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range networks {
+		id := n.Hosts[d.cluster.Host()]
+		if id == "" {
+			continue
+		}
+		if _, known := d.find(id); !known {
+			d.log.Info("ending a network of this host that was never finished", "network", n.Title(), "docker_id", id)
+			errs = append(errs, d.cluster.Unbind(ctx, n.ID, id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pending says whether Sync has something to finish.
+func (d *Driver) Pending() bool {
+	for _, n := range d.all() {
+		n.lock.Lock()
+		pending := n.rec.Removing && !n.gone
+		for _, e := range n.endpoints {
+			pending = pending || e.Deleting
+		}
+		n.lock.Unlock()
+		if pending {
+			return true
+		}
+	}
+	return false
+}
