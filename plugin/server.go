@@ -13,6 +13,9 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 )
 
+// writeTime is ample for an answer of some hundred bytes to reach a local socket.
+const writeTime = 500 * time.Millisecond
+
 // Server answers Docker's calls of both protocols. Make it with [New]; it serves once.
 type Server struct {
 	opts    Options
@@ -117,9 +120,16 @@ func (s *Server) stop(ctx context.Context, srv *http.Server) error {
 	close(s.stopping)
 
 	drained := make(chan struct{})
-	go func() { s.running.Wait(); close(drained) }()
-	// Shutdown fails at the deadline if a handler runs, but also if a connection has never sent a request.
-	_ = srv.Shutdown(ctx)
+	settled, settle := context.WithCancel(ctx)
+	defer settle()
+	go func() {
+		s.running.Wait()
+		close(drained)
+		// Shutdown also waits, for 5 s, for connections that have never sent a request, which Docker's client opens
+		// in reserve. Only answers that are being written are worth waiting for.
+		time.AfterFunc(writeTime, settle)
+	}()
+	_ = srv.Shutdown(settled)
 	defer srv.Close()
 	select {
 	case <-drained:

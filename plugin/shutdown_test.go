@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -95,6 +96,23 @@ func TestShutdownCutsOff(t *testing.T) {
 	err := within(t, "the end of Serve", a.ended)
 	if err == nil || !strings.Contains(err.Error(), "1 requests") {
 		t.Errorf("Serve: %v", err)
+	}
+}
+
+// TestShutdownWithSilentConnection: a connection without a request doesn't hold up the end.
+func TestShutdownWithSilentConnection(t *testing.T) {
+	a := start(t, newMemory(), plugin.Options{Drain: time.Hour})
+	conn := must(net.Dial("unix", a.path))
+	defer conn.Close()
+	// Accepted in the order of connecting, so the silent one is known to the server after this.
+	a.call(t, "POST", "/Plugin.Activate", "")
+	begin := time.Now()
+	a.stop()
+	if err := within(t, "the end of Serve", a.ended); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("Serve took %s to end", took)
 	}
 }
 
