@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -302,5 +303,37 @@ func TestLinkName(t *testing.T) {
 	}
 	if got := LinkName("toolong", "x"); len(got) != 15 || !strings.HasPrefix(got, "too") {
 		t.Errorf("long prefix: %s", got)
+	}
+}
+
+// Lists must be whole while links come and go: whoever misses one removes its flows.
+func TestOwnedIsWholeWhileLinksChange(t *testing.T) {
+	s, stays := newSpace(t), testVXLAN()
+	ensureVXLAN(t, s, stays)
+	var churn sync.WaitGroup
+	for worker := range 4 {
+		churn.Go(func() {
+			for i := range 10 {
+				id := fmt.Sprint(worker, "-", i)
+				v := Veth{Host: LinkName("sph", id), Peer: LinkName("spp", id), MTU: 1450, Alias: OwnerPrefix + id}
+				if err := errors.Join(s.EnsureVeth(t.Context(), v), s.DeleteLink(t.Context(), v.Host)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { churn.Wait(); close(done) }()
+	for lists := 0; ; lists++ {
+		owned, err := s.Owned(t.Context())
+		if err != nil || !slices.ContainsFunc(owned, func(l Link) bool { return l.Name == stays.Name }) {
+			t.Errorf("list %d: %v, %v", lists, owned, err)
+		}
+		select {
+		case <-done:
+			t.Logf("%d lists during 40 pairs", lists)
+			return
+		default:
+		}
 	}
 }

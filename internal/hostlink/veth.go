@@ -40,11 +40,11 @@ func (l *Links) EnsureVeth(ctx context.Context, v Veth) error {
 		return err
 	}
 	if host == nil {
-		if host, err = l.addVeth(ctx, v); err != nil {
-			return err
-		}
+		host, err = l.addVeth(ctx, v)
+	} else {
+		err = checkOwner(host, "veth", v.Alias)
 	}
-	if err := checkOwner(host, "veth", v.Alias); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := l.mend(host, v.Alias, v.MTU); err != nil {

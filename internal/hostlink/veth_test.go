@@ -48,6 +48,20 @@ func TestEnsureVethMakesThePair(t *testing.T) {
 	}
 }
 
+// Names that LinkName did not make serve too; only an orphan under such a name is not adopted.
+func TestEnsureWithOtherNames(t *testing.T) {
+	s, v, x := newSpace(t), testVeth(), testVXLAN()
+	v.Host, v.Peer, x.Name = "host0", "peer0", "vx0"
+	for range 2 {
+		ensureVeth(t, s, v)
+		ensureVXLAN(t, s, x)
+	}
+	s.ip("link", "set", v.Host, "alias", "")
+	if err := s.EnsureVeth(t.Context(), v); !errors.Is(err, ErrForeign) {
+		t.Errorf("an orphan with any name was adopted: %v", err)
+	}
+}
+
 func TestEnsureVethOffload(t *testing.T) {
 	s, v := newSpace(t), testVeth()
 	for _, on := range []bool{false, true, false} {

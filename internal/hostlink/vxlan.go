@@ -48,11 +48,11 @@ func (l *Links) EnsureVXLAN(ctx context.Context, v VXLAN) error {
 		return err
 	}
 	if link == nil {
-		if link, err = l.addVXLAN(ctx, v, underlay); err != nil {
-			return err
-		}
+		link, err = l.addVXLAN(ctx, v, underlay)
+	} else {
+		err = checkOwner(link, "vxlan", v.Alias)
 	}
-	if err := checkOwner(link, "vxlan", v.Alias); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := v.compare(link, underlay); err != nil {
