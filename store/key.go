@@ -19,9 +19,10 @@ const (
 )
 
 // ValidKey returns nil if key can be stored, else an error that wraps
-// ErrInvalid. A key is parts joined by single slashes; a part is not empty,
-// not "." or "..", and holds no control characters: Consul accepts some of
-// these but can't read them back, as HTTP cleans the path.
+// ErrInvalid. A key is parts joined by single slashes; a part is not empty and
+// not "." or ".."; there are no control characters and no "%", and no space at
+// either end. Consul's transactions accept most of these, but then they can't be
+// read back: HTTP cleans the path, and Consul 1.22 unescapes and checks it again.
 func ValidKey(key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: the key is empty", ErrInvalid)
@@ -41,7 +42,13 @@ func ValidPrefix(prefix string) error {
 	if !utf8.ValidString(prefix) {
 		return fmt.Errorf("%w: the key %q is not UTF-8", ErrInvalid, prefix)
 	}
+	if strings.Trim(prefix, " ") != prefix {
+		return fmt.Errorf("%w: the key %q begins or ends with a space", ErrInvalid, prefix)
+	}
 	for _, r := range prefix {
+		if r == '%' {
+			return fmt.Errorf("%w: the key %q has a percent sign", ErrInvalid, prefix)
+		}
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return fmt.Errorf("%w: the key %q has a control character", ErrInvalid, prefix)
 		}

@@ -96,30 +96,30 @@ func testList(t *testing.T, k *kv) {
 func testConditions(t *testing.T, k *kv) {
 	for i, c := range []struct {
 		name string
-		op   func(v uint64) store.Op
+		op   func(k *kv, v uint64) store.Op
 		want error
 		then []string
 	}{
-		{"set-absent", func(uint64) store.Op { return k.set("none", "new", 0) }, nil, []string{"is=old", "none=new"}},
-		{"set-absent-but-there", func(uint64) store.Op { return k.set("is", "new", 0) }, store.ErrConflict, []string{"is=old"}},
-		{"set-version", func(v uint64) store.Op { return k.set("is", "new", v) }, nil, []string{"is=new"}},
-		{"set-other-version", func(v uint64) store.Op { return k.set("is", "new", v-1) }, store.ErrConflict, []string{"is=old"}},
-		{"set-later-version", func(v uint64) store.Op { return k.set("is", "new", v+1000) }, store.ErrConflict, []string{"is=old"}},
-		{"set-version-but-absent", func(v uint64) store.Op { return k.set("none", "new", v) }, store.ErrConflict, []string{"is=old"}},
-		{"delete-version", func(v uint64) store.Op { return k.del("is", v) }, nil, nil},
-		{"delete-other-version", func(v uint64) store.Op { return k.del("is", v-1) }, store.ErrConflict, []string{"is=old"}},
-		{"delete-absent", func(v uint64) store.Op { return k.del("none", v) }, store.ErrConflict, []string{"is=old"}},
-		{"delete-version-0", func(uint64) store.Op { return k.del("is", 0) }, store.ErrInvalid, []string{"is=old"}},
-		{"check-version", func(v uint64) store.Op { return k.check("is", v) }, nil, []string{"is=old"}},
-		{"check-other-version", func(v uint64) store.Op { return k.check("is", v-1) }, store.ErrConflict, []string{"is=old"}},
-		{"check-version-but-absent", func(v uint64) store.Op { return k.check("none", v) }, store.ErrConflict, []string{"is=old"}},
-		{"check-absent", func(uint64) store.Op { return k.check("none", 0) }, nil, []string{"is=old"}},
-		{"check-absent-but-there", func(uint64) store.Op { return k.check("is", 0) }, store.ErrConflict, []string{"is=old"}},
-		{"put-there", func(uint64) store.Op { return k.put("is", "new") }, nil, []string{"is=new"}},
-		{"put-absent", func(uint64) store.Op { return k.put("none", "new") }, nil, []string{"is=old", "none=new"}},
-		{"remove-there", func(uint64) store.Op { return k.remove("is") }, nil, nil},
-		{"remove-absent", func(uint64) store.Op { return k.remove("none") }, nil, []string{"is=old"}},
-		{"unknown-kind", func(uint64) store.Op { return store.Op{Kind: 99, Key: k.key("is")} }, store.ErrInvalid, []string{"is=old"}},
+		{"set-absent", func(k *kv, _ uint64) store.Op { return k.set("none", "new", 0) }, nil, []string{"is=old", "none=new"}},
+		{"set-absent-but-there", func(k *kv, _ uint64) store.Op { return k.set("is", "new", 0) }, store.ErrConflict, []string{"is=old"}},
+		{"set-version", func(k *kv, v uint64) store.Op { return k.set("is", "new", v) }, nil, []string{"is=new"}},
+		{"set-other-version", func(k *kv, v uint64) store.Op { return k.set("is", "new", v-1) }, store.ErrConflict, []string{"is=old"}},
+		{"set-later-version", func(k *kv, v uint64) store.Op { return k.set("is", "new", v+1000) }, store.ErrConflict, []string{"is=old"}},
+		{"set-version-but-absent", func(k *kv, v uint64) store.Op { return k.set("none", "new", v) }, store.ErrConflict, []string{"is=old"}},
+		{"delete-version", func(k *kv, v uint64) store.Op { return k.del("is", v) }, nil, nil},
+		{"delete-other-version", func(k *kv, v uint64) store.Op { return k.del("is", v-1) }, store.ErrConflict, []string{"is=old"}},
+		{"delete-absent", func(k *kv, v uint64) store.Op { return k.del("none", v) }, store.ErrConflict, []string{"is=old"}},
+		{"delete-version-0", func(k *kv, _ uint64) store.Op { return k.del("is", 0) }, store.ErrInvalid, []string{"is=old"}},
+		{"check-version", func(k *kv, v uint64) store.Op { return k.check("is", v) }, nil, []string{"is=old"}},
+		{"check-other-version", func(k *kv, v uint64) store.Op { return k.check("is", v-1) }, store.ErrConflict, []string{"is=old"}},
+		{"check-version-but-absent", func(k *kv, v uint64) store.Op { return k.check("none", v) }, store.ErrConflict, []string{"is=old"}},
+		{"check-absent", func(k *kv, _ uint64) store.Op { return k.check("none", 0) }, nil, []string{"is=old"}},
+		{"check-absent-but-there", func(k *kv, _ uint64) store.Op { return k.check("is", 0) }, store.ErrConflict, []string{"is=old"}},
+		{"put-there", func(k *kv, _ uint64) store.Op { return k.put("is", "new") }, nil, []string{"is=new"}},
+		{"put-absent", func(k *kv, _ uint64) store.Op { return k.put("none", "new") }, nil, []string{"is=old", "none=new"}},
+		{"remove-there", func(k *kv, _ uint64) store.Op { return k.remove("is") }, nil, nil},
+		{"remove-absent", func(k *kv, _ uint64) store.Op { return k.remove("none") }, nil, []string{"is=old"}},
+		{"unknown-kind", func(k *kv, _ uint64) store.Op { return store.Op{Kind: 99, Key: k.key("is")} }, store.ErrInvalid, []string{"is=old"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			here := *k
@@ -127,7 +127,7 @@ func testConditions(t *testing.T, k *kv) {
 			// A write before, so that v-1 is not 0.
 			here.must(here.put("is", "older"))
 			here.must(here.put("is", "old"))
-			err := here.Apply(here.ctx, c.op(here.version("is")))
+			err := here.Apply(here.ctx, c.op(&here, here.version("is")))
 			if !errors.Is(err, c.want) {
 				t.Fatalf("Apply = %v, want %v", err, c.want)
 			}
@@ -246,6 +246,9 @@ var badKeys = map[string]string{
 	"delete":        "a\x7fb",
 	"control-c1":    "a\u0085b",
 	"not-utf8":      "a\xffb",
+	"space-first":   " a",
+	"space-last":    "a ",
+	"percent":       "a%20b",
 	"too-long":      strings.Repeat("k", store.MaxKey+1),
 }
 
@@ -273,8 +276,8 @@ func testBadKeys(t *testing.T, k *kv) {
 
 func testOddKeys(t *testing.T, k *kv) {
 	names := []string{
-		"10.1.0.0_24", "fd00:1::_64", "a b", "%2F", "%", "a+b", "q?recurse", "f#x", "&=;", "..a", "a..", "...",
-		`back\slash`, `"quote"`, "<tag>", "日本", "trailing ", "+", "*", strings.Repeat("k", store.MaxKey-len(k.root)),
+		"10.1.0.0_24", "fd00:1::_64", "a b", "a+b", "q?recurse", "f#x", "&=;", "..a", "a..", "...",
+		`back\slash`, `"quote"`, "<tag>", "日本", "a /b", "+", "*", strings.Repeat("k", store.MaxKey-len(k.root)),
 	}
 	for _, name := range names {
 		k.must(k.set(name, name, 0))
