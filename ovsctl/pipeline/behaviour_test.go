@@ -59,7 +59,7 @@ func same(name string, from uint32, frame []byte, ports ...uint32) frameCase {
 }
 
 func TestFrames(t *testing.T) {
-	b := newBench(t, twoNetworks()...)
+	b := newBench(t, dataplane.TunnelKernel, twoNetworks()...)
 	for group, cases := range map[string][]frameCase{
 		"forward": forwardCases(), "ipv4 guard": guardCases(), "arp": arpCases(), "nd": ndCases(),
 	} {

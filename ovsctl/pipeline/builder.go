@@ -38,26 +38,12 @@ type builder struct {
 func newBuilder() *builder { return &builder{seen: map[string]struct{}{}} }
 
 func (b *builder) add(f openflow.Flow) {
-	key := string(flowKey(f))
+	key := f.Key()
 	if _, dup := b.seen[key]; dup {
 		return
 	}
 	b.seen[key] = struct{}{}
 	b.flows = append(b.flows, f)
-}
-
-// flowKey is what the switch tells flows apart by.
-func flowKey(f openflow.Flow) []byte {
-	fields := make([]openflow.Field, len(f.Match))
-	copy(fields, f.Match)
-	slices.SortFunc(fields, func(a, c openflow.Field) int { return int(a.ID) - int(c.ID) })
-	key := []byte{f.Table, byte(f.Priority >> 8), byte(f.Priority)}
-	for _, m := range fields {
-		key = append(key, byte(m.ID), byte(len(m.Value)), byte(len(m.Mask)))
-		key = append(key, m.Value...)
-		key = append(key, m.Mask...)
-	}
-	return key
 }
 
 // match joins fields to a match of its own, so that no two flows share a slice.

@@ -30,7 +30,7 @@ func flood(b *builder, v view) {
 	if len(here) == 0 {
 		return // nobody to send, nobody to receive
 	}
-	everywhere := append(here[:len(here):len(here)], v.tunnel.flood(v.network.Remote)...)
+	everywhere := append(here[:len(here):len(here)], v.tunnel.to(v.vteps()...)...)
 	add := func(origin uint32, actions []openflow.Action) {
 		b.add(openflow.Flow{
 			Table: TableFlood, Priority: floodNetwork,

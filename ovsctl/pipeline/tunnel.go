@@ -38,28 +38,19 @@ func (t tunnel) ingress() openflow.Match {
 	return m
 }
 
-// to sends a frame to one host. A kernel device finds the host itself, by its
-// forwarding entry for the frame's MAC.
-func (t tunnel) to(vtep netip.Addr) []openflow.Action {
-	return t.flood([]dataplane.Peer{{VTEP: vtep, Endpoints: make([]dataplane.PeerEndpoint, 1)}})
-}
-
-// flood sends a frame once to each host that has endpoints. A kernel device
-// copies it by its zero-MAC forwarding entries.
-func (t tunnel) flood(peers []dataplane.Peer) []openflow.Action {
-	var actions []openflow.Action
+// to sends a frame once to each of the hosts. A kernel device finds them itself:
+// one by its forwarding entry for the frame's MAC, all by its zero-MAC entries.
+// The result is nil when there is no way.
+func (t tunnel) to(vteps ...netip.Addr) []openflow.Action {
+	if t.port == 0 || len(vteps) == 0 {
+		return nil
+	}
+	if t.kind == dataplane.TunnelKernel {
+		return []openflow.Action{openflow.Output{Port: t.port}}
+	}
+	actions := []openflow.Action{set(openflow.U64(openflow.TunnelID, uint64(t.vni)))}
 	var last netip.Addr
-	for _, p := range peers {
-		vtep := p.VTEP.Unmap()
-		if t.port == 0 || len(p.Endpoints) == 0 || !vtep.IsValid() {
-			continue
-		}
-		if t.kind == dataplane.TunnelKernel {
-			return []openflow.Action{openflow.Output{Port: t.port}}
-		}
-		if !last.IsValid() {
-			actions = append(actions, set(openflow.U64(openflow.TunnelID, uint64(t.vni))))
-		}
+	for _, vtep := range vteps {
 		actions = append(actions, setDestination(last, vtep)...)
 		actions = append(actions, openflow.Output{Port: t.port})
 		last = vtep

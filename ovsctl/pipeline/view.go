@@ -39,6 +39,9 @@ func newView(cfg Config, n dataplane.Network, devicePort uint32) view {
 		}
 	}
 	for _, p := range n.Remote {
+		if !p.VTEP.IsValid() {
+			continue
+		}
 		for _, e := range p.Endpoints {
 			s := newStation(e.MAC, e.Addrs)
 			s.vtep = p.VTEP.Unmap()
@@ -84,6 +87,20 @@ func (v view) way(s station) (extra []openflow.Field, actions []openflow.Action,
 	}
 	actions = v.tunnel.to(s.vtep)
 	return fields(openflow.U32(RegOrigin, FromLocal)), actions, actions != nil
+}
+
+// vteps are the other hosts that have endpoints, each once: a host that came
+// back under another id is there twice for a while.
+func (v view) vteps() []netip.Addr {
+	var vteps []netip.Addr
+	seen := map[netip.Addr]bool{}
+	for _, s := range v.remote {
+		if !seen[s.vtep] {
+			seen[s.vtep] = true
+			vteps = append(vteps, s.vtep)
+		}
+	}
+	return vteps
 }
 
 // stations are the local endpoints, then the remote ones.
