@@ -47,7 +47,7 @@ type fieldInfo struct {
 // fields is a constant table, by FieldID. The numbers are those of
 // ovs-fields(7) and of Open vSwitch's include/openvswitch/meta-flow.h.
 var fields = [...]fieldInfo{
-	InPort:        {"in_port", "in_port", 4, classBasic | 0<<numberShift, 0, decimal},
+	InPort:        {"in_port", "in_port_oxm", 4, classBasic | 0<<numberShift, 0, decimal},
 	EthDst:        {"dl_dst", "eth_dst", 6, classBasic | 3<<numberShift, classNXM0 | 1<<numberShift, ethernet},
 	EthSrc:        {"dl_src", "eth_src", 6, classBasic | 4<<numberShift, classNXM0 | 2<<numberShift, ethernet},
 	EthType:       {"dl_type", "eth_type", 2, classBasic | 5<<numberShift, classNXM0 | 3<<numberShift, hex4},

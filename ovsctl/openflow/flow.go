@@ -87,6 +87,9 @@ type Output struct{ Port uint32 }
 // PortIn is OFPP_IN_PORT in OpenFlow 1.1+: back to where the packet came from.
 const PortIn = 0xfffffff8
 
+// PortLocal is OFPP_LOCAL: the bridge's own port.
+const PortLocal = 0xfffffffe
+
 // SetField overwrites a field (with a mask: the bits of the mask only).
 type SetField struct{ Field }
 

@@ -11,10 +11,7 @@ import (
 // String is the flow as ovs-ofctl would take it, the match in canonical order.
 // An opaque flow says what is not known of it instead of its actions.
 func (f Flow) String() string {
-	b := append(make([]byte, 0, 256), "table="...)
-	b = strconv.AppendUint(b, uint64(f.Table), 10)
-	b = append(b, ", priority="...)
-	b = strconv.AppendUint(b, uint64(f.Priority), 10)
+	b := f.appendPlace(make([]byte, 0, 256))
 	b = append(b, ", cookie=0x"...)
 	b = strconv.AppendUint(b, f.Cookie, 16)
 	if match := f.appendMatch(nil); len(match) > 0 {
@@ -30,13 +27,18 @@ func (f Flow) String() string {
 // String is the match as in Flow.String.
 func (m Match) String() string { return string(Flow{Match: m}.appendMatch(nil)) }
 
+func (f Flow) appendPlace(b []byte) []byte {
+	b = strconv.AppendUint(append(b, "table="...), uint64(f.Table), 10)
+	return strconv.AppendUint(append(b, ", priority="...), uint64(f.Priority), 10)
+}
+
 func (f Flow) appendKey(b []byte) []byte {
-	b = append(b, "table="...)
-	b = strconv.AppendUint(b, uint64(f.Table), 10)
-	b = append(b, ", priority="...)
-	b = strconv.AppendUint(b, uint64(f.Priority), 10)
-	b = append(b, ", "...)
-	return f.appendMatch(b)
+	b = f.appendPlace(b)
+	n := len(b)
+	if b = f.appendMatch(append(b, ", "...)); len(b) == n+2 {
+		return b[:n] // matches everything
+	}
+	return b
 }
 
 func (f Flow) appendMatch(b []byte) []byte {
@@ -69,8 +71,11 @@ func (f Flow) appendActions(b []byte) []byte {
 func appendAction(b []byte, a Action) []byte {
 	switch a := a.(type) {
 	case Output:
-		if a.Port == PortIn {
+		switch a.Port {
+		case PortIn:
 			return append(b, "IN_PORT"...)
+		case PortLocal:
+			return append(b, "LOCAL"...)
 		}
 		return strconv.AppendUint(append(b, "output:"...), uint64(a.Port), 10)
 	case SetField:
