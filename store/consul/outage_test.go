@@ -1,0 +1,188 @@
+package consul_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+const (
+	patience = 30 * time.Second
+	timeout  = 2 * time.Second
+)
+
+func put(key, value string) store.Op {
+	return store.Op{Kind: store.OpPut, Key: key, Value: []byte(value)}
+}
+
+// everyCall runs all calls and checks that each is unavailable in time, with a
+// text that names the address.
+func everyCall(t *testing.T, s *consul.Store, address string, within time.Duration) {
+	t.Helper()
+	ctx := context.Background()
+	for name, call := range map[string]func() error{
+		"get":      func() error { _, err := s.Get(ctx, "a"); return err },
+		"list":     func() error { _, err := s.List(ctx, "a"); return err },
+		"apply":    func() error { return s.Apply(ctx, put("a", "x")) },
+		"check":    func() error { return s.Apply(ctx, store.Op{Kind: store.OpCheck, Key: "a"}) },
+		"watch":    func() error { _, _, err := s.Watch(ctx, "a", 0); return err },
+		"announce": func() error { return s.Announce(ctx, "b", nil, 10*time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := time.Now()
+			err := call()
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
+				t.Errorf("error is %v, want ErrUnavailable", err)
+			} else if !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "check that") {
+				t.Errorf("the text has no address or no cure: %v", err)
+			}
+			if d := time.Since(begin); d > within {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+}
+
+// TestOutage: calls fail in time while Consul is away, and work again with the
+// same store when it is back; a key announced before is still there.
+func TestOutage(t *testing.T) {
+	server := testenv.Consul(t)
+	s := open(t, consul.Options{Address: server.Addr, Timeout: timeout})
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	defer cancel()
+	if err := s.Apply(ctx, put("a", "1")); err != nil {
+		t.Fatal(err)
+	}
+	announced := make(chan error, 1)
+	announcing, leave := context.WithCancel(ctx)
+	defer leave()
+	go func() { announced <- s.Announce(announcing, "alive", []byte("1"), 10*time.Second) }()
+	poll(t, "the announced key", func() bool { _, err := s.Get(ctx, "alive"); return err == nil })
+	_, index, err := s.Watch(ctx, "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := make(chan error, 1)
+	go func() {
+		_, _, err := s.Watch(ctx, "a", index)
+		watched <- err
+	}()
+
+	server.Stop()
+	everyCall(t, s, server.Addr, timeout+time.Second)
+	select {
+	case err := <-watched:
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the watch ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the watch goes on")
+	}
+
+	server.Start()
+	poll(t, "a read", func() bool {
+		e, err := s.Get(ctx, "a")
+		return err == nil && string(e.Value) == "1"
+	})
+	if err := s.Apply(ctx, put("a", "2")); err != nil {
+		t.Errorf("a write after the outage: %v", err)
+	}
+	if entries, _, err := s.Watch(ctx, "a", index); err != nil || len(entries) == 0 {
+		t.Errorf("a watch after the outage: %v, %v", entries, err)
+	}
+	select {
+	case err := <-announced:
+		t.Errorf("the announcement ended with %v", err)
+	default:
+		if _, err := s.Get(ctx, "alive"); err != nil {
+			t.Errorf("the announced key after the outage: %v", err)
+		}
+	}
+	leave()
+	if err := <-announced; !errors.Is(err, context.Canceled) {
+		t.Errorf("Announce = %v", err)
+	}
+	if _, err := s.Get(ctx, "alive"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the announced key after its end: %v", err)
+	}
+}
+
+// TestNoLeader has a real server that waits for two others.
+func TestNoLeader(t *testing.T) {
+	addr := lonelyServer(t)
+	t.Run("patient", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, consul.Options{Address: addr, Timeout: patience})
+		_, err := s.Get(context.Background(), "a")
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "has no leader") || !strings.Contains(err.Error(), addr) {
+			t.Errorf("Get = %v", err)
+		}
+	})
+	t.Run("impatient", func(t *testing.T) {
+		t.Parallel()
+		everyCall(t, open(t, consul.Options{Address: addr, Timeout: 500 * time.Millisecond}), addr, timeout)
+	})
+}
+
+func lonelyServer(t *testing.T) string {
+	binary, err := testenv.ConsulBinary()
+	if err != nil {
+		testenv.Need(t, "consul")
+	}
+	dir, ip, port := t.TempDir(), "127.251.13.7", 18510
+	file := filepath.Join(dir, "consul.json")
+	if err := testenv.WriteConsulConfig(dir, ip, port, port+1, port+2); err != nil {
+		t.Fatal(err)
+	}
+	config := map[string]any{}
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &config)
+	}
+	config["bootstrap_expect"] = 3
+	if err == nil {
+		text, err = json.Marshal(config)
+	}
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := testenv.NewProcess(filepath.Join(dir, "consul.log"), binary, "agent", "-config-file="+file)
+	t.Cleanup(func() { p.Stop(5 * time.Second) })
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort(ip, strconv.Itoa(port))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	poll(t, "an answer of the server", func() bool {
+		resp, err := client.Get("http://" + addr + "/v1/status/leader")
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil
+	})
+	return addr
+}
+
+func poll(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := testenv.Poll(ctx, 20*time.Millisecond, ready); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
