@@ -1,0 +1,135 @@
+package layout_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// owners says which packages may import another project's code directly: each outside world has one door.
+var owners = []struct {
+	dependency string
+	dirs       []string
+	reason     string
+}{
+	{"github.com/hashicorp/consul/api", []string{"store/consul", "internal/cluster", "internal/testenv"},
+		"records and keys are the same in every store"},
+	{"go.etcd.io/bbolt", []string{"store/bolt"}, "records and keys are the same in every store"},
+	{"github.com/ovn-org/libovsdb", []string{"ovsctl"}, "the switch's database has one writer"},
+	{"github.com/vishvananda/netlink", []string{"internal/hostlink"},
+		"namespaces, locked threads and interrupted dumps are mastered in one place"},
+	{"github.com/docker/go-plugins-helpers", []string{"plugin", "driver", "ipamdriver"},
+		"Docker's protocol: the drivers share its types, the plugin its wire"},
+	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line ends where packages begin"},
+	{"github.com/spf13/pflag", []string{"internal/cli"}, "settings are tied to no flag library"},
+}
+
+// rules hold what packages may import beyond the standard library, and which parts of it they must not.
+var rules = []struct {
+	dir    string
+	may    []string // prefixes; own subpackages are not included
+	never  []string // prefixes within the standard library
+	reason string
+}{
+	{"cmd/socketplane", []string{"internal/cli", "internal/agent", "internal/config", "internal/version"}, nil,
+		"main only wires"},
+	{"internal/cli", []string{"internal/adminapi", "internal/agent", "internal/config", "internal/logging", "internal/version",
+		"github.com/spf13"}, nil, "what the command line tells, the agent said"},
+	{"internal/config", nil, []string{"net/http"}, "settings must not know their consumers"},
+	{"internal/version", nil, []string{"net"}, "a version must not know who shows it"},
+	{"internal/logging", []string{"internal/config"}, []string{"net"}, "a logger must not know what is logged"},
+	{"internal/adminapi", nil, nil, "the wire must not know what answers"},
+	{"internal/dataplane", nil, []string{"os", "net", "context"}, "plain values do nothing"},
+	{"internal/ipalloc", nil, []string{"os", "net", "context", "time"}, "address arithmetic has no I/O and no clock"},
+	{"driver", []string{"store", "internal/dataplane", "internal/ipalloc", "ipamdriver", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
+		"drivers know neither OVS nor Consul nor HTTP"},
+	{"ipamdriver", []string{"store", "internal/ipalloc", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
+		"address management knows no bridges"},
+	{"plugin", []string{"github.com/docker/go-plugins-helpers"}, nil, "the protocol knows no drivers"},
+	{"store", nil, []string{"net/http", "os"}, "the contract of the store knows no store"},
+	{"store/consul", []string{"store", "github.com/hashicorp"}, nil, "a store must not know who uses it"},
+	{"store/bolt", []string{"store", "go.etcd.io/bbolt"}, []string{"net/http"}, "a store must not know who uses it"},
+	{"store/storetest", []string{"store"}, nil, "the contract suite must not know the implementations"},
+	{"ovsctl", []string{"ovsctl", "internal/dataplane", "github.com/ovn-org/libovsdb", "github.com/go-logr/logr"}, nil,
+		"the switch must not know stores or libnetwork"},
+	{"ovsctl/vswitch", []string{"github.com/ovn-org/libovsdb"}, nil, "generated models only"},
+	{"ovsctl/openflow", nil, nil, "the codec must not know what a network is"},
+	{"ovsctl/pipeline", []string{"ovsctl/openflow", "internal/dataplane"}, []string{"net", "os"}, "flows are pure values"},
+	{"internal/hostlink", []string{"internal/dataplane", "github.com/vishvananda", "golang.org/x/sys"}, nil,
+		"links must not know the switch or the store"},
+}
+
+func TestOutsideWorldsHaveOneDoor(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.isTest() || under(f.dir(), "test") {
+			continue
+		}
+		for _, imp := range f.imports(t) {
+			for _, o := range owners {
+				inside := slices.ContainsFunc(o.dirs, func(d string) bool { return under(f.dir(), d) })
+				if under(imp, o.dependency) && !inside {
+					t.Errorf("%s imports %s, which only %s may: %s", f.name, imp, strings.Join(o.dirs, ", "), o.reason)
+				}
+			}
+		}
+	}
+}
+
+func TestWallsBetweenPackages(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.isTest() {
+			continue
+		}
+		for _, r := range rules {
+			if f.dir() != r.dir {
+				continue
+			}
+			for _, imp := range f.imports(t) {
+				switch {
+				case standard(imp):
+					// net/netip is values only: "net" forbids the package net and what dials, not that.
+					if imp != "net/netip" && slices.ContainsFunc(r.never, func(p string) bool { return under(imp, p) }) {
+						t.Errorf("%s imports %s: %s", f.name, imp, r.reason)
+					}
+				case !slices.ContainsFunc(r.may, func(p string) bool { return allowed(imp, p) }):
+					t.Errorf("%s imports %s: %s", f.name, imp, r.reason)
+				}
+			}
+		}
+	}
+}
+
+// TestOnlyTestsUseTestPackages: the binary must not carry them.
+func TestOnlyTestsUseTestPackages(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.isTest() || under(f.dir(), "test") || under(f.dir(), "internal/testenv") || f.dir() == "store/storetest" {
+			continue
+		}
+		for _, imp := range f.imports(t) {
+			if imp == "testing" || imp == "store/storetest" || under(imp, "internal/testenv") || under(imp, "test") {
+				t.Errorf("%s imports %s outside tests", f.name, imp)
+			}
+		}
+	}
+}
+
+// allowed reports whether imp falls under p; of our own packages only the named one does, unless it names a tree
+// of its own name (ovsctl with its parts).
+func allowed(imp, p string) bool {
+	if own(p) && p != "ovsctl" {
+		return imp == p
+	}
+	return under(imp, p)
+}
+
+// own reports whether an import path, as file.imports gives it, is of this module.
+func own(imp string) bool {
+	first, _, _ := strings.Cut(imp, "/")
+	return slices.Contains([]string{"cmd", "driver", "internal", "ipamdriver", "ovsctl", "plugin", "store", "test"}, first)
+}
+
+// standard reports whether an import path is of the standard library, whose first element has no dot.
+func standard(imp string) bool {
+	first, _, _ := strings.Cut(imp, "/")
+	return !own(imp) && !strings.Contains(first, ".")
+}
