@@ -1,0 +1,245 @@
+package ovsctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/ovn-org/libovsdb/model"
+
+	"github.com/socketplane/socketplane/ovsctl/vswitch"
+)
+
+// Datapaths, as OVSDB's Bridge.datapath_type has them.
+const (
+	DatapathSystem = "system" // the kernel's
+	DatapathNetdev = "netdev" // in user space
+)
+
+// Info is what Open vSwitch says of itself. All is zero while there is no connection.
+type Info struct {
+	OVSVersion    string   // "" if ovs-vswitchd was started without ovs-ctl, which writes it
+	DatapathTypes []string // what this ovs-vswitchd was built with, sorted; not what the kernel has
+	Datapath      string   // of our bridge: DatapathSystem, DatapathNetdev, or "" without a bridge
+	TSO           bool     // user-space segmentation offload, as set when this ovs-vswitchd was first seen
+	// KernelDatapath says that our bridge forwards in the kernel.
+	KernelDatapath bool
+	SystemID       string // of this host, by whoever installed Open vSwitch
+}
+
+// vswitchd is what is known of the daemon. OVSDB does not tell when it dies or restarts, but it
+// listens on our bridge's management socket, and it copies next_cfg to cur_cfg after each change.
+type vswitchd struct {
+	down   error     // nil while it runs as far as known
+	id     process   // the last that was seen
+	tso    bool      // at that time
+	seen   bool      // tso is set
+	behind time.Time // since when cur_cfg does not follow; zero if it does
+	probed time.Time // when next_cfg was last raised to see whether it follows
+}
+
+// process identifies one run of ovs-vswitchd: a pid may come again, the socket's inode too.
+type process struct {
+	pid   int32
+	inode uint64
+}
+
+// Ready is nil when the copy of the database is in sync and ovs-vswitchd runs, as far as is known.
+// Else the error wraps ErrNotConnected and says what to do. A dead ovs-vswitchd is noticed after one
+// second, or after up to four if it removed its socket or our bridge does not exist yet.
+func (s *Switch) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == nil {
+		return s.notConnected()
+	}
+	return s.vswitchd.down
+}
+
+// notConnected says why there is no session. s.mu is held.
+func (s *Switch) notConnected() error {
+	return fmt.Errorf("%w at %s: %w: start it (systemctl start openvswitch-switch)", ErrNotConnected, s.endpoint, s.cause)
+}
+
+// Info returns what is known now.
+func (s *Switch) Info() Info {
+	v, err := s.view()
+	if err != nil || v.root == nil {
+		return Info{}
+	}
+	s.mu.Lock()
+	tso := s.vswitchd.tso
+	s.mu.Unlock()
+	i := Info{DatapathTypes: slices.Sorted(slices.Values(v.root.DatapathTypes)), TSO: tso, SystemID: v.root.ExternalIDs["system-id"]}
+	if v.root.OVSVersion != nil {
+		i.OVSVersion = *v.root.OVSVersion
+	}
+	if v.bridge != nil {
+		i.Datapath = datapath(v.bridge.DatapathType)
+		i.KernelDatapath = i.Datapath == DatapathSystem
+	}
+	return i
+}
+
+// datapath gives the default its name.
+func datapath(column string) string {
+	if column == "" {
+		return DatapathSystem
+	}
+	return column
+}
+
+// look finds out whether ovs-vswitchd runs, and whether it is another one than before.
+func (s *Switch) look(ctx context.Context, n *session) {
+	v := viewOf(n, s.bridge)
+	var id process
+	var err error
+	if v.root != nil && v.bridge != nil {
+		id, err = s.dial(ctx)
+	}
+	s.mu.Lock()
+	was, before := s.vswitchd.down, s.vswitchd.id
+	probe := s.judge(v, id, err)
+	now, after := s.vswitchd.down, s.vswitchd.id
+	s.mu.Unlock()
+	if (was == nil) != (now == nil) || before != after {
+		s.log.Info("ovs-vswitchd changed", "pid", after.pid, "error", now)
+		s.announce(true)
+	}
+	if probe {
+		// The answer is cur_cfg, which a later look sees; an error shows as a lost session.
+		_, _ = s.transact(ctx, n, v.touch())
+	}
+}
+
+// judge draws the conclusion from the database and the management socket, and says whether next_cfg
+// must be raised for a better one. s.mu is held.
+func (s *Switch) judge(v *view, id process, dialed error) (probe bool) {
+	d, now := &s.vswitchd, time.Now()
+	if v.root == nil {
+		d.down = nil // an empty database says nothing of it; EnsureBridge makes the root
+		return false
+	}
+	tso := v.root.OtherConfig["userspace-tso-enable"] == "true"
+	if !d.seen || id != (process{}) && d.id != id && d.id != (process{}) {
+		d.tso, d.seen = tso, true
+	}
+	if v.root.CurCfg >= v.root.NextCfg {
+		d.behind = time.Time{}
+	} else if d.behind.IsZero() {
+		d.behind = now
+	}
+	switch {
+	case id != (process{}) && !d.behind.IsZero() && now.Sub(d.behind) > hangLimit:
+		d.id, d.down = id, s.notRunning("it hangs: its socket is there, but it does not take up changes of the database")
+	case id != (process{}):
+		d.id, d.down = id, nil
+	case len(v.root.DatapathTypes) == 0:
+		d.down = s.notRunning("it never wrote to this database")
+	case errors.Is(dialed, syscall.ECONNREFUSED):
+		d.down = s.notRunning(dialed.Error())
+	case !d.behind.IsZero() && now.Sub(d.behind) > behindLimit:
+		d.down = s.notRunning("it does not take up changes of the database")
+	case d.behind.IsZero() && (v.bridge == nil || !d.probed.IsZero()):
+		d.down = nil
+	}
+	if id != (process{}) || v.bridge == nil {
+		d.probed = time.Time{}
+		return false
+	}
+	// No socket: it has exited, or it could not make the bridge. Only an exited one does not follow.
+	if d.behind.IsZero() && now.Sub(d.probed) > waitLimit {
+		d.probed = now
+		return true
+	}
+	return false
+}
+
+func (s *Switch) notRunning(why string) error {
+	return fmt.Errorf("%w at %s: ovs-vswitchd is not running (%s): start it (systemctl start openvswitch-switch)",
+		ErrNotConnected, s.endpoint, why)
+}
+
+// dial tells which process serves our bridge's management socket.
+func (s *Switch) dial(ctx context.Context) (process, error) {
+	ctx, cancel := context.WithTimeout(ctx, vswitchdInterval)
+	defer cancel()
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "unix", s.MgmtPath())
+	if err != nil {
+		return process{}, err
+	}
+	defer func() { _ = c.Close() }()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return process{}, err
+	}
+	var cred *syscall.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil {
+		return process{}, err
+	}
+	if credErr != nil {
+		return process{}, credErr
+	}
+	id := process{pid: cred.Pid}
+	if info, err := os.Stat(s.MgmtPath()); err == nil {
+		id.inode = info.Sys().(*syscall.Stat_t).Ino
+	}
+	return id, nil
+}
+
+// events sorts the rows that changed; libovsdb calls it from one goroutine and wants it quick.
+type events struct{ s *Switch }
+
+func (e *events) OnAdd(_ string, row model.Model)         { e.take(nil, row) }
+func (e *events) OnUpdate(_ string, old, row model.Model) { e.take(old, row) }
+func (e *events) OnDelete(_ string, row model.Model)      { e.take(row, nil) }
+
+func (e *events) take(old, row model.Model) {
+	ours := false
+	for _, r := range []model.Model{old, row} {
+		switch r := r.(type) {
+		case *vswitch.OpenvSwitch:
+			ours = rootMoved(old, row)
+			if ours || e.s.Ready() != nil {
+				signal(e.s.kick)
+			}
+		case *vswitch.Bridge:
+			if r.Name == e.s.bridge {
+				ours = true
+				signal(e.s.kick)
+			}
+		case *vswitch.Port:
+			ours = ours || marked(r.ExternalIDs)
+		case *vswitch.Interface:
+			ours = ours || marked(r.ExternalIDs)
+		}
+	}
+	e.s.announce(ours)
+}
+
+// rootMoved ignores next_cfg and cur_cfg, which every change on the host moves.
+func rootMoved(old, row model.Model) bool {
+	a, _ := old.(*vswitch.OpenvSwitch)
+	b, _ := row.(*vswitch.OpenvSwitch)
+	return a == nil || b == nil || !maps.Equal(a.OtherConfig, b.OtherConfig) || !maps.Equal(a.ExternalIDs, b.ExternalIDs) ||
+		!sameSet(a.Bridges, b.Bridges) || !sameSet(a.DatapathTypes, b.DatapathTypes)
+}
+
+func marked(externalIDs map[string]string) bool {
+	_, ok := externalIDs[MarkKey]
+	return ok
+}
+
+func sameSet(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
