@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -105,9 +106,9 @@ func (s *Switch) StartVswitchd() {
 	s.start(s.vswitchd, func() error {
 		return s.try("ovs-appctl", "-t", s.path("ovs-vswitchd.ctl"), "version")
 	})
-	// ovs-vsctl waits for a change until ovs-vswitchd has applied it, and the
-	// configuration that was there before with it.
-	s.Vsctl("set", "Open_vSwitch", ".", "external_ids:started-by=test")
+	// ovs-vsctl waits for a change (a true one, hence the pid) until ovs-vswitchd
+	// has applied it, and with it the configuration that was there before.
+	s.Vsctl("set", "Open_vSwitch", ".", "external_ids:test-pid="+strconv.Itoa(s.vswitchd.Pid()))
 }
 
 // StopVswitchd kills ovs-vswitchd as a crash would; its sockets' files stay.
