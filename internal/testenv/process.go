@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,9 @@ type Process struct {
 	Detached bool
 	// Env replaces the environment, when it is not nil.
 	Env []string
+	// Forks says that the program is a wrapper (nsenter into a PID namespace) around one child which is the
+	// daemon: signals and Pid mean that child.
+	Forks bool
 
 	log  string
 	argv []string
@@ -76,7 +80,7 @@ func (p *Process) Pid() int {
 	if !p.runningLocked() {
 		return 0
 	}
-	return p.cmd.Process.Pid
+	return p.targetLocked()
 }
 
 // Running says whether the process was started and has not ended.
@@ -87,8 +91,24 @@ func (p *Process) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.runningLocked() {
-		_ = p.cmd.Process.Signal(sig) // It may end by itself in this moment.
+		_ = syscall.Kill(p.targetLocked(), sig) // It may end by itself in this moment.
 	}
+}
+
+// targetLocked is the daemon's process id: until a wrapper has its child, the wrapper itself.
+func (p *Process) targetLocked() int {
+	pid := p.cmd.Process.Pid
+	if !p.Forks {
+		return pid
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return pid
+	}
+	if child, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		return child
+	}
+	return pid
 }
 
 // Stop sends SIGTERM, waits, and kills what is still there after the patience. It reports whether SIGTERM was enough.
