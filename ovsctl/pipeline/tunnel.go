@@ -59,8 +59,8 @@ func (t tunnel) to(vteps ...netip.Addr) []openflow.Action {
 }
 
 // setDestination points the tunnel at vtep. The two families are two fields, and
-// with both set the switch builds an outer header that is neither, so the
-// previous destination's is cleared when the family changes.
+// with both set the switch takes the IPv4 one, so the previous destination's is
+// cleared when the family changes.
 func setDestination(previous, vtep netip.Addr) []openflow.Action {
 	var actions []openflow.Action
 	if previous.IsValid() && previous.Is4() != vtep.Is4() {

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type outer struct {
 	vni   uint32
 	inner string
 }
+
+func (o outer) String() string { return fmt.Sprintf("%s VNI %d %x", o.dst, o.vni, o.inner) }
 
 func decapsulate(frame []byte) (outer, bool) {
 	var o outer
@@ -107,7 +110,7 @@ func TestFlowBasedTunnel(t *testing.T) {
 				want = append(want, outer{vtep, 100, string(frame)})
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("got %+v\nwant %+v", got, want)
+				t.Errorf("got %v\nwant %v", got, want)
 			}
 			for _, port := range []uint32{portB, portC} {
 				b.until(b.wires[port], portA) // leaves nothing to the next case
@@ -140,7 +143,7 @@ func TestFlowBasedTunnel(t *testing.T) {
 			b.mark(0, portA)
 			for _, f := range b.until(und, portA) {
 				if o, ok := decapsulate(f); ok && strings.Contains(o.inner, "in") {
-					t.Errorf("a frame out of the tunnel left by it: %+v", o)
+					t.Errorf("a frame out of the tunnel left by it: %v", o)
 				}
 			}
 		})
