@@ -4,11 +4,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 
+	"github.com/socketplane/socketplane/internal/agent"
 	"github.com/socketplane/socketplane/internal/cli"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/logging"
 	"github.com/socketplane/socketplane/internal/version"
 )
 
@@ -18,8 +19,10 @@ func main() {
 		Stderr:  os.Stderr,
 		Env:     os.LookupEnv,
 		Version: version.Get(),
-		RunAgent: func(context.Context, config.Config) error {
-			return errors.New("this build has no agent yet")
+		RunAgent: func(ctx context.Context, cfg config.Config) error {
+			return agent.Run(ctx, cfg, agent.Options{
+				Version: version.Get(), Logger: logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat),
+			})
 		},
 	}, os.Args[1:]))
 }

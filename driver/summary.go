@@ -1,0 +1,39 @@
+package driver
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Summary is one network as this host has it.
+type Summary struct {
+	ID, Name, DockerID string
+	VNI                uint32
+	Pools              []netip.Prefix
+	// Endpoints counts those that have joined here, Peers the other hosts that have any.
+	Endpoints, Peers int
+}
+
+// Networks tells which networks this host has, sorted by name and id. It waits for nobody but handlers.
+func (d *Driver) Networks() []Summary {
+	var all []Summary
+	for _, n := range d.all() {
+		n.lock.Lock()
+		s := Summary{
+			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
+			Pools: n.rec.Pools, Peers: len(n.peers),
+		}
+		for _, e := range n.endpoints {
+			if e.Joined {
+				s.Endpoints++
+			}
+		}
+		n.lock.Unlock()
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Summary) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}

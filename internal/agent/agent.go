@@ -1,0 +1,209 @@
+// Package agent puts the parts together: it is the only package that imports all of them,
+// and owns the order in which they start and stop. It knows no protocol.
+//
+// The order: the host's own store first, for everything else is told by it; then the data
+// plane is given every network that it remembers, so that running containers keep talking whatever else is
+// missing; then Docker's socket is served. Neither Open vSwitch nor the cluster's store is
+// waited for: handlers say what is missing.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/version"
+	"github.com/socketplane/socketplane/ipamdriver"
+	"github.com/socketplane/socketplane/ovsctl"
+	"github.com/socketplane/socketplane/plugin"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Options are what is not configuration.
+type Options struct {
+	Version version.Info
+	Logger  *slog.Logger
+}
+
+// agent is a running agent.
+type agent struct {
+	cfg      config.Config
+	opts     Options
+	log      *slog.Logger
+	started  time.Time
+	local    store.KV
+	storage  storage
+	cluster  *store.Cluster
+	links    *hostlink.Links
+	underlay hostlink.Underlay
+	sw       *ovsctl.Switch
+	plane    *reconcile.Reconciler
+	ipam     *ipamdriver.Driver
+	driver   *driver.Driver
+	metrics  *metrics
+}
+
+// Run runs the agent until ctx ends, and then lets handlers finish. Containers keep
+// talking afterwards: ports, flows and devices stay.
+func Run(ctx context.Context, cfg config.Config, opts Options) error {
+	a := &agent{cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC()}
+	defer a.close()
+	for _, w := range cfg.Warnings() {
+		a.log.Warn(w)
+	}
+	if err := a.build(ctx); err != nil {
+		return err
+	}
+	pluginSocket, adminSocket, err := a.listen()
+	if err != nil {
+		return err
+	}
+	a.log.Info("agent is up", "version", opts.Version.Version, "host", cfg.Name, "id", a.cluster.Host(),
+		"vtep", a.underlay.Addr, "store", a.storage.kind, "address", a.storage.address)
+
+	group, ctx := errgroup.WithContext(ctx)
+	run := func(f func(context.Context) error) {
+		group.Go(func() error {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	run(a.plane.Run)
+	run(a.driver.Run)
+	run(a.announce)
+	run(a.syncLoop)
+	run(func(ctx context.Context) error {
+		server := plugin.New(a.driver, a.ipam, plugin.Options{Logger: a.log, Observe: a.metrics.observe})
+		return server.Serve(ctx, pluginSocket)
+	})
+	run(func(ctx context.Context) error { return adminapi.Serve(ctx, adminSocket, a, a.log) })
+	if cfg.MetricsAddr != "" {
+		run(func(ctx context.Context) error { return a.metrics.serve(ctx, cfg.MetricsAddr) })
+	}
+	return group.Wait()
+}
+
+// build makes all parts. None of them waits for Open vSwitch, Docker or the cluster's store.
+func (a *agent) build(ctx context.Context) (err error) {
+	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
+		return err
+	}
+	id, err := hostID(ctx, a.local)
+	if err != nil {
+		return err
+	}
+	if a.storage, err = openCluster(ctx, a.cfg, a.local, a.log); err != nil {
+		return err
+	}
+	a.cluster = store.NewCluster(a.storage.kv, id)
+	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
+		return err
+	}
+	if a.underlay, err = a.links.Underlay(ctx, a.cfg.Advertise); err != nil {
+		return err
+	}
+	a.sw, err = ovsctl.Connect(ctx, ovsctl.Options{Endpoint: a.cfg.OVSDB, Bridge: config.Bridge, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	tunnel := dataplane.TunnelKind(a.cfg.Tunnel)
+	if a.cfg.Tunnel == config.TunnelAuto {
+		tunnel = ""
+	}
+	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
+		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Underlay: a.underlay, Logger: a.log,
+	})
+	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{Subnets: a.links.Subnets, Logger: a.log})
+	a.driver, err = driver.New(ctx, driver.Deps{
+		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
+	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.driver.Replay(ctx)
+	a.metrics = newMetrics(a)
+	return nil
+}
+
+// listen opens both sockets. systemd may have opened the plugin's already.
+func (a *agent) listen() (forDocker, forAdmin net.Listener, err error) {
+	activated, err := plugin.Activated("socketplane.socket")
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(activated) > 0 {
+		forDocker = activated[0]
+	} else if forDocker, err = plugin.Listen(a.cfg.PluginSocket); err != nil {
+		return nil, nil, err
+	}
+	if forAdmin, err = plugin.Listen(a.cfg.AdminSocket); err != nil {
+		return nil, nil, errors.Join(err, forDocker.Close())
+	}
+	return forDocker, forAdmin, nil
+}
+
+// Pauses of the loop that finishes what handlers could not.
+const (
+	syncSoon  = 2 * time.Second
+	syncEvery = time.Minute
+)
+
+// syncLoop finishes what handlers could not, soon while there is something and now and then anyway.
+func (a *agent) syncLoop(ctx context.Context) error {
+	last := time.Time{}
+	ticker := time.NewTicker(syncSoon)
+	defer ticker.Stop()
+	for {
+		if a.pending(ctx) || time.Since(last) > syncEvery {
+			passCtx, cancel := context.WithTimeout(ctx, syncEvery)
+			err := errors.Join(a.driver.Sync(passCtx), a.ipam.Sync(passCtx))
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				a.log.Warn("something is left to be finished", "err", err)
+			} else {
+				last = time.Now()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *agent) pending(ctx context.Context) bool {
+	waits, err := a.ipam.Pending(ctx)
+	return waits || err != nil || a.driver.Pending()
+}
+
+func (a *agent) close() {
+	var errs []error
+	if a.sw != nil {
+		a.sw.Close()
+	}
+	if a.links != nil {
+		errs = append(errs, a.links.Close())
+	}
+	if a.storage.kv != nil {
+		errs = append(errs, a.storage.kv.Close())
+	}
+	if a.local != nil {
+		errs = append(errs, a.local.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		a.log.Warn("not everything was closed", "err", err)
+	}
+}

@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+// Files in the state directory.
+const (
+	localFile   = "local.db"
+	clusterFile = "cluster.db"
+)
+
+// openLocal opens the host's own store.
+func openLocal(dir string) (store.KV, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory %s can't be made: %w: give another with --state-dir, or run as root", dir, err)
+	}
+	kv, err := bolt.Open(filepath.Join(dir, localFile), bolt.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("state directory %s can't be used: %w", dir, err)
+	}
+	return kv, nil
+}
+
+// hostRecord is the identity of this host.
+type hostRecord struct {
+	Schema int    `json:"schema"`
+	ID     string `json:"id"`
+}
+
+// hostID reads the host's id, and draws one at the first start.
+func hostID(ctx context.Context, local store.KV) (string, error) {
+	e, err := local.Get(ctx, store.LocalHostKey)
+	if err == nil {
+		h, err := store.Decode[hostRecord](e)
+		return h.ID, err
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return "", err
+	}
+	h := hostRecord{Schema: store.Schema, ID: store.NewNonce()}
+	return h.ID, local.Apply(ctx, store.Op{Kind: store.OpSet, Key: store.LocalHostKey, Value: store.Encode(h)})
+}
+
+// storage is where the cluster's state is.
+type storage struct {
+	kv      store.KV
+	kind    config.StoreKind
+	address string
+}
+
+const (
+	consulDefault = "127.0.0.1:8500"
+	probeTimeout  = time.Second
+)
+
+// openCluster opens the cluster's store. With "auto" that is Consul if an address is set or
+// one answers on this host, else a file; a host that has used Consul once stays with it, lest it
+// begin a life of its own when Consul is late.
+func openCluster(ctx context.Context, cfg config.Config, local store.KV, log *slog.Logger) (storage, error) {
+	kind := cfg.Store
+	if kind == config.StoreAuto {
+		var err error
+		if kind, err = chooseStore(ctx, cfg, local); err != nil {
+			return storage{}, err
+		}
+	}
+	if err := local.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.LocalStoreKindKey, Value: []byte(kind)}); err != nil {
+		return storage{}, err
+	}
+	if kind == config.StoreConsul {
+		kv, err := consul.Open(consul.Options{Address: cfg.ConsulAddr, Token: consul.Token(cfg.ConsulToken.Reveal())})
+		if err != nil {
+			return storage{}, err
+		}
+		return storage{kv: kv, kind: kind, address: consulAddress(cfg)}, nil
+	}
+	path := filepath.Join(cfg.StateDir, clusterFile)
+	kv, err := bolt.Open(path, bolt.Options{})
+	if err != nil {
+		return storage{}, err
+	}
+	log.Warn("this host is alone: its networks reach no other host; give --consul-addr to join others", "store", path)
+	return storage{kv: kv, kind: kind, address: path}, nil
+}
+
+func consulAddress(cfg config.Config) string {
+	return cmp.Or(cfg.ConsulAddr, os.Getenv("CONSUL_HTTP_ADDR"), consulDefault)
+}
+
+func chooseStore(ctx context.Context, cfg config.Config, local store.KV) (config.StoreKind, error) {
+	if cfg.ConsulAddr != "" || os.Getenv("CONSUL_HTTP_ADDR") != "" {
+		return config.StoreConsul, nil
+	}
+	e, err := local.Get(ctx, store.LocalStoreKindKey)
+	if err == nil && config.StoreKind(e.Value) == config.StoreConsul {
+		return config.StoreConsul, nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", err
+	}
+	dialer := net.Dialer{Timeout: probeTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", consulDefault)
+	if err != nil {
+		return config.StoreBolt, nil // nobody answers: alone
+	}
+	return config.StoreConsul, conn.Close()
+}
