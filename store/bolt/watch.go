@@ -61,7 +61,8 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte, _ time.D
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	res := s.submit(ctx, &request{ops: ops, announce: key})
+	// Not ctx: the key would stay if ctx ended while it is being written.
+	res := s.submit(context.WithoutCancel(ctx), &request{ops: ops, announce: key})
 	if res.err != nil {
 		return res.err
 	}
