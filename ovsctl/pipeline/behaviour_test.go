@@ -59,13 +59,38 @@ func same(name string, from uint32, frame []byte, ports ...uint32) frameCase {
 }
 
 func TestFrames(t *testing.T) {
-	b := newBench(t, dataplane.TunnelKernel, twoNetworks()...)
+	b := newBench(t, answering, twoNetworks()...)
 	for group, cases := range map[string][]frameCase{
 		"forward": forwardCases(), "ipv4 guard": guardCases(), "arp": arpCases(), "nd": ndCases(),
 	} {
 		for _, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) { b.check(t, c.from, c.frame, c.want) })
 		}
+	}
+}
+
+// TestDirectedSolicitations is what differs without NDExtensions.
+func TestDirectedSolicitations(t *testing.T) {
+	b := newBench(t, kernelTunnel, twoNetworks()...)
+	ask := func(dst dataplane.MAC, target netip.Addr, options ...[]byte) []byte {
+		group, mac := solicitedNode(target)
+		if dst != (dataplane.MAC{}) {
+			mac = dst
+		}
+		return ether(mac, macA, 0x86dd, solicit(a6, group, target, options...))
+	}
+	var group dataplane.MAC
+	mine, llB := option(1, macA), pipeline.LinkLocal(macB)
+	for _, c := range []frameCase{
+		{"who has a neighbour", portA, ask(group, b6, mine), to(ask(macB, b6, mine), portB)},
+		{"who has another host's", portA, ask(group, r6, mine), to(ask(macR, r6, mine), portTun)},
+		{"who has a link-local", portA, ask(group, llB, mine), to(ask(macB, llB, mine), portB)},
+		{"probe of a stale MAC", portA, ask(macOld, b6, mine), to(ask(macB, b6, mine), portB)},
+		same("who has nobody", portA, ask(group, no6, mine)),
+		same("who has my own", portA, ask(group, a6, mine)),
+		same("option of another", portA, ask(group, b6, option(1, macC))),
+	} {
+		t.Run(c.name, func(t *testing.T) { b.check(t, c.from, c.frame, c.want) })
 	}
 }
 

@@ -29,6 +29,12 @@ var markMagic = []byte("socketplane mark")
 // datapath lets the same tests run where the kernel has the openvswitch module.
 var datapath = flag.String("datapath", "netdev", "datapath_type of the bridges in the tests")
 
+// Configurations of the benches.
+var (
+	kernelTunnel = pipeline.Config{Tunnel: dataplane.TunnelKernel}
+	answering    = pipeline.Config{Tunnel: dataplane.TunnelKernel, NDExtensions: true}
+)
+
 // bench is a real switch that holds the flows of some networks, with a namespace
 // at each endpoint's port. A veth plays each kernel VXLAN device.
 type bench struct {
@@ -41,18 +47,17 @@ type bench struct {
 	seq      uint32
 }
 
-func newBench(t *testing.T, kind dataplane.TunnelKind, networks ...dataplane.Network) *bench {
+func newBench(t *testing.T, cfg pipeline.Config, networks ...dataplane.Network) *bench {
 	t.Helper()
 	testenv.Need(t, "ip", "ethtool", "nsenter")
 	b := &bench{t: t, sw: ovs.Start(t), spaces: map[uint32]*namespace{}, wires: map[uint32]*wire{}, networks: networks}
 	// The switch's end of a link would speak IPv6 to the container.
 	b.sw.NSExec("sh", "-c", "for d in all default; do echo 1 >/proc/sys/net/ipv6/conf/$d/disable_ipv6; done")
 	mgmt := b.sw.AddBridge("br0", "datapath_type="+*datapath)
-	cfg := pipeline.Config{Tunnel: kind}
 	flows := pipeline.Base(cfg)
 	for i, n := range networks {
 		device := uint32(dataplane.PortDeviceFirst + i)
-		if kind == dataplane.TunnelKernel {
+		if cfg.Tunnel == dataplane.TunnelKernel {
 			b.devices = append(b.devices, device)
 			b.attach("br0", device, dataplane.MAC{2, 0xff, 0, 0, 0, byte(i)})
 		}

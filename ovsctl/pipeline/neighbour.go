@@ -57,10 +57,13 @@ func neighbour(b *builder, v view) {
 				Table: TableNeighbour, Priority: neighbourAnswer,
 				Match: match(fields(v.reg0()), question(a)),
 			}
-			if a.Is4() {
+			switch {
+			case a.Is4():
 				f.Actions = replyARP(a, s.mac)
-			} else {
+			case v.answer:
 				f.Actions, f.Goto = advertise(a, s.mac), TableAdvertise
+			default:
+				f.Actions, f.Goto = direct(s.mac), TableUnicast
 			}
 			b.add(f)
 		}
@@ -99,4 +102,10 @@ func advertise(a netip.Addr, mac dataplane.MAC) []openflow.Action {
 		set(openflow.Addr(openflow.IPv6Src, a)),
 		set(openflow.U8(openflow.ICMPv6Type, icmpNeighbourAdvert)),
 	}
+}
+
+// direct takes a solicitation to its target, which answers by itself: to the
+// kernel there the group in the IP header counts, not the frame's address.
+func direct(mac dataplane.MAC) []openflow.Action {
+	return []openflow.Action{set(openflow.MAC(openflow.EthDst, mac))}
 }

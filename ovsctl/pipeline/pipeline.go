@@ -26,7 +26,8 @@ const (
 	TableEgressPolicy uint8 = 20
 	// TableNeighbour answers ARP and neighbour solicitations.
 	TableNeighbour uint8 = 30
-	// TableAdvertise completes the answers to neighbour solicitations.
+	// TableAdvertise completes the answers to neighbour solicitations, where
+	// Config.NDExtensions is set.
 	TableAdvertise uint8 = 35
 	// TableIngressPolicy is reserved: what an endpoint may receive. Frames from
 	// local ports and from tunnels both come by here. It has no flows yet and is
@@ -59,6 +60,11 @@ const (
 type Config struct {
 	// Tunnel says how frames reach other hosts; empty: not at all.
 	Tunnel dataplane.TunnelKind
+	// NDExtensions says that the datapath can set the flags and the option's type
+	// of neighbour discovery: the user-space one (netdev) can, the kernel's can't,
+	// and there the switch refuses such flows. With it solicitations are answered
+	// on the asker's host, without it they are taken to their target alone.
+	NDExtensions bool
 }
 
 // Base returns the flows that exist whatever networks there are.
@@ -66,12 +72,14 @@ type Config struct {
 // No table has a flow that drops what nothing else matched: the switch drops
 // that by itself (OpenFlow 1.3 and later, and secure mode installs no NORMAL
 // flow), and 0 as Cookie is left for the caller to fill in.
-func Base(Config) []openflow.Flow {
+func Base(cfg Config) []openflow.Flow {
 	b := newBuilder()
 	baseSpoofGuard(b)
 	baseNDGuard(b)
 	baseNeighbour(b)
-	baseAdvertise(b)
+	if cfg.NDExtensions {
+		baseAdvertise(b)
+	}
 	baseUnicast(b)
 	baseFlood(b)
 	return b.flows

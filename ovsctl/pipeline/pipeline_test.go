@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // scenario is a network and how its host is set up.
 type scenario struct {
 	name   string
-	kind   dataplane.TunnelKind
+	cfg    pipeline.Config
 	device uint32
 	net    dataplane.Network
 }
@@ -36,25 +36,29 @@ func scenarios() []scenario {
 		{VTEP: ip("192.0.2.2"), Endpoints: []dataplane.PeerEndpoint{{MAC: macA, Addrs: addrs(a4)}, {MAC: macR, Addrs: addrs(r4)}}},
 		{VTEP: ip("192.0.2.3"), Endpoints: []dataplane.PeerEndpoint{{MAC: macR, Addrs: addrs(r4)}}},
 	}}
+	ovsTunnel := pipeline.Config{Tunnel: dataplane.TunnelOVS}
 	return []scenario{
-		{"alone", "", 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
-		{"ipv4-ovs", dataplane.TunnelOVS, 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
-		{"ipv4-kernel", dataplane.TunnelKernel, portTun, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
-		{"kernel-without-device", dataplane.TunnelKernel, 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
-		{"dual-stack-ovs", dataplane.TunnelOVS, 0, dual},
-		{"dual-stack-kernel", dataplane.TunnelKernel, portTun, dual},
-		{"moving", dataplane.TunnelOVS, 0, moving},
-		{"no-local-endpoint", dataplane.TunnelOVS, 0, dataplane.Network{VNI: 100, Remote: peers}},
-		{"empty", dataplane.TunnelKernel, portTun, dataplane.Network{VNI: 1<<24 - 1}},
+		{"alone", pipeline.Config{}, 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
+		{"ipv4-ovs", ovsTunnel, 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
+		{"ipv4-kernel", kernelTunnel, portTun, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
+		{"kernel-without-device", kernelTunnel, 0, dataplane.Network{VNI: 100, Local: local, Remote: peers}},
+		{"dual-stack-ovs", ovsTunnel, 0, dual},
+		{"dual-stack-kernel", answering, portTun, dual},
+		{"moving", ovsTunnel, 0, moving},
+		{"no-local-endpoint", ovsTunnel, 0, dataplane.Network{VNI: 100, Remote: peers}},
+		{"empty", kernelTunnel, portTun, dataplane.Network{VNI: 1<<24 - 1}},
 	}
 }
 
 func (s scenario) flows() []openflow.Flow {
-	return pipeline.Network(pipeline.Config{Tunnel: s.kind}, s.net, s.device)
+	return pipeline.Network(s.cfg, s.net, s.device)
 }
 
 func TestGolden(t *testing.T) {
-	texts := map[string]string{"base": pipeline.Text(pipeline.Base(pipeline.Config{}))}
+	texts := map[string]string{
+		"base":           pipeline.Text(pipeline.Base(kernelTunnel)),
+		"base-answering": pipeline.Text(pipeline.Base(answering)),
+	}
 	for _, s := range scenarios() {
 		texts[s.name] = pipeline.Text(s.flows())
 	}
@@ -78,12 +82,11 @@ func TestGolden(t *testing.T) {
 }
 
 func TestFlowsKeepTheRules(t *testing.T) {
-	cfg := pipeline.Config{}
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
 			flows := s.flows()
 			seen := map[string]bool{}
-			for _, f := range append(pipeline.Base(cfg), flows...) {
+			for _, f := range append(pipeline.Base(s.cfg), flows...) {
 				if seen[f.Key()] {
 					t.Errorf("twice: %s", f)
 				}

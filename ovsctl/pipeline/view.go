@@ -13,6 +13,7 @@ import (
 type view struct {
 	network dataplane.Network
 	tunnel  tunnel
+	answer  bool // Config.NDExtensions
 	local   []station
 	remote  []station // in the order of network.Remote
 }
@@ -30,7 +31,7 @@ type station struct {
 }
 
 func newView(cfg Config, n dataplane.Network, devicePort uint32) view {
-	v := view{network: n, tunnel: newTunnel(cfg.Tunnel, n, devicePort)}
+	v := view{network: n, tunnel: newTunnel(cfg.Tunnel, n, devicePort), answer: cfg.NDExtensions}
 	for _, e := range n.Local {
 		if e.Port != 0 {
 			s := newStation(e.MAC, e.Addrs)

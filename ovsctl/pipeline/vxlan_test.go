@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
 )
 
 // portUnderlay is the port of a second bridge through which a switch reaches the
@@ -81,7 +82,7 @@ func TestFlowBasedTunnel(t *testing.T) {
 		// Not in the order that is promised, so that the family changes twice.
 		dataplane.Peer{VTEP: six, Endpoints: []dataplane.PeerEndpoint{{MAC: mac6}}},
 		dataplane.Peer{VTEP: four2, Endpoints: []dataplane.PeerEndpoint{{MAC: macOld}}})
-	b := newBench(t, dataplane.TunnelOVS, networks...)
+	b := newBench(t, pipeline.Config{Tunnel: dataplane.TunnelOVS}, networks...)
 	own := b.underlay(four, six, four2)
 	und := b.wires[portUnderlay]
 
