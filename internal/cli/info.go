@@ -94,10 +94,14 @@ func underlay(h adminapi.Host) string {
 }
 
 func ovs(o adminapi.OVS) string {
-	if o.Version == "" {
+	if o.Datapath == "" {
 		return "not known yet"
 	}
-	s := fmt.Sprintf("Open vSwitch %s, datapath %s, tunnel %s, bridge %s", o.Version, o.Datapath, o.Tunnel, o.Bridge)
+	s := "Open vSwitch"
+	if o.Version != "" { // written into the database by the distribution's start script, not by the switch
+		s += " " + o.Version
+	}
+	s += fmt.Sprintf(", datapath %s, tunnel %s, bridge %s", o.Datapath, o.Tunnel, o.Bridge)
 	if o.TSO {
 		s += ", TSO in user space"
 	}

@@ -28,9 +28,10 @@ func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
 		socket.Close()
 		return nil, err
 	}
-	known := make(map[int32]bool, len(owned))
+	known := make(map[int32]Link, len(owned))
 	for _, link := range owned {
-		known[int32(link.Index)] = true
+		link.Kind = "" // a message need not tell it
+		known[int32(link.Index)] = link
 	}
 	changed := make(chan struct{}, 1)
 	stop := context.AfterFunc(ctx, socket.Close)
@@ -42,7 +43,7 @@ func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
 	return changed, nil
 }
 
-func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[int32]bool, changed chan<- struct{}) {
+func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[int32]Link, changed chan<- struct{}) {
 	for ctx.Err() == nil {
 		msgs, from, err := socket.Receive()
 		// The kernel dropped messages as we were slow: what they said is in Owned.
@@ -70,8 +71,9 @@ func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[i
 	}
 }
 
-// concerns says whether a message is about a link of ours, and keeps track of which those are.
-func concerns(m syscall.NetlinkMessage, known map[int32]bool) bool {
+// concerns says whether a message tells something new about a link of ours, and keeps track of what is known.
+// The kernel also reports requests that changed nothing; who mends on every signal would never rest.
+func concerns(m syscall.NetlinkMessage, known map[int32]Link) bool {
 	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return false
 	}
@@ -79,22 +81,26 @@ func concerns(m syscall.NetlinkMessage, known map[int32]bool) bool {
 	if info.Family != unix.AF_UNSPEC {
 		return false // A bridge's message about its port: it carries no alias.
 	}
-	index := info.Index
+	was, watched := known[info.Index]
 	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
 	if err != nil {
-		return known[index]
+		return watched
 	}
-	var alias string
+	now := Link{Index: int(info.Index), Up: info.Flags&unix.IFF_UP != 0}
 	for _, a := range attrs {
-		if a.Attr.Type == unix.IFLA_IFALIAS {
-			alias = unix.ByteSliceToString(a.Value)
+		switch a.Attr.Type {
+		case unix.IFLA_IFNAME:
+			now.Name = unix.ByteSliceToString(a.Value)
+		case unix.IFLA_IFALIAS:
+			now.Alias = unix.ByteSliceToString(a.Value)
+		case unix.IFLA_MTU:
+			now.MTU = int(nl.NativeEndian().Uint32(a.Value))
 		}
 	}
-	owned, was := strings.HasPrefix(alias, OwnerPrefix), known[index]
-	if owned && m.Header.Type == unix.RTM_NEWLINK {
-		known[index] = true
-	} else {
-		delete(known, index)
+	if m.Header.Type == unix.RTM_DELLINK || !strings.HasPrefix(now.Alias, OwnerPrefix) {
+		delete(known, info.Index)
+		return watched
 	}
-	return owned || was
+	known[info.Index] = now
+	return !watched || was != now
 }
