@@ -48,7 +48,8 @@ func Consul(t testing.TB) *ConsulServer {
 	}
 	ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
 	s := &ConsulServer{Addr: net.JoinHostPort(ip, strconv.Itoa(consulHTTP)), dir: t.TempDir(), t: t}
-	if err := WriteConsulConfig(s.dir, ip, consulHTTP, consulServer, consulSerf); err != nil {
+	config := ConsulConfig{Dir: s.dir, IP: ip, HTTP: consulHTTP, Server: consulServer, Serf: consulSerf}
+	if err := config.Write(); err != nil {
 		t.Fatal(err)
 	}
 	s.proc = NewProcess(filepath.Join(s.dir, "consul.log"), binary, "agent", "-config-file="+filepath.Join(s.dir, "consul.json"))
@@ -95,13 +96,30 @@ func (s *ConsulServer) Restart() {
 	s.Start()
 }
 
-// WriteConsulConfig writes dir/consul.json for a server of one that binds ip and keeps its data below dir.
-func WriteConsulConfig(dir, ip string, httpPort, serverPort, serfPort int) error {
+// ConsulConfig describes a server of one.
+type ConsulConfig struct {
+	// Dir gets consul.json and the data.
+	Dir string
+	// IP is what it binds to.
+	IP string
+	// Ports of its HTTP API, of its RPC and of its gossip.
+	HTTP, Server, Serf int
+	// Socket is a unix socket that serves the HTTP API too, for those who can't reach IP; "" for none.
+	Socket string
+}
+
+// Write writes the configuration to Dir/consul.json.
+func (c ConsulConfig) Write() error {
+	http := c.IP
+	if c.Socket != "" {
+		http += " unix://" + c.Socket
+	}
 	config := map[string]any{
-		"server": true, "bootstrap_expect": 1, "node_name": "consul-" + strings.ReplaceAll(ip, ".", "-"),
-		"data_dir":  filepath.Join(dir, "data"),
-		"bind_addr": ip, "client_addr": ip, "advertise_addr": ip,
-		"ports": map[string]int{"http": httpPort, "server": serverPort, "serf_lan": serfPort,
+		"server": true, "bootstrap_expect": 1, "node_name": "consul-" + strings.ReplaceAll(c.IP, ".", "-"),
+		"data_dir":  filepath.Join(c.Dir, "data"),
+		"bind_addr": c.IP, "client_addr": c.IP, "advertise_addr": c.IP,
+		"addresses": map[string]string{"http": http},
+		"ports": map[string]int{"http": c.HTTP, "server": c.Server, "serf_lan": c.Serf,
 			"serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1},
 		"performance": map[string]int{"raft_multiplier": 1},
 		"connect":     map[string]bool{"enabled": false}, "peering": map[string]bool{"enabled": false},
@@ -111,7 +129,7 @@ func WriteConsulConfig(dir, ip string, httpPort, serverPort, serfPort int) error
 	if err != nil {
 		return fmt.Errorf("consul configuration: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "consul.json"), text, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(c.Dir, "consul.json"), text, 0o600); err != nil {
 		return fmt.Errorf("consul configuration: %w", err)
 	}
 	return nil
@@ -168,4 +186,9 @@ func Poll(ctx context.Context, every time.Duration, ready func() bool) error {
 		}
 	}
 	return nil
+}
+
+// WriteConsulConfig writes dir/consul.json for a server of one without a socket.
+func WriteConsulConfig(dir, ip string, httpPort, serverPort, serfPort int) error {
+	return ConsulConfig{Dir: dir, IP: ip, HTTP: httpPort, Server: serverPort, Serf: serfPort}.Write()
 }

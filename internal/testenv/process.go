@@ -50,7 +50,7 @@ func (p *Process) Start() error {
 	defer out.Close()
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, p.Env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // A terminal's ^C and hangup are not for it.
 	if !p.Detached {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
