@@ -173,7 +173,8 @@ func decodeSetField(b []byte) (Field, bool) {
 	if err != nil || len(rest) >= 8 {
 		return Field{}, false
 	}
-	return o.field()
+	f, ok := o.field()
+	return f, ok && !f.matchesAll()
 }
 
 func decodeNicira(subtype uint16, body []byte) (a Action, opaque string) {

@@ -3,18 +3,20 @@ package openflow
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // bundle is the state of one bundle under way: its messages, and what the switch
-// said so far. Only the connection's reader writes the latter; whoever waits
-// reads them after the channel of that stage is closed.
+// said so far.
 type bundle struct {
 	mods      []mod
-	refused   error // the first
-	count     int   // of the refused
-	closed    chan struct{}
-	committed chan struct{}
-	stage     uint16 // the last control that was answered
+	closed    chan struct{} // closed when the switch has answered the close request
+	committed chan struct{} // likewise the commit request
+
+	mu      sync.Mutex
+	refused error  // the first
+	count   int    // of the refused mods
+	stage   uint16 // the last control that was answered
 }
 
 // change applies mods in this order in one bundle, all or nothing, and waits
@@ -42,13 +44,14 @@ func (c *Conn) change(ctx context.Context, mods []mod) error {
 		c.postpone(bundleControl(0, id, bundleDiscard))
 		return err
 	}
-	if b.refused != nil {
+	if err := b.result(); err != nil {
 		// What the switch can't parse is not part of the bundle: a commit would
 		// apply the rest.
 		c.postpone(bundleControl(0, id, bundleDiscard))
-		return b.result()
+		return err
 	}
 	if err := c.send(ctx, bundleControl(k.last, id, bundleCommit)); err != nil {
+		c.postpone(bundleControl(0, id, bundleDiscard))
 		return err
 	}
 	if err := c.await(ctx, b.committed); err != nil {
@@ -82,6 +85,8 @@ func newBuffer(n int) []byte { return make([]byte, 0, min(n*256+64, bufferSize+4
 
 // handle takes the answer to the index-th message of the bundle.
 func (b *bundle) handle(m message, index uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	n := uint32(len(b.mods))
 	switch {
 	case m.kind == typeError:
@@ -126,6 +131,8 @@ func (b *bundle) reach(stage uint16) {
 }
 
 func (b *bundle) result() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if e, ok := b.refused.(*Error); ok && b.count > 1 {
 		e.More = b.count - 1
 	}

@@ -78,14 +78,18 @@ const (
 	vlanPCP = 0xe000
 )
 
-// canonicalVLAN makes one spelling of "untagged": without a tag there is no
-// priority either, and the switch does not report a mask for it.
+// canonicalVLAN drops the priority bits where no tag is matched: without a tag
+// there is no priority, and the switch reports none. It leaves one spelling of
+// "untagged", which has no mask.
 func (f Field) canonicalVLAN() Field {
 	tci, mask, ok := f.vlan()
-	if ok && mask&vlanVID == vlanVID && tci&vlanVID == 0 {
+	if !ok || mask&vlanCFI == 0 || tci&vlanCFI != 0 {
+		return f
+	}
+	if mask &= vlanVID; mask == vlanVID && tci&vlanVID == 0 {
 		return U16(VLANTCI, 0)
 	}
-	return f
+	return Field{ID: VLANTCI, Value: put16(nil, tci&mask), Mask: put16(nil, mask)}
 }
 
 func (f Field) vlan() (tci, mask uint16, ok bool) {

@@ -31,8 +31,8 @@ func appendMatch(b []byte, f Flow) ([]byte, error) {
 		b = append(b, f.rawMatch...)
 	} else {
 		var last FieldID
-		for _, field := range f.Match.canonical() {
-			if field.ID == last {
+		for i, field := range f.Match.canonical() {
+			if i > 0 && field.ID == last {
 				return b, fmt.Errorf("%w: it matches %v twice", ErrInvalid, field.ID)
 			}
 			last = field.ID
@@ -92,7 +92,7 @@ func appendVLAN(b []byte, f Field) ([]byte, error) {
 		b = appendOXM(b, codeVLANVID, put16(nil, tci&vlanVID), put16(nil, vid))
 	}
 	switch pcp := mask & vlanPCP; {
-	case pcp == 0 || mask&vlanCFI != 0 && tci&vlanCFI == 0: // Without a tag there is no priority.
+	case pcp == 0 || mask == 0xffff && tci == 0: // The canonical "untagged" matches no priority.
 	case pcp == vlanPCP && tci&vlanCFI != 0:
 		b = appendOXM(b, codeVLANPCP, []byte{byte(tci >> 13)}, nil)
 	default:
@@ -140,6 +140,7 @@ func (o oxm) field() (Field, bool) {
 // decodeMatch reads the OXM list of a match. Unknown fields make it opaque.
 func decodeMatch(b []byte) (m Match, opaque string, err error) {
 	var tci, tciMask uint16
+	var seen [len(fields)]bool
 	for len(b) > 0 {
 		var o oxm
 		if o, b, err = nextOXM(b); err != nil {
@@ -159,14 +160,19 @@ func decodeMatch(b []byte) (m Match, opaque string, err error) {
 			continue
 		}
 		f, ok := o.field()
-		if !ok {
+		if !ok || seen[f.ID] {
 			opaque = fmt.Sprintf("OXM class 0x%04x field %d in the match", o.code>>16, o.code>>numberShift&0x7f)
 			continue
 		}
+		seen[f.ID] = true
 		m = append(m, f)
 	}
 	if tciMask != 0 {
-		m = append(m, Field{ID: VLANTCI, Value: put16(nil, tci), Mask: put16(nil, tciMask)})
+		f := Field{ID: VLANTCI, Value: put16(nil, tci), Mask: put16(nil, tciMask)}.canonical()
+		if _, err := appendVLAN(nil, f); err != nil || seen[VLANTCI] {
+			opaque = "vlan tag of two kinds"
+		}
+		m = append(m, f)
 	}
 	return m.canonical(), opaque, nil
 }
