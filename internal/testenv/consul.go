@@ -44,7 +44,7 @@ func Consul(t testing.TB) *ConsulServer {
 	t.Helper()
 	binary, err := ConsulBinary()
 	if err != nil {
-		missing(t, err.Error())
+		Missing(t, err.Error())
 	}
 	ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
 	s := &ConsulServer{Addr: net.JoinHostPort(ip, strconv.Itoa(consulHTTP)), dir: t.TempDir(), t: t}

@@ -26,7 +26,7 @@ func Strict() bool {
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "needs root: run it as root, or use `make unit` for the tests that do without")
+		Missing(t, "needs root: run it as root, or use `make unit` for the tests that do without")
 	}
 }
 
@@ -37,7 +37,7 @@ func Need(t testing.TB, programs ...string) {
 	t.Setenv("PATH", BinDir()+string(os.PathListSeparator)+os.Getenv("PATH"))
 	for _, name := range programs {
 		if _, err := exec.LookPath(name); err != nil {
-			missing(t, fmt.Sprintf("needs the program %s: run test/tools/install.sh", name))
+			Missing(t, fmt.Sprintf("needs the program %s: run test/tools/install.sh", name))
 		}
 	}
 }
@@ -77,7 +77,7 @@ func Tool(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w %s: run test/tools/install.sh", name, ErrNoTool, CacheDir())
 }
 
-func missing(t testing.TB, why string) {
+func Missing(t testing.TB, why string) {
 	t.Helper()
 	if Strict() {
 		t.Fatalf("%s (this fails instead of skipping, as CI or SOCKETPLANE_TEST_STRICT is set)", why)

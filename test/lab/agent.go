@@ -1,0 +1,108 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
+
+// The agent's sockets, as seen inside a host.
+const (
+	PluginSocket = "/run/docker/plugins/socketplane.sock"
+	AdminSocket  = "/run/socketplane/agent.sock"
+)
+
+// agentPatience is how long an agent may take to end by itself.
+const agentPatience = 15 * time.Second
+
+// StartAgent starts the agent and waits until its plugin socket accepts. Flags come after the lab's own, so that they
+// win.
+func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
+	if h.agent != nil && h.agent.Running() {
+		return fmt.Errorf("the agent of %s runs already", h.Name)
+	}
+	if h.lab.opts.Agent == "" {
+		binary, err := BuildAgent(ctx)
+		if err != nil {
+			return err
+		}
+		h.lab.opts.Agent = binary
+	}
+	argv := append([]string{h.lab.opts.Agent, "agent"}, h.agentFlags()...)
+	argv = append(append(argv, h.lab.opts.AgentFlags...), flags...)
+	p, err := h.daemon("agent", nil, argv...)
+	if err != nil {
+		return err
+	}
+	h.agent = p
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return h.await(ctx, "the agent", p, func() bool { return h.Listening(PluginSocket) })
+}
+
+func (h *Host) agentFlags() []string {
+	store := []string{"--store", "bolt"}
+	if h.lab.Consul != nil {
+		store = []string{"--store", "consul", "--consul-addr", h.lab.Consul.Addr}
+	}
+	return append(store,
+		"--state-dir", "/var/lib/socketplane",
+		"--plugin-socket", PluginSocket,
+		"--admin-socket", AdminSocket,
+		"--ovsdb", "unix:/run/openvswitch/db.sock",
+		"--docker-host", "unix:///run/docker.sock",
+		"--advertise", h.Addr.String(),
+		"--tunnel", string(h.lab.opts.Tunnel),
+		"--name", h.Name,
+		"--log-level", "debug",
+	)
+}
+
+// StopAgent ends the agent with SIGTERM.
+func (h *Host) StopAgent() error {
+	if h.agent != nil && !h.agent.Stop(agentPatience) {
+		return errors.New("the agent of " + h.Name + " did not end within " + agentPatience.String() + ":\n" + h.agent.Tail(20))
+	}
+	return nil
+}
+
+// KillAgent ends the agent as a crash would.
+func (h *Host) KillAgent() {
+	if h.agent != nil {
+		h.agent.Kill()
+	}
+}
+
+// AgentRunning says whether the agent has not ended.
+func (h *Host) AgentRunning() bool { return h.agent != nil && h.agent.Running() }
+
+// AgentPid is the agent's process id on the machine; 0 when it does not run.
+func (h *Host) AgentPid() int {
+	if h.agent == nil {
+		return 0
+	}
+	return h.agent.Pid()
+}
+
+// RestartAgent stops the agent and starts it, with flags of this run only.
+func (h *Host) RestartAgent(ctx context.Context, flags ...string) error {
+	if err := h.StopAgent(); err != nil {
+		return err
+	}
+	return h.StartAgent(ctx, flags...)
+}
+
+// SocketPlane runs the socketplane command inside the host.
+func (h *Host) SocketPlane(ctx context.Context, args ...string) (string, error) {
+	binary := h.lab.opts.Agent
+	if binary == "" {
+		return "", errors.New("the lab has no socketplane binary")
+	}
+	return h.Exec(ctx, append([]string{binary}, args...)...)
+}
+
+func joinPort(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }

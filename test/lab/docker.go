@@ -1,0 +1,107 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+)
+
+// StartDocker starts the engine and waits until its API answers.
+func (h *Host) StartDocker(ctx context.Context) error {
+	p, err := h.newDockerd()
+	if err != nil {
+		return err
+	}
+	h.dockerd = p
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return h.await(ctx, "dockerd", p, func() bool { return h.DockerReady(ctx) })
+}
+
+func (h *Host) newDockerd() (*testenv.Process, error) {
+	argv := []string{"dockerd", "--cgroup-parent=" + cgroupParent(h.lab.opts.Name) + "/" + h.Name}
+	// A dockerd that talks to Debian's containerd, or a newer one with Debian's runc, does not work: "namespace time does not exist".
+	var env []string
+	if h.lab.opts.Engine == EngineCurrent {
+		binary := filepath.Join(testenv.EngineDir(), "dockerd")
+		if _, err := os.Stat(binary); err != nil {
+			return nil, fmt.Errorf("the current engine is not built: run test/tools/install.sh engine: %w", err)
+		}
+		argv[0] = binary
+		env = []string{"PATH=" + testenv.EngineDir() + string(os.PathListSeparator) + os.Getenv("PATH")}
+	} else if _, err := exec.LookPath("dockerd"); err != nil {
+		return nil, fmt.Errorf("Debian's engine is not installed: run test/tools/install.sh docker: %w", err)
+	}
+	return h.daemon("dockerd", env, argv...)
+}
+
+// DockerReady says whether the engine's API answers.
+func (h *Host) DockerReady(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", h.runPath("docker.sock"))
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/_ping", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// DockerHost is the engine's address for programs outside the host, as DOCKER_HOST.
+func (h *Host) DockerHost() string { return "unix://" + h.runPath("docker.sock") }
+
+// Docker runs the docker command against this host's engine and returns its standard output. It runs outside the
+// host: paths in its arguments are the machine's.
+func (h *Host) Docker(ctx context.Context, args ...string) (string, error) {
+	out, err := run(ctx, append([]string{"docker", "--host", h.DockerHost()}, args...)...)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return out, nil
+}
+
+// StopDocker ends the engine with SIGTERM: it stops its containers first.
+func (h *Host) StopDocker() error {
+	if !h.dockerd.Stop(time.Minute) {
+		return errors.New("dockerd on " + h.Name + " did not end within a minute:\n" + h.dockerd.Tail(10))
+	}
+	return nil
+}
+
+// RestartDocker stops the engine and starts it again.
+func (h *Host) RestartDocker(ctx context.Context) error {
+	if err := h.StopDocker(); err != nil {
+		return err
+	}
+	return h.StartDocker(ctx)
+}
+
+// KillDocker ends the engine as a crash would; StartDocker starts it again.
+func (h *Host) KillDocker() { h.dockerd.Kill() }
+
+// ImageName is the test image, on every host.
+const ImageName = "lab:latest"
+
+func (h *Host) importImage(ctx context.Context, tar string) error {
+	_, err := h.Docker(ctx, "import", "--change", `CMD ["/bin/labprobe","init"]`,
+		"--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", tar, ImageName)
+	return err
+}

@@ -1,0 +1,221 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+)
+
+// closePatience bounds Close.
+const closePatience = time.Minute
+
+// Lab is a running lab. Its methods may be called from any goroutine, those of one Host from one at a time.
+type Lab struct {
+	Hosts []*Host
+	// Consul is nil in a lab without.
+	Consul *Consul
+	// Outside and Outside6 are beyond every host's default route: they see a host's traffic, and can't reach containers.
+	Outside, Outside6 netip.Addr
+
+	mu    sync.Mutex // guards state
+	opts  Options
+	probe string
+	state state
+}
+
+// Start starts a lab; with an error everything is removed again, and the error says which host failed and shows the
+// end of the right log. It needs root.
+func Start(ctx context.Context, opts Options) (*Lab, error) {
+	opts, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{opts: opts, Outside: outsideAddr, Outside6: outsideAddr6}
+	if err := l.claimDir(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab %s: %w", opts.Name, err), l.Close())
+	}
+	return l, nil
+}
+
+// claimDir makes the lab's directory, after what crashed labs left is gone.
+func (l *Lab) claimDir(ctx context.Context) error {
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(root, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lab: lock %s: %w", root, err)
+	}
+	if err := sweep(ctx, l.opts.Log); err != nil {
+		return err
+	}
+	if old, err := load(l.opts.Dir); err == nil {
+		l.opts.Log("removing the former lab %s", old.Name)
+		if err := old.remove(ctx); err != nil {
+			return err
+		}
+	}
+	l.state = state{Name: l.opts.Name, Dir: l.opts.Dir, Detached: l.opts.Detached, Owner: identify(os.Getpid()),
+		Engine: l.opts.Engine, Tunnel: l.opts.Tunnel}
+	if err := os.MkdirAll(l.opts.Dir, 0o755); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return l.state.save()
+}
+
+func (l *Lab) start(ctx context.Context) error {
+	began := time.Now()
+	var image string
+	prepare, prepareCtx := errgroup.WithContext(ctx)
+	prepare.Go(func() error { return l.buildUnderlay(prepareCtx) })
+	prepare.Go(func() (err error) {
+		if l.probe, err = buildProbe(prepareCtx); err != nil {
+			return err
+		}
+		image, err = Image(prepareCtx, l.probe)
+		return err
+	})
+	prepare.Go(func() error { return l.buildAgent(prepareCtx) })
+	if err := prepare.Wait(); err != nil {
+		return err
+	}
+	l.opts.Log("underlay, image and programs are ready (%.1f s)", time.Since(began).Seconds())
+	for i := range l.opts.Hosts {
+		l.Hosts = append(l.Hosts, newHost(l, i))
+	}
+	hosts, hostsCtx := errgroup.WithContext(ctx)
+	if l.opts.Consul {
+		l.Consul = newConsul(l)
+		hosts.Go(func() error { return l.Consul.Start(hostsCtx) })
+	}
+	for _, h := range l.Hosts {
+		hosts.Go(func() error {
+			if err := h.boot(hostsCtx, image); err != nil {
+				return fmt.Errorf("host %s: %w", h.Name, err)
+			}
+			l.opts.Log("%s runs: Open vSwitch and Docker at %s (%.1f s)", h.Name, h.Addr, time.Since(began).Seconds())
+			return nil
+		})
+	}
+	if err := hosts.Wait(); err != nil {
+		return err
+	}
+	if l.opts.NoAgent {
+		return nil
+	}
+	agents, agentsCtx := errgroup.WithContext(ctx)
+	for _, h := range l.Hosts {
+		agents.Go(func() error { return h.StartAgent(agentsCtx) })
+	}
+	if err := agents.Wait(); err != nil {
+		return err
+	}
+	l.opts.Log("the agents run (%.1f s)", time.Since(began).Seconds())
+	return nil
+}
+
+// Close ends and removes everything of the lab. It may be called again.
+func (l *Lab) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	for _, h := range l.Hosts {
+		h.halt()
+	}
+	if l.Consul != nil {
+		l.Consul.Stop()
+	}
+	return l.state.remove(ctx)
+}
+
+// Open finds a running detached lab by its name: its hosts can be looked into with Exec and Docker, and it can be closed;
+// daemons can't be restarted through it.
+func Open(name string) (*Lab, error) {
+	s, err := load(filepath.Join(root, name))
+	if err != nil {
+		return nil, err
+	}
+	opts, err := Options{Name: s.Name, Dir: s.Dir, Engine: s.Engine, Tunnel: s.Tunnel, Hosts: len(s.Hosts), Detached: true}.complete()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{opts: opts, state: s, Outside: outsideAddr, Outside6: outsideAddr6}
+	for i := range s.Hosts {
+		h := newHost(l, i)
+		h.opened = s.Hosts[i].Init
+		l.Hosts = append(l.Hosts, h)
+	}
+	if s.Consul.alive() {
+		l.Consul = newConsul(l)
+	}
+	return l, nil
+}
+
+// Running says whether the hosts of an opened lab are all alive.
+func (l *Lab) Running() bool {
+	for _, h := range l.Hosts {
+		if h.initPid() == 0 {
+			return false
+		}
+	}
+	return len(l.Hosts) > 0
+}
+
+// Dir is the lab's directory; each host has a directory of its name in it, with its logs in log.
+func (l *Lab) Dir() string { return l.opts.Dir }
+
+func (l *Lab) netns(name string) string { return l.opts.Name + "-" + name }
+
+// buildAgent builds the agent's binary, unless it is given or not wanted.
+func (l *Lab) buildAgent(ctx context.Context) (err error) {
+	if l.opts.Agent == "" && !l.opts.NoAgent {
+		l.opts.Agent, err = BuildAgent(ctx)
+	}
+	return err
+}
+
+// BuildAgent builds the socketplane binary of this checkout into the tool cache and returns its path.
+func BuildAgent(ctx context.Context) (string, error) { return goBuild(ctx, "./cmd/socketplane") }
+
+func buildProbe(ctx context.Context) (string, error) { return goBuild(ctx, "./test/lab/labprobe") }
+
+// goBuild builds a static program of this checkout.
+func goBuild(ctx context.Context, pkg string) (string, error) {
+	mod, err := run(ctx, "go", "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(mod)
+	out := filepath.Join(testenv.CacheDir(), "lab", filepath.Base(pkg))
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return "", fmt.Errorf("build %s: %w", pkg, err)
+	}
+	// A running program can't be written, but it can be replaced.
+	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", tmp, pkg)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w: %s", pkg, err, text)
+	}
+	if err := os.Rename(tmp, out); err != nil {
+		return "", fmt.Errorf("build %s: %w", pkg, err)
+	}
+	return out, nil
+}
