@@ -2,11 +2,9 @@ package ovsctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
-	"syscall"
 
 	"github.com/ovn-org/libovsdb/ovsdb"
 
@@ -44,35 +42,43 @@ func (s *Switch) EnsureBridge(ctx context.Context, spec BridgeSpec) error {
 	if err := s.follow(ctx, cfg); err != nil {
 		return err
 	}
-	if _, err := s.dial(ctx); err != nil {
-		return s.unserved(ctx, spec, err)
-	}
-	signal(s.kick)
-	return nil
-}
-
-// unserved says why our bridge has no management socket.
-func (s *Switch) unserved(ctx context.Context, spec BridgeSpec, dialed error) error {
-	signal(s.kick)
-	if errors.Is(dialed, syscall.ECONNREFUSED) {
-		return s.notRunning(dialed.Error())
-	}
-	n, err := s.current()
-	if err != nil {
+	if err := s.served(ctx, spec, cfg); err != nil {
 		return err
 	}
-	// Without a socket it has exited or can't make the bridge; one that runs follows.
-	if v := viewOf(n, s.bridge); v.root != nil {
-		cfg, err := s.transact(ctx, n, v.touch())
+	if cfg > 0 { // it runs, which may be news
+		signal(s.kick)
+		_ = s.await(ctx, func() bool { return s.Ready() == nil })
+	}
+	return s.Ready()
+}
+
+// served demands the management socket. Without it ovs-vswitchd has exited, or has not taken up a
+// bridge that somebody else made, or could not make it: it follows the database if it runs.
+func (s *Switch) served(ctx context.Context, spec BridgeSpec, cfg int) error {
+	if _, err := inodeOf(s.MgmtPath()); err == nil {
+		return nil
+	}
+	if cfg == 0 {
+		n, err := s.current()
 		if err != nil {
+			return err
+		}
+		v := viewOf(n, s.bridge)
+		if v.root == nil {
+			return fmt.Errorf("%w: %s: the database was emptied meanwhile", ErrNoBridge, s.bridge)
+		}
+		if cfg, err = s.transact(ctx, n, v.touch()); err != nil {
 			return err
 		}
 		if err := s.follow(ctx, cfg); err != nil {
 			return err
 		}
+		if _, err := inodeOf(s.MgmtPath()); err == nil {
+			return nil
+		}
 	}
-	return fmt.Errorf("%w %s with datapath_type=%s (%w): see the end of ovs-vswitchd.log; the datapath %s needs the kernel module openvswitch",
-		ErrBridge, s.bridge, spec.Datapath, dialed, DatapathSystem)
+	return fmt.Errorf("%w %s with datapath_type=%s (there is no %s): see the end of ovs-vswitchd.log; the datapath %s needs the kernel module openvswitch",
+		ErrBridge, s.bridge, spec.Datapath, s.MgmtPath(), DatapathSystem)
 }
 
 // RemoveBridge removes our bridge with all its ports. That it isn't there is no error; without our

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -42,6 +43,8 @@ type Switch struct {
 
 	stop context.CancelFunc
 	done chan struct{}
+
+	handle *os.Process // of vswitchd.id, for run only
 
 	mu       sync.Mutex
 	session  *session // nil while there is none with its cache in sync
@@ -109,6 +112,11 @@ func (s *Switch) MgmtPath() string {
 // unnoticed; a fresh client has none of that.
 func (s *Switch) run(ctx context.Context, first chan<- struct{}) {
 	defer close(s.done)
+	defer func() {
+		if s.handle != nil {
+			_ = s.handle.Release()
+		}
+	}()
 	once := sync.OnceFunc(func() { close(first) })
 	defer once()
 	pause := backoffMin

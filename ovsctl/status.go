@@ -38,15 +38,17 @@ type Info struct {
 type vswitchd struct {
 	down   error     // nil while it runs as far as known
 	id     process   // the last that was seen
+	cfg    int       // cur_cfg when it was last looked at
 	tso    bool      // at that time
 	seen   bool      // tso is set
 	behind time.Time // since when cur_cfg does not follow; zero if it does
 	probed time.Time // when next_cfg was last raised to see whether it follows
 }
 
-// process identifies one run of ovs-vswitchd: a pid may come again, the socket's inode too.
+// process identifies one run of ovs-vswitchd with our bridge, which has a new socket when it is made
+// anew: its flows are lost then too.
 type process struct {
-	pid   int32
+	pid   int // 0 if it is in a PID namespace that we can't see
 	inode uint64
 }
 
@@ -101,7 +103,7 @@ func (s *Switch) look(ctx context.Context, n *session) {
 	var id process
 	var err error
 	if v.root != nil && v.bridge != nil {
-		id, err = s.dial(ctx)
+		id, err = s.find(ctx)
 	}
 	s.mu.Lock()
 	was, before := s.vswitchd.down, s.vswitchd.id
@@ -146,9 +148,10 @@ func (s *Switch) judge(v *view, id process, dialed error) (probe bool) {
 		d.down = s.notRunning(dialed.Error())
 	case !d.behind.IsZero() && now.Sub(d.behind) > behindLimit:
 		d.down = s.notRunning("it does not take up changes of the database")
-	case d.behind.IsZero() && (v.bridge == nil || !d.probed.IsZero()):
+	case d.behind.IsZero() && (v.bridge == nil || !d.probed.IsZero() || d.cfg != v.root.CurCfg):
 		d.down = nil
 	}
+	d.cfg = v.root.CurCfg
 	if id != (process{}) || v.bridge == nil {
 		d.probed = time.Time{}
 		return false
@@ -166,35 +169,73 @@ func (s *Switch) notRunning(why string) error {
 		ErrNotConnected, s.endpoint, why)
 }
 
-// dial tells which process serves our bridge's management socket.
-func (s *Switch) dial(ctx context.Context) (process, error) {
+// find tells which process serves our bridge. It connects only when that may have changed: an
+// ovs-vswitchd logs a warning for every connection that closes without a word.
+func (s *Switch) find(ctx context.Context) (process, error) {
+	s.mu.Lock()
+	known := s.vswitchd.id
+	s.mu.Unlock()
+	inode, err := inodeOf(s.MgmtPath())
+	if err != nil {
+		return process{}, err
+	}
+	if s.handle != nil && known.inode == inode && !errors.Is(s.handle.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+		return known, nil
+	}
+	if s.handle != nil {
+		_ = s.handle.Release()
+		s.handle = nil
+	}
+	pid, err := serverOf(ctx, s.MgmtPath())
+	if err != nil {
+		return process{}, err
+	}
+	if pid > 0 {
+		// The handle is good for this process only, even when the pid comes again.
+		if s.handle, err = os.FindProcess(pid); err != nil {
+			s.handle = nil
+		}
+	}
+	return process{pid: pid, inode: inode}, nil
+}
+
+func inodeOf(path string) (uint64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, fmt.Errorf("%s: no inode", path)
+	}
+	return st.Ino, nil
+}
+
+// serverOf is the pid of the process that listens on a unix socket.
+func serverOf(ctx context.Context, path string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, vswitchdInterval)
 	defer cancel()
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", s.MgmtPath())
+	c, err := dialer.DialContext(ctx, "unix", path)
 	if err != nil {
-		return process{}, err
+		return 0, err
 	}
 	defer func() { _ = c.Close() }()
 	raw, err := c.(*net.UnixConn).SyscallConn()
 	if err != nil {
-		return process{}, err
+		return 0, err
 	}
 	var cred *syscall.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	}); err != nil {
-		return process{}, err
+		return 0, err
 	}
 	if credErr != nil {
-		return process{}, credErr
+		return 0, credErr
 	}
-	id := process{pid: cred.Pid}
-	if info, err := os.Stat(s.MgmtPath()); err == nil {
-		id.inode = info.Sys().(*syscall.Stat_t).Ino
-	}
-	return id, nil
+	return int(cred.Pid), nil
 }
 
 // events sorts the rows that changed; libovsdb calls it from one goroutine and wants it quick.
