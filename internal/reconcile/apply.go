@@ -62,7 +62,13 @@ func (r *Reconciler) flows(n *network) map[string]openflow.Flow {
 	if len(want.Local) == 0 {
 		return map[string]openflow.Flow{} // nobody here to send or receive
 	}
-	return r.keyed(pipeline.Network(pipeline.Config{Tunnel: r.tunnel}, want, n.device.port))
+	return r.keyed(pipeline.Network(r.pipeline(), want, n.device.port))
+}
+
+// pipeline is what all networks of this host have in common. The kernel's datapath can't set what
+// a whole answer to a neighbour solicitation needs (docs/design/0002-pipeline.md).
+func (r *Reconciler) pipeline() pipeline.Config {
+	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev}
 }
 
 func (r *Reconciler) keyed(flows []openflow.Flow) map[string]openflow.Flow {

@@ -144,20 +144,20 @@ func (r *Reconciler) everything(ctx context.Context, check bool) error {
 // decide chooses datapath and tunnel kind, once the database can be asked.
 func (r *Reconciler) decide() error {
 	info := r.sw.Info()
-	r.datapath = "netdev"
-	if r.links.HasKernelDatapath() && slices.Contains(info.DatapathTypes, "system") {
-		r.datapath = "system"
+	r.datapath = ovsctl.DatapathNetdev
+	if r.links.HasKernelDatapath() && slices.Contains(info.DatapathTypes, ovsctl.DatapathSystem) {
+		r.datapath = ovsctl.DatapathSystem
 	}
-	r.tso = r.datapath == "system" || info.TSO
+	r.tso = r.datapath == ovsctl.DatapathSystem || info.TSO
 	r.tunnel = r.opts.Tunnel
 	onBridge := r.sw.HasBridge(r.opts.Underlay.Dev, r.datapath)
 	if r.tunnel == "" {
 		r.tunnel = dataplane.TunnelKernel
-		if r.datapath == "system" || onBridge {
+		if r.datapath == ovsctl.DatapathSystem || onBridge {
 			r.tunnel = dataplane.TunnelOVS
 		}
 	}
-	if r.tunnel == dataplane.TunnelOVS && r.datapath == "netdev" && !onBridge {
+	if r.tunnel == dataplane.TunnelOVS && r.datapath == ovsctl.DatapathNetdev && !onBridge {
 		return fmt.Errorf("--tunnel ovs in user space needs the address %s on an OVS bridge, it is on %s: "+
 			"use --tunnel kernel, or move the interface into a bridge", r.opts.Underlay.Addr, r.opts.Underlay.Dev)
 	}
@@ -229,7 +229,7 @@ func (r *Reconciler) same(have []openflow.Flow) bool {
 }
 
 func (r *Reconciler) wanted() map[string]openflow.Flow {
-	all := r.keyed(pipeline.Base(pipeline.Config{Tunnel: r.tunnel}))
+	all := r.keyed(pipeline.Base(r.pipeline()))
 	for _, n := range r.networks {
 		for key, f := range r.flows(n) {
 			all[key] = f
@@ -254,7 +254,7 @@ func (r *Reconciler) replay(ctx context.Context, have []openflow.Flow) error {
 		r.cookie = 0
 		return err
 	}
-	r.base = r.keyed(pipeline.Base(pipeline.Config{Tunnel: r.tunnel}))
+	r.base = r.keyed(pipeline.Base(r.pipeline()))
 	for _, n := range r.networks {
 		n.installed = r.flows(n)
 	}
