@@ -152,11 +152,18 @@ func createBridge(v *view, name string, spec BridgeSpec) []ovsdb.Operation {
 	row["ports"] = toRefs("local")
 	ops := append(insertLocal(name, spec.ExternalIDs),
 		ovsdb.Operation{Op: ovsdb.OperationInsert, Table: vswitch.BridgeTable, UUIDName: "bridge", Row: row})
-	if v.root == nil { // an emptied database; it holds one such row at most, so this conflicts with other makers
-		return append(ops, ovsdb.Operation{Op: ovsdb.OperationInsert, Table: vswitch.OpenvSwitchTable,
-			Row: ovsdb.Row{"bridges": toRefs("bridge"), "next_cfg": 1}})
+	if v.root == nil {
+		root := initialise()
+		root.Row["bridges"] = toRefs("bridge")
+		return append(ops, root)
 	}
 	return append(ops, refer(vswitch.OpenvSwitchTable, v.root.UUID, "bridges", ovsdb.MutateOperationInsert, "bridge"))
+}
+
+// initialise makes the root of an empty database, as "ovs-vsctl init" does. There is one such row at
+// most, so this conflicts with others who do the same.
+func initialise() ovsdb.Operation {
+	return ovsdb.Operation{Op: ovsdb.OperationInsert, Table: vswitch.OpenvSwitchTable, Row: ovsdb.Row{"next_cfg": 1}}
 }
 
 // insertLocal makes the port that every bridge has, with the bridge's name.

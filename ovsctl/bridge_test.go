@@ -111,6 +111,20 @@ func TestForeignBridgeIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestHasBridge(t *testing.T) {
+	sw, s := start(t)
+	sw.AddBridge("br-nic")
+	eventually(t, "their bridge is seen", func() error {
+		if !s.HasBridge("br-nic", ovsctl.DatapathNetdev) {
+			return errors.New("not seen")
+		}
+		return nil
+	})
+	if s.HasBridge("br-nic", ovsctl.DatapathSystem) || s.HasBridge("eth0", ovsctl.DatapathNetdev) {
+		t.Error("a bridge that isn't there")
+	}
+}
+
 func TestRemoveBridge(t *testing.T) {
 	sw, s := start(t)
 	sw.AddBridge("theirs")

@@ -106,6 +106,9 @@ func TestEmptiedDatabaseIsRebuilt(t *testing.T) {
 				}
 				return nil
 			})
+			if len(s.Info().DatapathTypes) == 0 {
+				t.Error("Ready, but it can't be told which datapaths there are")
+			}
 			ensureBridge(t, s)
 			sync(t, s, ovsctl.Changes{Added: 2}, want...)
 			for _, p := range want {

@@ -115,18 +115,23 @@ func (s *Switch) look(ctx context.Context, n *session) {
 		s.announce(true)
 	}
 	if probe {
-		// The answer is cur_cfg, which a later look sees; an error shows as a lost session.
-		_, _ = s.transact(ctx, n, v.touch())
+		ask := initialise()
+		if v.root != nil {
+			ask = v.touch()
+		}
+		// The answer shows in the database, to a later look; an error is a lost session or another
+		// agent that was faster.
+		_, _ = s.transact(ctx, n, ask)
 	}
 }
 
-// judge draws the conclusion from the database and the management socket, and says whether next_cfg
-// must be raised for a better one. s.mu is held.
+// judge draws the conclusion from the database and the management socket, and says whether the
+// database must be given something to react to for a better one. s.mu is held.
 func (s *Switch) judge(v *view, id process, dialed error) (probe bool) {
 	d, now := &s.vswitchd, time.Now()
 	if v.root == nil {
-		d.down = nil // an empty database says nothing of it; EnsureBridge makes the root
-		return false
+		d.down = s.notRunning("it has nothing to go by in an empty database")
+		return true
 	}
 	tso := v.root.OtherConfig["userspace-tso-enable"] == "true"
 	if !d.seen || id != (process{}) && d.id != id && d.id != (process{}) {
