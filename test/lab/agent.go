@@ -106,3 +106,6 @@ func (h *Host) SocketPlane(ctx context.Context, args ...string) (string, error) 
 }
 
 func joinPort(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
+
+// AgentBinary is the socketplane binary of the lab, "" when there is none.
+func (h *Host) AgentBinary() string { return h.lab.opts.Agent }

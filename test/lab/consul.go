@@ -21,8 +21,9 @@ type Consul struct {
 	// Socket serves the same HTTP API to programs on the machine, which can't reach Addr.
 	Socket string
 
-	lab  *Lab
-	proc *testenv.Process
+	lab    *Lab
+	opened process
+	proc   *testenv.Process
 }
 
 func newConsul(l *Lab) *Consul {
@@ -75,6 +76,10 @@ func (c *Consul) record() error {
 func (c *Consul) Stop() {
 	if c.proc != nil {
 		c.proc.Stop(10 * time.Second)
+		return
+	}
+	if c.opened.alive() {
+		_ = syscall.Kill(c.opened.Pid, syscall.SIGTERM) // It may end by itself in this moment.
 	}
 }
 

@@ -98,7 +98,7 @@ func (h *Host) powerOn(ctx context.Context) error {
 	if err := h.record(); err != nil {
 		return err
 	}
-	if h.lab.opts.Tunnel == TunnelKernel {
+	if h.lab.opts.Tunnel != TunnelOVS {
 		if err := h.address(ctx, "eth0"); err != nil {
 			return err
 		}

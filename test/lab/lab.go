@@ -145,14 +145,15 @@ func (l *Lab) Close() error {
 	return l.state.remove(ctx)
 }
 
-// Open finds a running detached lab by its name: its hosts can be looked into with Exec and Docker, and it can be closed;
-// daemons can't be restarted through it.
+// Open finds a running detached lab by its name. Daemons that were started before can't be restarted through it, except
+// agents and Consul, which can be started when they have ended.
 func Open(name string) (*Lab, error) {
 	s, err := load(filepath.Join(root, name))
 	if err != nil {
 		return nil, err
 	}
-	opts, err := Options{Name: s.Name, Dir: s.Dir, Engine: s.Engine, Tunnel: s.Tunnel, Hosts: len(s.Hosts), Detached: true}.complete()
+	opts, err := Options{Name: s.Name, Dir: s.Dir, Engine: s.Engine, Tunnel: s.Tunnel, Agent: s.Agent,
+		Hosts: len(s.Hosts), Detached: true}.complete()
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +163,9 @@ func Open(name string) (*Lab, error) {
 		h.opened = s.Hosts[i].Init
 		l.Hosts = append(l.Hosts, h)
 	}
-	if s.Consul.alive() {
+	if s.Consul.Pid != 0 {
 		l.Consul = newConsul(l)
+		l.Consul.opened = s.Consul
 	}
 	return l, nil
 }
@@ -188,6 +190,9 @@ func (l *Lab) buildAgent(ctx context.Context) (err error) {
 	if l.opts.Agent == "" && !l.opts.NoAgent {
 		l.opts.Agent, err = BuildAgent(ctx)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Agent = l.opts.Agent
 	return err
 }
 

@@ -26,6 +26,8 @@ const (
 	TunnelKernel Tunnel = "kernel"
 	// TunnelOVS moves the host's NIC into an Open vSwitch bridge, br-und, which carries the host's addresses.
 	TunnelOVS Tunnel = "ovs"
+	// TunnelAuto makes hosts as TunnelKernel does and leaves the choice to the agent.
+	TunnelAuto Tunnel = "auto"
 )
 
 // MaxHosts is how many hosts the underlay's addresses are laid out for.
@@ -93,8 +95,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("%d hosts: a lab has 1 to %d", o.Hosts, MaxHosts)
 	case o.Engine != EngineDebian && o.Engine != EngineCurrent:
 		return o, fmt.Errorf("engine %q: there are %q and %q", o.Engine, EngineDebian, EngineCurrent)
-	case o.Tunnel != TunnelKernel && o.Tunnel != TunnelOVS:
-		return o, fmt.Errorf("tunnel %q: there are %q and %q", o.Tunnel, TunnelKernel, TunnelOVS)
+	case o.Tunnel != TunnelKernel && o.Tunnel != TunnelOVS && o.Tunnel != TunnelAuto:
+		return o, fmt.Errorf("tunnel %q: there are %q, %q and %q", o.Tunnel, TunnelKernel, TunnelOVS, TunnelAuto)
 	case !filepath.IsAbs(o.Dir):
 		return o, fmt.Errorf("lab directory %q: give an absolute path", o.Dir)
 	}

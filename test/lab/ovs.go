@@ -17,7 +17,7 @@ func (h *Host) startOVS(ctx context.Context) error {
 	}
 	// user-space segmentation is read by ovs-vswitchd once, at its start.
 	tso := "other_config:userspace-tso-enable=false"
-	if h.lab.opts.Tunnel == TunnelKernel {
+	if h.lab.opts.Tunnel != TunnelOVS {
 		tso = "other_config:userspace-tso-enable=true"
 	}
 	_, err := h.Exec(ctx, "ovs-vsctl", "--timeout=30", "--no-wait", "--", "init", "--", "set", "Open_vSwitch", ".", tso,

@@ -24,6 +24,7 @@ type state struct {
 	Owner    process
 	Engine   Engine
 	Tunnel   Tunnel
+	Agent    string
 	Hosts    []hostState
 	Consul   process
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+// up starts the lab and shows it at work. When a step fails the lab is removed, after the ends of the logs were shown.
+func up(ctx context.Context, args []string) error {
+	opts, err := flags(args)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("[%5.1f s] %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	opts.Log = say
+	say("starting %d Docker hosts, with Open vSwitch and a SocketPlane agent each, and Consul", opts.Hosts)
+	l, err := lab.Start(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if err := show(ctx, l, say); err != nil {
+		err = fmt.Errorf("%w\n%s", err, logs(l))
+		if closeErr := l.Close(); closeErr != nil {
+			err = fmt.Errorf("%w\n%w", err, closeErr)
+		}
+		return err
+	}
+	next(l)
+	return nil
+}
+
+// show does what a user would do first.
+func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
+	create := []string{"network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.32.0.0/20", "web"}
+	say("on each host: docker %s", strings.Join(create, " "))
+	for _, h := range l.Hosts {
+		if _, err := h.Docker(ctx, create...); err != nil {
+			return err
+		}
+	}
+	say("on each host: docker run -d --network web --name cN lab iperf3 -s")
+	runs, runCtx := errgroup.WithContext(ctx)
+	for _, h := range l.Hosts {
+		runs.Go(func() error {
+			_, err := h.Docker(runCtx, "run", "-d", "--network", "web", "--name", container(h), lab.ImageName, "iperf3", "-s")
+			return err
+		})
+	}
+	if err := runs.Wait(); err != nil {
+		return err
+	}
+	addrs := map[*lab.Host]string{}
+	for _, h := range l.Hosts {
+		out, err := h.Docker(ctx, "inspect", "-f", "{{(index .NetworkSettings.Networks \"web\").IPAddress}}", container(h))
+		if err != nil {
+			return err
+		}
+		addrs[h] = strings.TrimSpace(out)
+		say("%s on %s has %s", container(h), h.Name, addrs[h])
+	}
+	for _, from := range l.Hosts {
+		for _, to := range l.Hosts {
+			if from == to {
+				continue
+			}
+			if err := ping(ctx, from, to, addrs[to], say); err != nil {
+				return err
+			}
+		}
+	}
+	if len(l.Hosts) > 1 {
+		if err := measure(ctx, l.Hosts[0], l.Hosts[1], addrs[l.Hosts[1]], say); err != nil {
+			return err
+		}
+	}
+	info, err := l.Hosts[0].SocketPlane(ctx, "info")
+	if err != nil {
+		return err
+	}
+	say("on %s: socketplane info", l.Hosts[0].Name)
+	fmt.Println(indent(info))
+	return nil
+}
+
+func container(h *lab.Host) string { return "c" + h.Name[1:] }
+
+// ping is repeated until the first answer, as hosts learn of each other's containers a moment after they start.
+func ping(ctx context.Context, from, to *lab.Host, addr string, say func(string, ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var out string
+	var last error
+	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
+		out, last = from.Docker(ctx, "exec", container(from), "ping", "-c", "3", "-i", "0.2", "-W", "2", addr)
+		return last == nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s does not reach %s (%s): %w: %w", container(from), container(to), addr, err, last)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	say("%s pings %s: %s", container(from), container(to), lines[len(lines)-1])
+	return nil
+}
+
+func measure(ctx context.Context, from, to *lab.Host, addr string, say func(string, ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	out, err := from.Docker(ctx, "exec", container(from), "iperf3", "-c", addr, "-t", "2", "-f", "g")
+	if err != nil {
+		return fmt.Errorf("iperf3 from %s to %s: %w", container(from), container(to), err)
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if strings.Contains(line, "receiver") {
+			say("iperf3 %s to %s: %s", container(from), container(to), strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return nil
+}
+
+// logs is the end of every host's agent and engine log.
+func logs(l *lab.Lab) string {
+	var b strings.Builder
+	for _, h := range l.Hosts {
+		for _, name := range []string{"agent", "dockerd"} {
+			fmt.Fprintf(&b, "--- %s: the end of %s.log\n%s\n", h.Name, name, h.LogTail(name, 12))
+		}
+	}
+	return b.String()
+}
+
+func next(l *lab.Lab) {
+	fmt.Printf(`
+The hosts stay. What next:
+  make shell HOST=1      a shell on host 1 (docker, socketplane, ip, ovs-vsctl are that host's own); 2 and 3 likewise
+  make demo-status       the hosts and their containers
+  make agent HOST=1      starts the agent of host 1 again after you killed it
+  make demo-down         removes it all
+Logs are in %s/h1/log.
+`, l.Dir())
+}
+
+func indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
+}
