@@ -117,7 +117,7 @@ func (s *Switch) follow(ctx context.Context, cfg int) error {
 		return fmt.Errorf("wait for ovs-vswitchd to take up a change of %s: %w", s.bridge, ctx.Err())
 	}
 	signal(s.kick)
-	return s.notRunning("it does not take up changes of the database")
+	return s.notRunning("or, after an outage of the database, not yet back: it takes up no changes")
 }
 
 // columns are those of the bridge that have one right value.

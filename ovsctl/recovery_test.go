@@ -62,7 +62,9 @@ func TestDatabaseRestarts(t *testing.T) {
 		eventually(t, "loss is told", notReady(s, "start it (systemctl start openvswitch-switch)"))
 		sw.StartDB()
 		sw.Vsctl("--no-wait", "set", "Interface", "p1", "ofport_request=77") // before we are back, perhaps
+		begin := time.Now()
 		eventually(t, "it is back", s.Ready)
+		t.Logf("back %v after ovsdb-server", time.Since(begin))
 		eventually(t, "the copy is the new state", func() error {
 			changes, err := s.SyncPorts(t.Context(), []ovsctl.Port{tap("p1", 1), tap("p2", 2)})
 			if err == nil && changes.Mended != 1 {
