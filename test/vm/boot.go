@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"context"
@@ -28,20 +28,20 @@ const kernelArguments = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off
 const consoleLines = 20
 
 // boot runs the VM to its end, passes its output on and returns the command's exit status.
-func boot(ctx context.Context, o options, k kernel, dir string) (int, error) {
+func boot(ctx context.Context, o Options, k kernel, dir string) (int, error) {
 	if _, err := exec.LookPath(emulator); err != nil {
-		return failed, fmt.Errorf("%s is missing: run test/tools/install.sh vm: %w", emulator, err)
+		return Failed, fmt.Errorf("%s is missing: run test/tools/install.sh vm: %w", emulator, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	console := filepath.Join(dir, "console")
 	args, err := arguments(o, k, dir, console)
 	if err != nil {
-		return failed, err
+		return Failed, err
 	}
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
-		return failed, err
+		return Failed, err
 	}
 	defer outRead.Close()
 	cmd := exec.Command(emulator, args...)
@@ -50,11 +50,11 @@ func boot(ctx context.Context, o options, k kernel, dir string) (int, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C comes by way of ctx
 	err = cmd.Start()
 	if err = errors.Join(err, outWrite.Close()); err != nil {
-		return failed, err
+		return Failed, err
 	}
 	copied := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(os.Stdout, outRead)
+		_, err := io.Copy(o.Stdout, outRead)
 		copied <- err
 	}()
 	stopped := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() }) // or it has just ended by itself
@@ -62,19 +62,19 @@ func boot(ctx context.Context, o options, k kernel, dir string) (int, error) {
 	err = errors.Join(cmd.Wait(), <-copied)
 	text, readErr := os.ReadFile(statusFile(dir))
 	status, parseErr := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err = errors.Join(context.Cause(ctx), err, readErr, parseErr); err != nil || status == failed {
-		return failed, fmt.Errorf("the VM did not end by itself: %w; its console:\n%s", err, testenv.TailFile(console, consoleLines))
+	if err = errors.Join(context.Cause(ctx), err, readErr, parseErr); err != nil || status == Failed {
+		return Failed, fmt.Errorf("the VM did not end by itself: %w; its console:\n%s", err, testenv.TailFile(console, consoleLines))
 	}
 	return status, nil
 }
 
 func statusFile(dir string) string { return filepath.Join(dir, "status") }
 
-func arguments(o options, k kernel, dir, console string) ([]string, error) {
+func arguments(o Options, k kernel, dir, console string) ([]string, error) {
 	args := []string{
 		"-machine", "q35,usb=off", "-accel", "tcg,thread=multi,tb-size=512",
 		"-cpu", "max,la57=off", // five levels of page tables are slow to emulate
-		"-smp", strconv.Itoa(o.cpus), "-m", strconv.Itoa(o.memory) + "M",
+		"-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory) + "M",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "file:" + console,
 		"-kernel", k.image, "-initrd", filepath.Join(dir, "initrd"), "-append", kernelArguments,
 		"-device", "virtio-serial-pci",
@@ -82,8 +82,8 @@ func arguments(o options, k kernel, dir, console string) ([]string, error) {
 		"-chardev", "file,id=status,path=" + statusFile(dir), "-device", "virtserialport,chardev=status,name=" + spec.StatusPort,
 	}
 	args = append(args, share(spec.RootTag, "/", ",readonly=on")...)
-	if o.out != "" {
-		out, err := filepath.Abs(o.out)
+	if o.Out != "" {
+		out, err := filepath.Abs(o.Out)
 		if err != nil {
 			return nil, err
 		}
