@@ -85,6 +85,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(a.announce)
 	run(a.syncLoop)
 	run(func(ctx context.Context) error {
+		a.settle(ctx)
 		server := plugin.New(a.driver, a.ipam, plugin.Options{Logger: a.log, Observe: a.metrics.observe})
 		return server.Serve(ctx, pluginSocket)
 	})
@@ -93,6 +94,21 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		run(func(ctx context.Context) error { return a.metrics.serve(ctx, cfg.MetricsAddr) })
 	}
 	return group.Wait()
+}
+
+// settleTime is how long calls of Docker that come at the agent's start wait for the data plane.
+const settleTime = 5 * time.Second
+
+// settle waits for the data plane's first breath. Docker, which starts its containers the moment that it
+// can, would be refused otherwise, and does not try again; its calls wait in the open socket meanwhile.
+func (a *agent) settle(ctx context.Context) {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-a.plane.Up():
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // build makes all parts. None of them waits for Open vSwitch, Docker or the cluster's store.

@@ -69,6 +69,9 @@ type Reconciler struct {
 	cookie   uint64
 	base     map[string]openflow.Flow
 
+	up     chan struct{} // closed when packets could be forwarded for the first time
+	upOnce sync.Once
+
 	statusMu sync.Mutex // guards what follows; never held while anything is waited for
 	status   Status
 	readyErr error
@@ -91,7 +94,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 	}
 	return &Reconciler{
 		sw: sw, links: links, opts: opts, log: opts.Logger, poke: make(chan struct{}, 1),
-		networks: map[string]*network{},
+		networks: map[string]*network{}, up: make(chan struct{}),
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }
@@ -102,6 +105,9 @@ func (r *Reconciler) Ready() error {
 	defer r.statusMu.Unlock()
 	return r.readyErr
 }
+
+// Up is closed when packets could be forwarded for the first time.
+func (r *Reconciler) Up() <-chan struct{} { return r.up }
 
 // MTU is the containers' MTU: the underlay's less what VXLAN adds.
 func (r *Reconciler) MTU() int { return overlayMTU(r.opts.Underlay) }
@@ -211,6 +217,9 @@ func (r *Reconciler) setStatus(change func(*Status)) {
 }
 
 func (r *Reconciler) setReady(err error) {
+	if err == nil {
+		r.upOnce.Do(func() { close(r.up) })
+	}
 	r.statusMu.Lock()
 	defer r.statusMu.Unlock()
 	if was := r.readyErr; (was == nil) != (err == nil) {
