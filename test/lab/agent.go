@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,7 +20,7 @@ const (
 // agentPatience is how long an agent may take to end by itself.
 const agentPatience = 15 * time.Second
 
-// StartAgent starts the agent and waits until its plugin socket accepts. Flags come after the lab's own, so that they
+// StartAgent starts the agent and waits until its plugin socket accepts, as Docker would; WaitReady waits for more. Flags come after the lab's own, so that they
 // win.
 func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 	if h.agent != nil && h.agent.Running() {
@@ -42,6 +44,14 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 		return err
 	}
 	return h.await(ctx, "the agent", p, func() bool { return h.Listening(PluginSocket) })
+}
+
+// WaitReady waits until the agent says that networks work on this host.
+func (h *Host) WaitReady(ctx context.Context) error {
+	ready := func() bool {
+		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/healthz") == http.StatusOK
+	}
+	return h.await(ctx, "the agent", h.agent, ready)
 }
 
 func (h *Host) agentFlags() []string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -97,13 +96,7 @@ func (c *Consul) Pause() { c.proc.Signal(syscall.SIGSTOP) }
 func (c *Consul) Resume() { c.proc.Signal(syscall.SIGCONT) }
 
 // Client reaches the server's HTTP API by its socket, whatever the host in the URL.
-func (c *Consul) Client() *http.Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", c.Socket)
-	}
-	return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-}
+func (c *Consul) Client() *http.Client { return unixClient(c.Socket) }
 
 // Keys gives all keys under a prefix with their values.
 func (c *Consul) Keys(ctx context.Context, prefix string) (map[string]string, error) {

@@ -46,23 +46,32 @@ func (h *Host) newDockerd() (*testenv.Process, error) {
 
 // DockerReady says whether the engine's API answers.
 func (h *Host) DockerReady(ctx context.Context) bool {
+	return unixStatus(ctx, h.runPath("docker.sock"), "/_ping") == http.StatusOK
+}
+
+// unixStatus is the status of a GET on a unix socket, 0 without an answer within two seconds.
+func unixStatus(ctx context.Context, socket, path string) int {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", h.runPath("docker.sock"))
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/_ping", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://socket"+path, nil)
 	if err != nil {
-		return false
+		return 0
 	}
-	resp, err := client.Do(req)
+	resp, err := unixClient(socket).Do(req)
 	if err != nil {
-		return false
+		return 0
 	}
 	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	return resp.StatusCode
+}
+
+// unixClient speaks HTTP on a unix socket, whatever the host in the URL.
+func unixClient(socket string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
 // DockerHost is the engine's address for programs outside the host, as DOCKER_HOST.

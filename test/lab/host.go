@@ -216,10 +216,10 @@ func (h *Host) await(ctx context.Context, what string, p *testenv.Process, ready
 		return ended || ready()
 	})
 	if ended {
-		err = errors.New("it ended at once")
+		err = errors.New("it ended")
 	}
 	if err != nil {
-		return fmt.Errorf("%s on %s does not start: %w; the end of %s:\n%s", what, h.Name, err, p.Log(), p.Tail(25))
+		return fmt.Errorf("%s on %s is not ready: %w; the end of %s:\n%s", what, h.Name, err, p.Log(), p.Tail(25))
 	}
 	return nil
 }

@@ -123,7 +123,12 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	agents, agentsCtx := errgroup.WithContext(ctx)
 	for _, h := range l.Hosts {
-		agents.Go(func() error { return h.StartAgent(agentsCtx) })
+		agents.Go(func() error {
+			if err := h.StartAgent(agentsCtx); err != nil {
+				return err
+			}
+			return h.WaitReady(agentsCtx)
+		})
 	}
 	if err := agents.Wait(); err != nil {
 		return err
@@ -201,14 +206,35 @@ func BuildAgent(ctx context.Context) (string, error) { return goBuild(ctx, "./cm
 
 func buildProbe(ctx context.Context) (string, error) { return goBuild(ctx, "./test/lab/labprobe") }
 
+// Build builds what labs need of this checkout into the tool cache, for labs that are told by BuiltVar to take it from there.
+func Build(ctx context.Context) error {
+	probe, err := buildProbe(ctx)
+	if err == nil {
+		_, err = Image(ctx, probe)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = BuildAgent(ctx)
+	return err
+}
+
+// BuiltVar is the environment variable that, when it is set, makes labs take their programs as Build left them. It is for
+// places where building takes minutes, such as an emulated machine.
+const BuiltVar = "SOCKETPLANE_LAB_BUILT"
+
 // goBuild builds a static program of this checkout.
 func goBuild(ctx context.Context, pkg string) (string, error) {
+	if out := builtPath(pkg); os.Getenv(BuiltVar) != "" {
+		_, err := os.Stat(out)
+		return out, err
+	}
 	mod, err := run(ctx, "go", "env", "GOMOD")
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Dir(mod)
-	out := filepath.Join(testenv.CacheDir(), "lab", filepath.Base(pkg))
+	out := builtPath(pkg)
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return "", fmt.Errorf("build %s: %w", pkg, err)
 	}
@@ -223,4 +249,8 @@ func goBuild(ctx context.Context, pkg string) (string, error) {
 		return "", fmt.Errorf("build %s: %w", pkg, err)
 	}
 	return out, nil
+}
+
+func builtPath(pkg string) string {
+	return filepath.Join(testenv.CacheDir(), "lab", filepath.Base(pkg))
 }

@@ -17,7 +17,7 @@ func (h *Host) startOVS(ctx context.Context) error {
 	}
 	// user-space segmentation is read by ovs-vswitchd once, at its start.
 	tso := "other_config:userspace-tso-enable=false"
-	if h.lab.opts.Tunnel != TunnelOVS {
+	if h.lab.opts.Tunnel != TunnelOVS && !kernelDatapath() {
 		tso = "other_config:userspace-tso-enable=true"
 	}
 	_, err := h.Exec(ctx, "ovs-vsctl", "--timeout=30", "--no-wait", "--", "init", "--", "set", "Open_vSwitch", ".", tso,
@@ -108,3 +108,10 @@ func (h *Host) KillVSwitch() { h.vswitchd.Kill() }
 
 // KillOVSDB ends ovsdb-server as a crash would; StartOVSDB starts it again.
 func (h *Host) KillOVSDB() { h.ovsdb.Kill() }
+
+// kernelDatapath says whether this machine's kernel has Open vSwitch's datapath loaded: then nobody sets what is for
+// user space.
+func kernelDatapath() bool {
+	_, err := os.Stat("/sys/module/openvswitch")
+	return err == nil
+}
