@@ -31,20 +31,29 @@ func (c *Cluster) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Blo
 // the owner has is no error for OwnerNetwork; for a host it is ErrTaken: two of its
 // containers must not share an address either.
 func (c *Cluster) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner string) error {
-	nonce := NewNonce()
-	return c.change(ctx, func() ([]Op, error) {
-		return c.claimOps(ctx, pool, addr, Claim{Owner: owner, Nonce: nonce})
-	})
+	return c.claim(ctx, pool, addr, owner, owner == OwnerNetwork)
 }
 
-func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Addr, claim Claim) ([]Op, error) {
+// Keep claims an address for this host, which knows that it has handed it out:
+// that it has the claim already is no error.
+func (c *Cluster) Keep(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
+	return c.claim(ctx, pool, addr, c.host, true)
+}
+
+func (c *Cluster) claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner string, again bool) error {
+	claim := Claim{Owner: owner, Nonce: NewNonce()}
+	return c.change(ctx, func() ([]Op, error) { return c.claimOps(ctx, pool, addr, claim, again) })
+}
+
+// claimOps returns no operations if the owner has the address already, which again allows.
+func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Addr, claim Claim, again bool) ([]Op, error) {
 	key := BlockKey(pool, BlockOf(pool, addr))
 	block, version, err := find[Block](ctx, c.kv, key)
 	if err != nil {
 		return nil, err
 	}
 	if has, taken := block.Claims[addr]; taken {
-		if has.Nonce == claim.Nonce || (claim.Owner == OwnerNetwork && has.Owner == OwnerNetwork) {
+		if has.Nonce == claim.Nonce || (again && has.Owner == claim.Owner) {
 			return nil, nil // ours already: an earlier try took effect
 		}
 		return nil, fmt.Errorf("%w: %s of %s belongs to %s", ErrTaken, addr, pool, c.OwnerName(ctx, has.Owner))
@@ -129,7 +138,7 @@ func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.
 			return nil, fmt.Errorf("%w: subnet %s has the gateway %s on the other hosts, not %s: use --gateway %s",
 				ErrMismatch, pool, p.Gateway, addr, p.Gateway)
 		}
-		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: OwnerNetwork, Nonce: NewNonce()})
+		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: OwnerNetwork, Nonce: NewNonce()}, true)
 		if err != nil || (len(ops) == 0 && p.Gateway == addr) {
 			return nil, err
 		}

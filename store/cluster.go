@@ -38,15 +38,14 @@ func (c *Cluster) KV() KV { return c.kv }
 // Host is the id of the host that makes the changes.
 func (c *Cluster) Host() string { return c.host }
 
-// change runs decide and applies its operations until they meet no conflict.
-// No operations mean that there is nothing to do.
+// change runs decide and applies its operations until they meet no conflict, which
+// decide may meet too. No operations mean that there is nothing to do.
 func (c *Cluster) change(ctx context.Context, decide func() ([]Op, error)) error {
 	for try := 0; ; try++ {
 		ops, err := decide()
-		if err != nil || len(ops) == 0 {
-			return err
+		if err == nil && len(ops) > 0 {
+			err = c.kv.Apply(ctx, ops...)
 		}
-		err = c.kv.Apply(ctx, ops...)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}

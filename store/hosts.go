@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 )
 
@@ -54,16 +55,28 @@ func membership(entries []Entry) (Membership, error) {
 }
 
 // PutEndpoints publishes all of this host's endpoints on a network, with the
-// index that the others watch; none removes both.
+// index that the others watch; none removes both. It returns ErrNotFound unless this host has
+// bound the network: nothing of the host may outlive that.
 func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []Endpoint) error {
 	key, index := EndpointsKey(network, c.host), IndexKey(network, c.host)
 	if len(endpoints) == 0 {
 		return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: key}, Op{Kind: OpRemove, Key: index})
 	}
 	e := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: endpoints}
-	return c.kv.Apply(ctx,
-		Op{Kind: OpPut, Key: key, Value: Encode(e)},
-		Op{Kind: OpPut, Key: index, Value: Encode(Index{Schema: Schema, Revision: e.Revision})})
+	return c.change(ctx, func() ([]Op, error) {
+		n, version, err := find[Network](ctx, c.kv, NetworkKey(network))
+		if err != nil {
+			return nil, err
+		}
+		if n.Hosts[c.host] == "" {
+			return nil, fmt.Errorf("%w: the cluster does not know network %s on this host: remove and create it here again", ErrNotFound, network)
+		}
+		return []Op{
+			{Kind: OpCheck, Key: NetworkKey(network), Version: version},
+			{Kind: OpPut, Key: key, Value: Encode(e)},
+			{Kind: OpPut, Key: index, Value: Encode(Index{Schema: Schema, Revision: e.Revision})},
+		}, nil
+	})
 }
 
 // Endpoints reads one host's endpoints on a network; none is no error.

@@ -16,6 +16,10 @@ const (
 	vniEnd   = 1 << 24
 )
 
+// MaxPools is the largest number of subnets of a network: it can be made and
+// removed in one transaction.
+const MaxPools = 16
+
 // Binding asks that a network exist on this host.
 type Binding struct {
 	// DockerID is the id that the Docker of this host has given it.
@@ -54,8 +58,11 @@ func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
 
 // Bind makes the network exist on this host. A network with the same name or the same
 // pools is joined, else one is made with a VNI of its own. It returns ErrMismatch if
-// the network has other pools, ErrInUse if this host has bound it already.
+// the network has another form, ErrInUse if this host has bound it already.
 func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
+	if err := b.check(); err != nil {
+		return Network{}, err
+	}
 	var n Network
 	err := c.change(ctx, func() ([]Op, error) {
 		id, pools, err := c.lookup(ctx, b)
@@ -77,6 +84,20 @@ func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
 		return c.joinOps(&n, version, b)
 	})
 	return n, err
+}
+
+// check refuses what could never be bound.
+func (b Binding) check() error {
+	if b.DockerID == "" || len(b.Pools) == 0 || len(b.Pools) > MaxPools {
+		return fmt.Errorf("%w: a network needs Docker's id and 1 to %d subnets, it has %q and %d",
+			ErrInvalid, MaxPools, b.DockerID, len(b.Pools))
+	}
+	for i, p := range b.Pools {
+		if slices.ContainsFunc(b.Pools[:i], p.Overlaps) {
+			return fmt.Errorf("%w: the network's own subnets %v overlap", ErrInvalid, b.Pools)
+		}
+	}
+	return nil
 }
 
 // versioned is a pool as it was read.
@@ -121,6 +142,14 @@ func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
 	if b.Name != "" && n.Name != "" && b.Name != n.Name {
 		return nil, fmt.Errorf("%w: subnet %s belongs to the cluster's network %s, not %s",
 			ErrMismatch, b.Pools[0], n.Name, b.Name)
+	}
+	if b.MTU != 0 && b.MTU != n.MTU {
+		return nil, fmt.Errorf("%w: the cluster's network %s has the MTU %d (0: that of each host), not %d: leave out -o mtu, or give the same",
+			ErrMismatch, n.Title(), n.MTU, b.MTU)
+	}
+	if b.Internal != n.Internal {
+		return nil, fmt.Errorf("%w: --internal of the cluster's network %s is %t, not %t: create it in the same way here",
+			ErrMismatch, n.Title(), n.Internal, b.Internal)
 	}
 	if has := n.Hosts[c.host]; has != "" && has != b.DockerID {
 		return nil, fmt.Errorf("%w: this host has the network with subnet %s already, as Docker network %.12s: use that one or choose another --subnet",
@@ -186,6 +215,7 @@ func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
 		if n.Name != "" {
 			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
 		}
+		var pools []versioned
 		for _, cidr := range n.Pools {
 			p, pv, err := find[Pool](ctx, c.kv, PoolKey(cidr))
 			if err != nil {
@@ -195,13 +225,10 @@ func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
 				continue
 			}
 			p.Network = ""
-			poolOps, err := c.poolOps(ctx, p, pv)
-			if err != nil {
-				return nil, err
-			}
-			ops = append(ops, poolOps...)
+			pools = append(pools, versioned{p, pv})
 		}
-		return ops, nil
+		poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: version}}, pools...)
+		return append(ops, poolOps...), err
 	})
 }
 

@@ -27,6 +27,17 @@ func (c *Cluster) Pools(ctx context.Context) ([]Pool, error) {
 // AcquirePool makes this host a holder of the pool, which is made when it does not
 // exist. It returns ErrOverlap when it overlaps another pool.
 func (c *Cluster) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
+	return c.holdPool(ctx, cidr, false)
+}
+
+// MakePool is AcquirePool for a subnet that this host chose by itself: it returns
+// ErrOverlap also when the pool exists, lest two hosts that choose the same
+// subnet at once share a network that neither of them meant.
+func (c *Cluster) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
+	return c.holdPool(ctx, cidr, true)
+}
+
+func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool) (Pool, error) {
 	var pool Pool
 	err := c.change(ctx, func() ([]Op, error) {
 		var version uint64
@@ -34,7 +45,10 @@ func (c *Cluster) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, err
 		if pool, version, err = find[Pool](ctx, c.kv, PoolKey(cidr)); err != nil {
 			return nil, err
 		}
-		if version != 0 && slices.Contains(pool.Hosts, c.host) {
+		if version != 0 && fresh {
+			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrOverlap, cidr)
+		}
+		if slices.Contains(pool.Hosts, c.host) {
 			return nil, nil
 		}
 		var ops []Op
@@ -81,38 +95,89 @@ func (c *Cluster) ReleasePool(ctx context.Context, cidr netip.Prefix) error {
 			return nil, err
 		}
 		pool.Hosts = slices.DeleteFunc(pool.Hosts, func(h string) bool { return h == c.host })
-		return c.poolOps(ctx, pool, version)
+		return c.leavePools(ctx, nil, versioned{pool, version})
 	})
 }
 
-// poolOps writes the pool, or removes it with its claims if nobody needs it.
-func (c *Cluster) poolOps(ctx context.Context, pool Pool, version uint64) ([]Op, error) {
-	if len(pool.Hosts) > 0 || pool.Network != "" {
-		return []Op{setPool(pool, version)}, nil
+// leavePools writes pools that somebody needs, and removes the others with
+// their claims. The guards must hold as well as the pools' versions.
+func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...versioned) ([]Op, error) {
+	var ops []Op
+	var unused []versioned
+	for _, p := range pools {
+		if len(p.Hosts) > 0 || p.Network != "" {
+			ops = append(ops, setPool(p.Pool, p.version))
+		} else {
+			unused = append(unused, p)
+		}
 	}
+	if len(unused) == 0 {
+		return ops, nil
+	}
+	revision, err := c.revisionOp(ctx, unused)
+	if err != nil {
+		return nil, err
+	}
+	ops = append(ops, revision...)
+	for _, p := range unused {
+		// What is left to this transaction must fit in with that of MaxPools pools.
+		blocks, err := c.clearPool(ctx, guards, p, 2*MaxPools/len(unused))
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, Op{Kind: OpDelete, Key: PoolKey(p.CIDR), Version: p.version})
+		ops = append(ops, blocks...)
+	}
+	return ops, nil
+}
+
+// revisionOp changes the pools' revision, which goes with the last pool.
+func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, error) {
+	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	pools, err := c.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.ContainsFunc(pools, func(p Pool) bool {
+		return !slices.ContainsFunc(unused, func(u versioned) bool { return u.CIDR == p.CIDR })
+	})
+	switch {
+	case others:
+		return []Op{{Kind: OpSet, Key: PoolsRevisionKey, Value: []byte(NewNonce()), Version: revision.Version}}, nil
+	case revision.Version == 0:
+		return []Op{{Kind: OpCheck, Key: PoolsRevisionKey}}, nil
+	}
+	return []Op{{Kind: OpDelete, Key: PoolsRevisionKey, Version: revision.Version}}, nil
+}
+
+// clearPool removes the claims of a pool that nobody needs, in transactions of
+// their own but for the last few, whose operations it returns. A claim needs a holder, and a new
+// holder changes the pool's version or what the guards check: while these stand, the claims are nobody's.
+func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool versioned, last int) ([]Op, error) {
 	blocks, err := c.kv.List(ctx, BlocksPrefix(pool.CIDR))
 	if err != nil {
 		return nil, err
 	}
-	// A claim needs a holder, and a new holder changes the pool's version: while
-	// that stands, the claims below are nobody's. Most go in transactions of their own.
-	const last = 16 // operations left to the caller's transaction
+	guards = append(slices.Clone(guards), Op{Kind: OpCheck, Key: PoolKey(pool.CIDR), Version: pool.version})
 	for len(blocks) > last {
-		n := min(len(blocks), MaxOps-1)
-		ops := []Op{{Kind: OpCheck, Key: PoolKey(pool.CIDR), Version: version}}
-		for _, b := range blocks[:n] {
-			ops = append(ops, Op{Kind: OpDelete, Key: b.Key, Version: b.Version})
-		}
-		if err := c.kv.Apply(ctx, ops...); err != nil {
+		n := min(len(blocks), (MaxOps-len(guards))/2) // OpDelete counts twice
+		if err := c.kv.Apply(ctx, append(slices.Clone(guards), deleteOps(blocks[:n])...)...); err != nil {
 			return nil, err
 		}
 		blocks = blocks[n:]
 	}
-	ops := []Op{{Kind: OpDelete, Key: PoolKey(pool.CIDR), Version: version}}
-	for _, b := range blocks {
-		ops = append(ops, Op{Kind: OpDelete, Key: b.Key, Version: b.Version})
+	return deleteOps(blocks), nil
+}
+
+func deleteOps(entries []Entry) []Op {
+	ops := make([]Op, len(entries))
+	for i, e := range entries {
+		ops[i] = Op{Kind: OpDelete, Key: e.Key, Version: e.Version}
 	}
-	return ops, nil
+	return ops
 }
 
 func setPool(pool Pool, version uint64) Op {

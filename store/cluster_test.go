@@ -1,0 +1,170 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what one test may take; only a test that fails waits for it.
+const patience = 60 * time.Second
+
+var (
+	poolA = netip.MustParsePrefix("10.1.0.0/24")
+	poolB = netip.MustParsePrefix("10.2.0.0/24")
+	pool6 = netip.MustParsePrefix("fd00:1::/64")
+)
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+// world is an empty store and the hosts that share it.
+type world struct {
+	*testing.T
+	ctx context.Context
+	kv  store.KV
+}
+
+func (w *world) host(id string) *store.Cluster { return store.NewCluster(w.kv, id) }
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) wants(err, want error, texts ...string) {
+	w.Helper()
+	if !errors.Is(err, want) {
+		w.Fatalf("error is %v, want one that wraps %q", err, want)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			w.Errorf("error %q does not say %q", err, text)
+		}
+	}
+}
+
+var (
+	random  = regexp.MustCompile(`[0-9a-f]{16}`)
+	randVNI = regexp.MustCompile(`(vnis/|"vni":)\d+`)
+)
+
+// dump is everything in the store, with what is drawn at random made equal.
+func (w *world) dump() []string {
+	w.Helper()
+	entries, err := w.kv.List(w.ctx, "socketplane/")
+	w.must(err)
+	var lines []string
+	for _, e := range entries {
+		line := random.ReplaceAllString(e.Key+" = "+string(e.Value), "#")
+		lines = append(lines, randVNI.ReplaceAllString(line, "${1}#"))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (w *world) empty() {
+	w.Helper()
+	if rest := w.dump(); len(rest) > 0 {
+		w.Fatalf("keys are left: %q", rest)
+	}
+}
+
+func (w *world) wipe() {
+	entries, err := w.kv.List(w.ctx, "socketplane/")
+	w.must(err)
+	for batch := range slices.Chunk(entries, store.MaxOps) {
+		var ops []store.Op
+		for _, e := range batch {
+			ops = append(ops, store.Op{Kind: store.OpRemove, Key: e.Key})
+		}
+		w.must(w.kv.Apply(w.ctx, ops...))
+	}
+}
+
+// claims lists who has what in a pool, as "address=owner".
+func (w *world) claims(pool netip.Prefix) []string {
+	w.Helper()
+	blocks, err := w.host("reader").Blocks(w.ctx, pool)
+	w.must(err)
+	var lines []string
+	for _, b := range blocks {
+		for a, c := range b.Claims {
+			lines = append(lines, fmt.Sprintf("%s=%s", a, c.Owner))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// together runs do for n hosts at once.
+func (w *world) together(n int, do func(i int, c *store.Cluster)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { do(i, w.host(fmt.Sprintf("host-%02d", i))) })
+	}
+	wg.Wait()
+}
+
+// TestCluster holds the records' rules on every kind of store.
+func TestCluster(t *testing.T) {
+	suites := map[string]func(*world){
+		"pools": testPools, "pools-overlap-race": testOverlapRace, "pools-same-choice": testSameChoice,
+		"pools-last-two-released-at-once": testReleaseRace, "pool-of-many-blocks": testManyBlocks,
+		"claims": testClaims, "claims-race": testClaimsRace, "claims-block-boundaries": testBlockBoundaries, "gateway": testGateway,
+		"bind": testBind, "bind-refused": testBindRefused, "bind-race": testBindRace, "bind-churn": testBindChurn,
+		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
+		"endpoints": testEndpoints, "hosts": testHosts, "newer-schema": testNewerSchema, "ended-context": testEndedContext,
+		"faults": testFaults,
+	}
+	backends := map[string]func(t *testing.T) store.KV{
+		"bolt": func(t *testing.T) store.KV {
+			kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kv
+		},
+		"consul": func(t *testing.T) store.KV {
+			kv, err := consul.Open(consul.Options{Address: testenv.Consul(t).Addr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kv
+		},
+	}
+	for backend, open := range backends {
+		t.Run(backend, func(t *testing.T) {
+			kv := open(t)
+			defer kv.Close()
+			for _, name := range slices.Sorted(maps.Keys(suites)) {
+				t.Run(name, func(t *testing.T) {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					w := &world{t, ctx, kv}
+					w.wipe()
+					suites[name](w)
+				})
+			}
+		})
+	}
+}

@@ -1,0 +1,166 @@
+package store_test
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+func testEndpoints(w *world) {
+	a, b := w.host("a"), w.host("b")
+	own := []store.Endpoint{{ID: "e1", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{addr("10.1.0.2")}}}
+	w.wants(a.PutEndpoints(w.ctx, "unknown", own), store.ErrNotFound, "unknown")
+	w.must(a.PutEndpoints(w.ctx, "unknown", nil))
+	w.empty()
+	n, err := a.Bind(w.ctx, binding("da", "", poolA))
+	w.must(err)
+	w.wants(b.PutEndpoints(w.ctx, n.ID, own), store.ErrNotFound) // exists, but not there
+	w.must(a.PutEndpoints(w.ctx, n.ID, own))
+	seen, index, err := b.WatchIndex(w.ctx, n.ID, 0)
+	w.must(err)
+	if len(seen) != 1 || seen["a"] == 0 {
+		w.Fatalf("index is %v", seen)
+	}
+	got, err := b.Endpoints(w.ctx, n.ID, "a")
+	w.must(err)
+	if len(got.Endpoints) != 1 || got.Endpoints[0].ID != "e1" || got.Host != "a" || got.Network != n.ID {
+		w.Fatalf("endpoints are %+v", got)
+	}
+	none, err := b.Endpoints(w.ctx, n.ID, "b")
+	w.must(err)
+	if len(none.Endpoints) != 0 {
+		w.Fatalf("endpoints of b are %+v", none)
+	}
+	w.must(a.PutEndpoints(w.ctx, n.ID, own)) // the same again wakes the others: a new revision
+	again, next, err := b.WatchIndex(w.ctx, n.ID, index)
+	w.must(err)
+	if again["a"] == seen["a"] || next == index {
+		w.Fatalf("index is %v after %v", again, seen)
+	}
+	w.must(a.Unbind(w.ctx, n.ID, "da"))
+	w.wants(a.PutEndpoints(w.ctx, n.ID, own), store.ErrNotFound) // too late: nothing comes back
+	w.empty()
+}
+
+func testHosts(w *world) {
+	a := w.host("a")
+	want := store.Host{Name: "alpha", VTEP: addr("192.0.2.1"), Subnets: []netip.Prefix{poolA}, Version: "1"}
+	w.must(a.PutHost(w.ctx, want))
+	w.must(w.host("b").PutHost(w.ctx, store.Host{Name: "beta"}))
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey("a"), Value: []byte("x")}))
+	m, index, err := a.WatchHosts(w.ctx, 0)
+	w.must(err)
+	listed, err := a.Hosts(w.ctx)
+	w.must(err)
+	for _, m := range []store.Membership{m, listed} {
+		if got := m.Hosts["a"]; got.Name != "alpha" || got.ID != "a" || got.VTEP != want.VTEP || !slices.Equal(got.Subnets, want.Subnets) {
+			w.Errorf("host is %+v", got)
+		}
+		if len(m.Hosts) != 2 || !m.Alive["a"] || m.Alive["b"] {
+			w.Errorf("membership is %+v", m)
+		}
+	}
+	w.must(a.PutHost(w.ctx, store.Host{Name: "renamed"}))
+	m, _, err = a.WatchHosts(w.ctx, index)
+	w.must(err)
+	if m.Hosts["a"].Name != "renamed" {
+		w.Errorf("host is %+v", m.Hosts["a"])
+	}
+}
+
+// testNewerSchema: what a newer agent wrote is refused with the cure, and never overwritten.
+func testNewerSchema(w *world) {
+	newer := `{"schema":2,"hosts":{"b":"db"}}`
+	for _, key := range []string{
+		store.PoolKey(poolA), store.NetworkKey("n"), store.BlockKey(poolB, store.BlockOf(poolB, addr("10.2.0.1"))), store.HostKey("b"),
+	} {
+		w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: key, Value: []byte(newer)}))
+	}
+	a, before := w.host("a"), w.dump()
+	_, acquire := a.AcquirePool(w.ctx, poolA)
+	_, bind := a.Bind(w.ctx, binding("da", "", poolA))
+	_, networks := a.Networks(w.ctx)
+	_, hosts := a.Hosts(w.ctx)
+	for name, err := range map[string]error{
+		"acquire": acquire, "bind": bind, "networks": networks, "hosts": hosts,
+		"release": a.ReleasePool(w.ctx, poolA), "unbind": a.Unbind(w.ctx, "n", "da"),
+		"claim": a.Claim(w.ctx, poolB, addr("10.2.0.1"), "a"), "unclaim": a.Unclaim(w.ctx, poolB, "a", addr("10.2.0.1")),
+	} {
+		w.Log(name)
+		w.wants(err, store.ErrInvalid, "schema 2", "upgrade socketplane")
+	}
+	if after := w.dump(); !slices.Equal(after, before) {
+		w.Fatalf("changed %q to %q", before, after)
+	}
+}
+
+func testEndedContext(w *world) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	cancel()
+	a := w.host("a")
+	_, acquire := a.AcquirePool(ctx, poolA)
+	_, bind := a.Bind(ctx, binding("da", "", poolA))
+	for _, err := range []error{acquire, bind, a.PutHost(ctx, store.Host{}), a.ReleasePool(ctx, poolA)} {
+		w.wants(err, store.ErrUnavailable)
+		w.wants(err, context.Canceled)
+	}
+	w.empty()
+}
+
+// TestRecords holds the stored form of each record: other versions of the agent read it.
+func TestRecords(t *testing.T) {
+	for want, record := range map[string]any{
+		`{"schema":1,"id":"n","name":"web","vni":7,"pools":["10.1.0.0/24","fd00:1::/64"],"mtu":1400,"internal":true,"hosts":{"a":"da"},"nonce":"x"}`: store.Network{
+			Schema: 1, ID: "n", Name: "web", VNI: 7, Pools: []netip.Prefix{poolA, pool6}, MTU: 1400, Internal: true, Hosts: map[string]string{"a": "da"}, Nonce: "x"},
+		`{"schema":1,"id":"n","vni":7,"pools":["10.1.0.0/24"],"hosts":{"a":"da"},"nonce":"x"}`: store.Network{
+			Schema: 1, ID: "n", VNI: 7, Pools: []netip.Prefix{poolA}, Hosts: map[string]string{"a": "da"}, Nonce: "x"},
+		`{"schema":1,"cidr":"10.1.0.0/24","network":"n","gateway":"10.1.0.1","hosts":["a"],"nonce":"x"}`: store.Pool{
+			Schema: 1, CIDR: poolA, Network: "n", Gateway: addr("10.1.0.1"), Hosts: []string{"a"}, Nonce: "x"},
+		`{"schema":1,"cidr":"10.1.0.0/24","nonce":"x"}`: store.Pool{Schema: 1, CIDR: poolA, Nonce: "x"},
+		`{"schema":1,"claims":{"10.1.0.2":{"owner":"a","nonce":"x"}}}`: store.Block{
+			Schema: 1, Claims: map[netip.Addr]store.Claim{addr("10.1.0.2"): {Owner: "a", Nonce: "x"}}},
+		`{"schema":1,"id":"a","name":"alpha","vtep":"192.0.2.1","subnets":["10.1.0.0/24"],"version":"1","started":"2026-01-02T03:04:05Z"}`: store.Host{
+			Schema: 1, ID: "a", Name: "alpha", VTEP: addr("192.0.2.1"), Subnets: []netip.Prefix{poolA}, Version: "1",
+			Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		`{"schema":1,"network":"n","host":"a","revision":"r","endpoints":[{"id":"e","mac":"02:00:00:00:00:01","addrs":["10.1.0.2"]}]}`: store.Endpoints{
+			Schema: 1, Network: "n", Host: "a", Revision: "r",
+			Endpoints: []store.Endpoint{{ID: "e", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{addr("10.1.0.2")}}}},
+		`{"schema":1,"revision":"r"}`: store.Index{Schema: 1, Revision: "r"},
+	} {
+		if got := string(store.Encode(record)); got != want {
+			t.Errorf("%T is stored as\n%s, want\n%s", record, got, want)
+		}
+	}
+}
+
+// TestKeys holds the keys: they are part of the stored form too, and must be valid.
+func TestKeys(t *testing.T) {
+	for got, want := range map[string]string{
+		store.NetworkKey("n"): "socketplane/v1/networks/n",
+		store.NameKey("web"):  "socketplane/v1/names/web",
+		store.VNIKey(7):       "socketplane/v1/vnis/7",
+		store.PoolKey(poolA):  "socketplane/v1/pools/10.1.0.0_24",
+		store.PoolKey(pool6):  "socketplane/v1/pools/fd00:1::_64",
+		store.BlockKey(poolA, store.BlockOf(poolA, addr("10.1.0.70"))): "socketplane/v1/blocks/10.1.0.0_24/10.1.0.64",
+		store.BlockKey(pool6, store.BlockOf(pool6, addr("fd00:1::1"))): "socketplane/v1/blocks/fd00:1::_64/fd00:0001:0000:0000:0000:0000:0000:0000",
+		store.HostKey("a"):                             "socketplane/v1/hosts/a",
+		store.AliveKey("a"):                            "socketplane/v1/hosts/a/alive",
+		store.EndpointsKey("n", "a"):                   "socketplane/v1/endpoints/n/a",
+		store.IndexKey("n", "a"):                       "socketplane/v1/index/n/a",
+		store.PoolsRevisionKey:                         "socketplane/v1/pools-revision",
+		store.LocalPeerKey("n", "a"):                   "socketplane/v1/local/peers/n/a",
+		store.LocalEndpointKey("d", "e"):               "socketplane/v1/local/endpoints/d/e",
+		store.LocalAddressKey(poolA, addr("10.1.0.2")): "socketplane/v1/local/addresses/10.1.0.0_24/10.1.0.2",
+	} {
+		if got != want {
+			t.Errorf("key is %s, want %s", got, want)
+		}
+		if err := store.ValidKey(got); err != nil {
+			t.Error(err)
+		}
+	}
+}
