@@ -24,12 +24,13 @@ func main() {
 	commands := map[string]command{
 		"send": send, "sniff": sniff, "serve": serve, "fetch": fetch,
 		"udp-echo": udpEcho, "udp-ping": udpPing, "join-mcast": joinMcast,
+		"rr-serve": rrServe, "rr": rr,
 	}
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		reap()
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: labprobe init|send|sniff|serve|fetch|udp-echo|udp-ping|join-mcast [-h] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: labprobe init|send|sniff|serve|fetch|udp-echo|udp-ping|join-mcast|rr-serve|rr [-h] [flags]")
 		os.Exit(2)
 	}
 	fs := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
