@@ -99,7 +99,9 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	l.opts.Log("underlay, image and programs are ready (%.1f s)", time.Since(began).Seconds())
 	for i := range l.opts.Hosts {
-		l.Hosts = append(l.Hosts, newHost(l, i))
+		h := newHost(l, i)
+		l.Hosts = append(l.Hosts, h)
+		l.state.Hosts = append(l.state.Hosts, hostState{Name: h.Name})
 	}
 	hosts, hostsCtx := errgroup.WithContext(ctx)
 	if l.opts.Consul {
