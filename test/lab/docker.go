@@ -80,11 +80,23 @@ func (h *Host) DockerHost() string { return "unix://" + h.runPath("docker.sock")
 // Docker runs the docker command against this host's engine and returns its standard output. It runs outside the
 // host: paths in its arguments are the machine's.
 func (h *Host) Docker(ctx context.Context, args ...string) (string, error) {
-	out, err := run(ctx, append([]string{"docker", "--host", h.DockerHost()}, args...)...)
+	out, err := run(ctx, append([]string{h.lab.opts.dockerClient(), "--host", h.DockerHost()}, args...)...)
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", h.Name, err)
 	}
 	return out, nil
+}
+
+// debianClient is the command of Debian's package docker.io.
+const debianClient = "/usr/bin/docker"
+
+// dockerClient is the engine's own command where there is one: newer commands refuse, for an engine as old as
+// Debian's, what that engine can do (--mac-address on a network of one's own).
+func (o Options) dockerClient() string {
+	if _, err := os.Stat(debianClient); o.Engine == EngineDebian && err == nil {
+		return debianClient
+	}
+	return "docker"
 }
 
 // StopDocker ends the engine with SIGTERM: it stops its containers first.

@@ -60,7 +60,7 @@ func (h *Host) dump(ctx context.Context, b *strings.Builder) {
 		"ovs-vsctl br-exists socketplane0 || exit 0; ovs-ofctl -OOpenFlow14 --no-stats --names dump-flows socketplane0")
 	section("links", linkLines, "ip", "-o", "-d", "link", "show")
 	section("addresses", addrLines, "ip", "-o", "addr", "show")
-	section("forwarding entries", plainLines, "sh", "-c", "bridge fdb show | grep -v permanent.self || true")
+	section("forwarding entries", plainLines, "sh", "-c", "bridge fdb show | grep ' dst ' || true")
 	fmt.Fprintf(b, "== %s: docker networks\n", h.Name)
 	out, err := h.Docker(ctx, "network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}")
 	if err != nil {
@@ -75,25 +75,28 @@ func plainLines(text string) []string {
 	return slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.TrimSpace(line) == "" })
 }
 
-// Device numbers, MACs that the kernel drew and statistics of links differ by chance.
+// Device numbers, and MACs and names that the kernel and Docker drew, differ by chance.
 var (
 	linkIndex = regexp.MustCompile(`^\d+: `)
-	linkNoise = regexp.MustCompile(`(@if\d+|link-netns(id)? \S+|bridge_id \S+|designated_root \S+|_timer +\S+|gc_timer +\S+|numtxqueues.*|ifindex \d+)`)
+	linkNoise = regexp.MustCompile(`(@if\d+|link-netns(id)? \S+|bridge_id \S+|designated_root \S+|_timer +\S+|gc_timer +\S+|link/ether \S+ brd \S+|numtxqueues.*|ifindex \d+)`)
 	addrNoise = regexp.MustCompile(`(valid_lft \S+|preferred_lft \S+|\\)`)
+	drawnName = regexp.MustCompile(`\bveth[0-9a-f]{7}\b`)
 	flowNoise = regexp.MustCompile(`^ (cookie=0x[0-9a-f]+, )?`)
 	spaces    = regexp.MustCompile(`\s+`)
 )
 
 func linkLines(text string) []string {
 	return clean(text, func(s string) string {
-		return linkNoise.ReplaceAllString(linkIndex.ReplaceAllString(s, ""), "")
+		return drawnName.ReplaceAllString(linkNoise.ReplaceAllString(linkIndex.ReplaceAllString(s, ""), ""), "vethX")
 	})
 }
 
 func addrLines(text string) []string {
-	return clean(text, func(s string) string {
+	lines := clean(text, func(s string) string {
 		return addrNoise.ReplaceAllString(linkIndex.ReplaceAllString(s, ""), "")
 	})
+	// Link-local addresses come from MACs that the kernel drew.
+	return slices.DeleteFunc(lines, func(s string) bool { return strings.Contains(s, " fe80::") })
 }
 
 // flowLines leaves the cookie out: it has the generation in it, which differs after a restart.

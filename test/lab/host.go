@@ -109,18 +109,15 @@ func (h *Host) powerOn(ctx context.Context) error {
 	return h.StartDocker(ctx)
 }
 
-// record adds the host's first process to the lab's state.
+// record writes the host's first process into the lab's state.
 func (h *Host) record() error {
 	h.lab.mu.Lock()
 	defer h.lab.mu.Unlock()
-	entry := hostState{Name: h.Name, Init: identify(h.init.Pid())}
 	for i := range h.lab.state.Hosts {
 		if h.lab.state.Hosts[i].Name == h.Name {
-			h.lab.state.Hosts[i] = entry
-			return h.lab.state.save()
+			h.lab.state.Hosts[i].Init = identify(h.init.Pid())
 		}
 	}
-	h.lab.state.Hosts = append(h.lab.state.Hosts, entry)
 	return h.lab.state.save()
 }
 

@@ -145,8 +145,8 @@ func shell(h *lab.Host, command []string) error {
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(), "PS1="+h.Name+`:\w# `, "PATH="+filepath.Dir(h.AgentBinary())+":"+os.Getenv("PATH"))
-	env = without(env, "DOCKER_HOST", "DOCKER_CONTEXT")
+	env := without(os.Environ(), "PATH", "PS1", "DOCKER_HOST", "DOCKER_CONTEXT")
+	env = append(env, "PS1="+h.Name+`:\w# `, "PATH="+filepath.Dir(h.AgentBinary())+":"+os.Getenv("PATH"))
 	return syscall.Exec(program, append(argv, command...), env)
 }
 
