@@ -18,6 +18,10 @@ var (
 	ErrMismatch = errors.New("network differs")
 	// ErrInUse says that this host uses the network or pool already.
 	ErrInUse = errors.New("already in use on this host")
+	// ErrNameTaken says that another network has the name.
+	ErrNameTaken = errors.New("name in use")
+	// ErrHasEndpoints says that containers use the network.
+	ErrHasEndpoints = errors.New("network has containers")
 )
 
 // Cluster reads and changes the cluster's records on behalf of one host. It

@@ -14,6 +14,7 @@ const (
 	NetworksPrefix = Root + "networks/"
 	PoolsPrefix    = Root + "pools/"
 	HostsPrefix    = Root + "hosts/"
+	DeclaredPrefix = Root + "declared/"
 )
 
 // PoolsRevisionKey changes with every pool that is made, which makes the check
@@ -25,6 +26,9 @@ func NetworkKey(id string) string { return NetworksPrefix + id }
 
 // NameKey holds the id of the network that has this name.
 func NameKey(name string) string { return Root + "names/" + name }
+
+// DeclaredKey is there while a network is declared and active. It is what mirrors watch.
+func DeclaredKey(id string) string { return DeclaredPrefix + id }
 
 // VNIKey holds the id of the network that has this VNI.
 func VNIKey(vni uint32) string { return fmt.Sprintf("%svnis/%d", Root, vni) }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,10 @@ type Binding struct {
 	Pools    []netip.Prefix
 	MTU      int
 	Internal bool
+	// ID is the cluster's network that is meant, and no other; empty for whichever has the name or pools.
+	ID string
+	// declared is that of a network which is made before any host has it.
+	declared *Declaration
 }
 
 // Network returns a network by id, or ErrNotFound.
@@ -78,6 +83,9 @@ func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
 		if n, version, err = find[Network](ctx, c.kv, NetworkKey(id)); err != nil {
 			return nil, err
 		}
+		if b.ID != "" && (version == 0 || n.State == Deleting) {
+			return nil, fmt.Errorf("%w: the cluster's network %s was removed meanwhile", ErrNotFound, b.ID)
+		}
 		if version == 0 { // removed between the two reads
 			return []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: 1}}, nil
 		}
@@ -108,7 +116,7 @@ type versioned struct {
 
 // lookup finds the id of the network that b means, and b's pools as they are.
 func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []versioned, err error) {
-	if b.Name != "" {
+	if id = b.ID; id == "" && b.Name != "" {
 		e, err := c.kv.Get(ctx, NameKey(b.Name))
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return "", nil, err
@@ -135,6 +143,9 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []ver
 
 // joinOps adds this host to an existing network.
 func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
+	if n.State == Deleting { // somebody makes it anew before the last host has let go
+		n.State, n.Name, n.Declared, n.Away = Active, "", nil, nil
+	}
 	if !slices.Equal(n.Pools, b.Pools) {
 		return nil, fmt.Errorf("%w: the cluster's network %s has the subnets %v, not %v: create it with the same --subnet here",
 			ErrMismatch, n.Title(), n.Pools, b.Pools)
@@ -162,15 +173,22 @@ func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
 		n.Name = b.Name
 		ops = append(ops, Op{Kind: OpSet, Key: NameKey(b.Name), Value: []byte(n.ID)})
 	}
+	if n.Hosts == nil {
+		n.Hosts = map[string]string{}
+	}
 	n.Hosts[c.host] = b.DockerID
+	n.Away = without(n.Away, c.host)
 	return append(ops, setNetwork(*n, version)), nil
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.
 func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned) (Network, []Op, error) {
 	n := Network{
-		Schema: Schema, ID: NewNonce(), Name: b.Name, VNI: vniFirst + rand.Uint32N(vniEnd-vniFirst),
-		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{c.host: b.DockerID},
+		Schema: Schema, ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: vniFirst + rand.Uint32N(vniEnd-vniFirst),
+		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{}, Declared: b.declared,
+	}
+	if b.DockerID != "" {
+		n.Hosts[c.host] = b.DockerID
 	}
 	var ops []Op
 	var fresh []netip.Prefix
@@ -191,14 +209,27 @@ func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned)
 	if n.Name != "" {
 		ops = append(ops, Op{Kind: OpSet, Key: NameKey(n.Name), Value: []byte(n.ID)})
 	}
+	if n.Declared != nil {
+		ops = append(ops, declaredOp(n))
+	}
 	ops = append(ops, Op{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}, setNetwork(n, 0))
 	return n, ops, nil
 }
 
-// Unbind ends the network on this host, and removes its endpoints' records. The network goes
-// with its last host, together with its name and VNI, and with those pools that nobody
-// holds through IPAM any more.
+// Unbind ends the network on this host, and removes its endpoints' records. A network that is not
+// declared, or that is being deleted, goes with its last host, together with its name and
+// VNI, and with those pools that nobody holds through IPAM any more.
 func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
+	return c.leave(ctx, id, dockerID, false)
+}
+
+// Release is Unbind because this host's user removed the network: it goes from all hosts if
+// no host has endpoints on it, else this host is noted as away.
+func (c *Cluster) Release(ctx context.Context, id, dockerID string) error {
+	return c.leave(ctx, id, dockerID, true)
+}
+
+func (c *Cluster) leave(ctx context.Context, id, dockerID string, wish bool) error {
 	return c.change(ctx, func() ([]Op, error) {
 		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
 		if err != nil || version == 0 || n.Hosts[c.host] != dockerID {
@@ -208,28 +239,53 @@ func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
 			{Kind: OpRemove, Key: EndpointsKey(id, c.host)},
 			{Kind: OpRemove, Key: IndexKey(id, c.host)},
 		}
-		if delete(n.Hosts, c.host); len(n.Hosts) > 0 {
-			return append(ops, setNetwork(n, version)), nil
+		delete(n.Hosts, c.host)
+		declared := n.Declared != nil && n.State == Active
+		if len(n.Hosts) == 0 && (wish || !declared) {
+			more, err := c.removeOps(ctx, n, version)
+			return append(ops, more...), err
 		}
-		ops = append(ops, Op{Kind: OpDelete, Key: NetworkKey(id), Version: version}, Op{Kind: OpRemove, Key: VNIKey(n.VNI)})
-		if n.Name != "" {
-			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
-		}
-		var pools []versioned
-		for _, cidr := range n.Pools {
-			p, pv, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		if declared && wish {
+			users, err := c.Users(ctx, id)
 			if err != nil {
 				return nil, err
 			}
-			if pv == 0 || p.Network != id {
-				continue
+			if users = without(users, c.host); len(users) == 0 {
+				ops = append(ops, deletingOps(&n)...)
+			} else {
+				n.Away = append(without(n.Away, c.host), c.host)
+				slices.Sort(n.Away)
 			}
-			p.Network = ""
-			pools = append(pools, versioned{p, pv})
 		}
-		poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: version}}, pools...)
-		return append(ops, poolOps...), err
+		return append(ops, setNetwork(n, version)), nil
 	})
+}
+
+// removeOps removes a network that no host has, its keys, and its pools unless somebody holds them.
+func (c *Cluster) removeOps(ctx context.Context, n Network, version uint64) ([]Op, error) {
+	ops := []Op{{Kind: OpDelete, Key: NetworkKey(n.ID), Version: version}, {Kind: OpRemove, Key: VNIKey(n.VNI)}}
+	if n.State == Active { // else name and declaration are somebody else's or gone
+		if n.Name != "" {
+			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
+		}
+		if n.Declared != nil {
+			ops = append(ops, Op{Kind: OpRemove, Key: DeclaredKey(n.ID)})
+		}
+	}
+	var pools []versioned
+	for _, cidr := range n.Pools {
+		p, pv, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		if err != nil {
+			return nil, err
+		}
+		if pv == 0 || p.Network != n.ID {
+			continue
+		}
+		p.Network = ""
+		pools = append(pools, versioned{p, pv})
+	}
+	poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(n.ID), Version: version}}, pools...)
+	return append(ops, poolOps...), err
 }
 
 // Title is what to call the network in a message.

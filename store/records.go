@@ -31,7 +31,42 @@ type Network struct {
 	// Hosts tells on which hosts the network exists: host id to the id that
 	// the Docker of that host has given it.
 	Hosts map[string]string `json:"hosts"`
-	Nonce string            `json:"nonce"`
+	// Declared is what Docker's users said of it; nil until somebody who knows it has told it. Only
+	// declared networks are made on other hosts.
+	Declared *Declaration `json:"declared,omitempty"`
+	State    State        `json:"state,omitempty"`
+	// Away are the ids of hosts whose users removed it there while others went on using it, sorted.
+	Away  []string `json:"away,omitempty"`
+	Nonce string   `json:"nonce"`
+}
+
+// State is a network's state.
+type State string
+
+const (
+	// Active is the state of a network that hosts may have.
+	Active State = ""
+	// Deleting says that hosts that still have it remove it. Its name is free.
+	Deleting State = "deleting"
+)
+
+// Declaration is what `docker network create` was told, as far as other hosts' copies need it.
+type Declaration struct {
+	IPv6       bool              `json:"ipv6,omitempty"`
+	Attachable bool              `json:"attachable,omitempty"`
+	Options    map[string]string `json:"options,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	// Subnets say more of some of the network's pools.
+	Subnets []Subnet `json:"subnets,omitempty"`
+}
+
+// Subnet is the IPAM configuration of one pool.
+type Subnet struct {
+	CIDR netip.Prefix `json:"cidr"`
+	// Range is invalid when addresses come from the whole pool.
+	Range   netip.Prefix          `json:"range,omitzero"`
+	Gateway netip.Addr            `json:"gateway,omitzero"`
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`
 }
 
 // Pool is a subnet of the cluster. It lives while a host holds it through
@@ -93,6 +128,17 @@ type Endpoint struct {
 	ID    string       `json:"id"`
 	MAC   string       `json:"mac"`
 	Addrs []netip.Addr `json:"addrs"`
+	// Container is who has it; nil until Docker has told.
+	Container *Container `json:"container,omitempty"`
+}
+
+// Container is what names a container to people and to other containers.
+type Container struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Aliases are its names on the network, without those that Docker makes of its id.
+	Aliases []string          `json:"aliases,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
 }
 
 // Index is the small record beside Endpoints that is watched.
