@@ -9,6 +9,11 @@ INSTALL := test/tools/install.sh
 # Packages whose tests start hosts run one after the other: the machine is small. -count=1: their state is outside Go's cache.
 LABTEST := go test -p 1 -count=1 -timeout 40m
 COUNT := go run ./test/internal/count
+# A clone without tags or git's leave still builds; the binary then says "devel".
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
+VARS := github.com/socketplane/socketplane/internal/version
+LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages with hosts of their own that every test run includes, and packages without.
 HOSTS = $(shell go list ./... | grep -E '/test/(lab|e2e|chaos)(/|$$)')
 PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm)(/|$$)')
@@ -20,7 +25,7 @@ help: ## show this list
 .PHONY: build
 build: ## build bin/socketplane
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/socketplane ./cmd/socketplane
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/socketplane ./cmd/socketplane
 
 .PHONY: demo demo-down demo-status shell agent
 demo: ## three Docker hosts on this machine share a network (root)
