@@ -12,20 +12,35 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 )
 
-// device is a network's kernel VXLAN device; an empty name means that there is none.
+// device is a network's kernel VXLAN device; an empty name means that none was chosen.
 type device struct {
 	name string
 	port uint32
+	made hostlink.VXLAN // as it was last made true
+}
+
+// tunnelPort is the port of the device, 0 as long as there is none.
+func (n *network) tunnelPort() uint32 {
+	if n.device.made.Name == "" {
+		return 0
+	}
+	return n.device.port
 }
 
 // needsDevice says whether the network has somebody here who may send to other hosts.
-func (n *network) needsDevice(tunnel dataplane.TunnelKind) bool {
-	return tunnel == dataplane.TunnelKernel && slices.ContainsFunc(n.want.Local, attached)
+func (r *Reconciler) needsDevice(n *network) bool {
+	return r.tunnel == dataplane.TunnelKernel && n.attached()
+}
+
+// distrust has the device and its entries looked at when they are next ensured.
+func (n *network) distrust() {
+	n.device.made = hostlink.VXLAN{}
+	n.entered = false
 }
 
 // ensureDevice finds, makes or mends the network's VXLAN device if it needs one.
 func (r *Reconciler) ensureDevice(ctx context.Context, n *network) error {
-	if !n.needsDevice(r.tunnel) {
+	if !r.needsDevice(n) {
 		return nil
 	}
 	if n.device.name == "" {
@@ -33,21 +48,28 @@ func (r *Reconciler) ensureDevice(ctx context.Context, n *network) error {
 			return err
 		}
 	}
+	if n.device.made == r.vxlan(n) {
+		return nil
+	}
+	n.distrust()
 	err := r.links.EnsureVXLAN(ctx, r.vxlan(n))
 	if errors.Is(err, hostlink.ErrDiffers) {
-		// Another underlay address or port than before: a new device under a new name,
-		// and the old one goes when its port is gone.
-		old := n.device.name
-		if n.device, err = r.newDevice(n); err != nil {
+		// Another underlay address or port than before. Two devices can't have one VNI, so the old
+		// one goes now; the new one has another name, and its port goes with the next ports.
+		r.log.Info("tunnel device is made anew", "network", n.want.ID, "link", n.device.name, "reason", err)
+		if err = r.links.DeleteLink(ctx, n.device.name); err != nil {
 			return err
 		}
-		// Two devices can't have one VNI.
-		if err = r.links.DeleteLink(ctx, old); err != nil {
+		if n.device, err = r.newDevice(n); err != nil {
 			return err
 		}
 		err = r.links.EnsureVXLAN(ctx, r.vxlan(n))
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("tunnel of network %s: %w", n.want.ID, err)
+	}
+	n.device.made = r.vxlan(n)
+	return nil
 }
 
 func (r *Reconciler) vxlan(n *network) hostlink.VXLAN {
@@ -63,22 +85,22 @@ func (r *Reconciler) findDevice(ctx context.Context, n *network) error {
 	if err != nil {
 		return err
 	}
-	links := map[string]bool{}
-	for _, l := range owned {
-		links[l.Name] = l.Alias == deviceAlias(n.want.ID)
+	owned = slices.DeleteFunc(owned, func(l hostlink.Link) bool { return l.Alias != deviceAlias(n.want.ID) })
+	if len(owned) == 0 {
+		n.device, err = r.newDevice(n)
+		return err
 	}
 	for _, p := range r.sw.Ports() {
-		if p.ExternalIDs[idKind] == kindVXLAN && p.ExternalIDs[idNetwork] == n.want.ID && links[p.Name] {
+		known := p.ExternalIDs[idKind] == kindVXLAN && p.ExternalIDs[idNetwork] == n.want.ID
+		if known && slices.ContainsFunc(owned, func(l hostlink.Link) bool { return l.Name == p.Name }) {
 			n.device = device{name: p.Name, port: p.OFPort}
 			return nil
 		}
 	}
 	// Without its port a device has no number: it is in the way of a new one.
-	for name, ours := range links {
-		if ours {
-			if err := r.links.DeleteLink(ctx, name); err != nil {
-				return err
-			}
+	for _, l := range owned {
+		if err := r.links.DeleteLink(ctx, l.Name); err != nil {
+			return err
 		}
 	}
 	n.device, err = r.newDevice(n)
@@ -106,37 +128,55 @@ func (r *Reconciler) newDevice(n *network) (device, error) {
 
 // syncFDB makes the kernel know where each remote MAC is, and who gets floods.
 func (r *Reconciler) syncFDB(ctx context.Context, n *network) error {
-	if n.device.name == "" || !n.needsDevice(r.tunnel) {
+	if !r.needsDevice(n) || n.tunnelPort() == 0 {
 		return nil
 	}
-	var want []hostlink.FDBEntry
-	seen := map[dataplane.MAC]bool{}
-	for _, e := range n.want.Local {
-		seen[e.MAC] = true // while a container moves, its new place counts
+	want := entries(n.want)
+	if n.entered && slices.Equal(want, n.fdb) {
+		return nil
 	}
-	for _, peer := range n.want.Remote {
+	n.entered = false
+	added, removed, err := r.links.SyncFDB(ctx, n.device.name, want)
+	r.log.Debug("forwarding entries", "link", n.device.name, "added", added, "removed", removed, "err", err)
+	if err != nil {
+		return fmt.Errorf("tunnel of network %s: %w", n.want.ID, err)
+	}
+	n.fdb, n.entered = want, true
+	return nil
+}
+
+// entries are the forwarding entries of a network. As in the flows, who is here
+// counts before who is elsewhere, and else the first: while a container moves, there are two records.
+func entries(want dataplane.Network) []hostlink.FDBEntry {
+	var out []hostlink.FDBEntry
+	seen := map[dataplane.MAC]bool{}
+	for _, e := range want.Local {
+		if e.Attached {
+			seen[e.MAC] = true
+		}
+	}
+	for _, peer := range want.Remote {
 		if len(peer.Endpoints) > 0 {
-			want = append(want, hostlink.FDBEntry{Dst: peer.VTEP})
+			out = append(out, hostlink.FDBEntry{Dst: peer.VTEP})
 		}
 		for _, e := range peer.Endpoints {
 			if !seen[e.MAC] {
 				seen[e.MAC] = true
-				want = append(want, hostlink.FDBEntry{MAC: e.MAC, Dst: peer.VTEP})
+				out = append(out, hostlink.FDBEntry{MAC: e.MAC, Dst: peer.VTEP})
 			}
 		}
 	}
-	_, _, err := r.links.SyncFDB(ctx, n.device.name, want)
-	return err
+	return out
 }
 
 // dropDevice removes a device that is not needed any more. Its port is gone by now.
 func (r *Reconciler) dropDevice(ctx context.Context, n *network) error {
-	if n.device.name == "" || n.needsDevice(r.tunnel) {
+	if n.device.name == "" || r.needsDevice(n) {
 		return nil
 	}
 	if err := r.links.DeleteLink(ctx, n.device.name); err != nil {
 		return err
 	}
-	n.device = device{}
+	n.device, n.entered = device{}, false
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
 )
 
 // ErrNotReady says that nothing can be forwarded now; the text says why and the cure.
@@ -49,39 +51,46 @@ type Status struct {
 	// LastSync is when everything was last found or made true; Drift how often something had to be mended.
 	LastSync time.Time
 	Drift    uint64
-	Err      error
+	// Err is what keeps something from being true: of everything (then Ready says the same) or
+	// of single networks.
+	Err error
 }
 
-// Reconciler applies desired state. It is safe for concurrent use; changes are applied one at a time.
+// Reconciler applies desired state. It is safe for concurrent use, except that calls that name
+// the same network must follow each other; changes are applied one at a time. Every wait is
+// bounded by the caller's context.
 type Reconciler struct {
 	sw    *ovsctl.Switch
 	links *hostlink.Links
 	opts  Options
 	log   *slog.Logger
 	poke  chan struct{}
+	up    chan struct{} // closed when packets could be forwarded for the first time
 
-	mu       sync.Mutex // guards what follows, and serialises the application
+	// applying has room for one: who puts something in may change the host and what follows.
+	applying chan struct{}
 	networks map[string]*network
-	conn     *openflow.Conn
+	present  map[string]bool // links of ours that the kernel has; one that went has no port
+	conn     *openflow.Conn  // only Run's goroutine changes it
 	datapath string
 	tunnel   dataplane.TunnelKind
 	tso      bool
-	cookie   uint64
-	base     map[string]openflow.Flow
+	cookie   uint64 // 0 while it is not known what flows the switch has
+	base     flowSet
+	baseFor  pipeline.Config // from what base was computed
+	trouble  string          // the last that was logged
 
-	up     chan struct{} // closed when packets could be forwarded for the first time
-	upOnce sync.Once
-
-	statusMu sync.Mutex // guards what follows; never held while anything is waited for
+	mu       sync.Mutex // guards what follows; never held while anything is waited for
+	desired  map[string]desired
+	revision uint64
 	status   Status
 	readyErr error
 }
 
-// network is what is wanted for one network, and what is installed.
-type network struct {
-	want      dataplane.Network
-	device    device
-	installed map[string]openflow.Flow
+// desired is what is wanted for a network; the revision is of this program's life.
+type desired struct {
+	dataplane.Network
+	revision uint64
 }
 
 // New returns a Reconciler; Run makes it work.
@@ -93,16 +102,17 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Reconciler{
-		sw: sw, links: links, opts: opts, log: opts.Logger, poke: make(chan struct{}, 1),
-		networks: map[string]*network{}, up: make(chan struct{}),
+		sw: sw, links: links, opts: opts, log: opts.Logger,
+		poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
+		networks: map[string]*network{}, present: map[string]bool{}, desired: map[string]desired{},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }
 
 // Ready is nil when packets can be forwarded.
 func (r *Reconciler) Ready() error {
-	r.statusMu.Lock()
-	defer r.statusMu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.readyErr
 }
 
@@ -128,74 +138,95 @@ func overlayMTU(u hostlink.Underlay) int {
 
 // Status tells how the data plane is.
 func (r *Reconciler) Status() Status {
-	r.statusMu.Lock()
-	defer r.statusMu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.status
 }
 
 // SetNetwork makes the network be forwarded exactly so. What can't be applied now
 // is remembered, and applied when it can be.
 func (r *Reconciler) SetNetwork(ctx context.Context, want dataplane.Network) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.set(ctx, want)
+	r.want(want)
+	return r.serve(ctx, want.ID)
 }
 
-// Attach makes the links of one of the network's endpoints, and then is SetNetwork.
-func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoint string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range want.Local {
-		if e.ID != endpoint {
-			continue
-		}
-		err := r.links.EnsureVeth(ctx, hostlink.Veth{
-			Host: e.HostLink, Peer: e.PeerLink, PeerMAC: e.MAC, MTU: want.MTU,
-			Alias: endpointAlias(e.ID), TXChecksum: r.tso,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return r.set(ctx, want)
-}
-
-func (r *Reconciler) set(ctx context.Context, want dataplane.Network) error {
-	n, ok := r.networks[want.ID]
-	if !ok {
-		n = &network{installed: map[string]openflow.Flow{}}
-		r.networks[want.ID] = n
-	}
-	old := n.want
-	n.want = want
-	return r.applied(ctx, n, old)
-}
-
-// RemoveNetwork removes everything of the network.
+// RemoveNetwork removes everything of the network, now or when it can be done.
 func (r *Reconciler) RemoveNetwork(ctx context.Context, id string) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	n, ok := r.networks[id]
-	if !ok {
-		return nil
-	}
-	old := n.want
-	n.want = dataplane.Network{ID: id, VNI: old.VNI}
-	if err := r.applied(ctx, n, old); err != nil {
-		return err
-	}
-	delete(r.networks, id)
-	return nil
+	delete(r.desired, id)
+	r.mu.Unlock()
+	return r.serve(ctx, id)
 }
 
-// applied applies one network, and has everything looked at when that fails.
-func (r *Reconciler) applied(ctx context.Context, n *network, old dataplane.Network) error {
+// Attach makes the links of one of the network's endpoints, and then is SetNetwork. The switch
+// has the endpoint's port when it returns. If it fails, what was wanted before stays wanted.
+func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoint string) error {
+	i := slices.IndexFunc(want.Local, func(e dataplane.Endpoint) bool { return e.ID == endpoint })
+	if i < 0 {
+		return fmt.Errorf("attach: network %s has no endpoint %s on this host", want.ID, endpoint)
+	}
 	if err := r.Ready(); err != nil {
 		return err
 	}
-	err := r.apply(ctx, n)
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	// Links come before anything that needs them, so nothing may look between the two.
+	err = r.links.EnsureVeth(ctx, r.veth(want, want.Local[i]))
+	undo := func() {}
 	if err == nil {
-		err = r.dropLinks(ctx, old, n.want)
+		r.present[want.Local[i].HostLink] = true
+		undo = r.want(want)
+		err = r.apply(ctx, want.ID)
+	}
+	release()
+	if err == nil {
+		_, err = r.sw.WaitPort(ctx, want.Local[i].HostLink)
+	}
+	if err != nil {
+		undo()
+		r.nudge()
+	}
+	return err
+}
+
+// want sets what is wanted, and returns what takes it back if nothing else has been wanted since.
+func (r *Reconciler) want(want dataplane.Network) (undo func()) {
+	// A record of another host that has our address is one of ours, from before this host lost
+	// its identity: frames would come back in.
+	want.Remote = slices.DeleteFunc(slices.Clone(want.Remote), func(p dataplane.Peer) bool {
+		return !p.VTEP.IsValid() || p.VTEP.Unmap() == r.opts.Underlay.Addr.Unmap()
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	former, known := r.desired[want.ID]
+	r.revision++
+	mine := r.revision
+	r.desired[want.ID] = desired{want, mine}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.desired[want.ID].revision != mine {
+			return
+		}
+		delete(r.desired, want.ID)
+		if known {
+			r.revision++
+			r.desired[want.ID] = desired{former.Network, r.revision}
+		}
+	}
+}
+
+// serve applies one network, and has everything looked at when that fails.
+func (r *Reconciler) serve(ctx context.Context, id string) error {
+	if err := r.Ready(); err != nil {
+		return err // Run takes it up as soon as it can
+	}
+	release, err := r.acquire(ctx)
+	if err == nil {
+		err = r.apply(ctx, id)
+		release()
 	}
 	if err != nil {
 		r.nudge()
@@ -203,31 +234,20 @@ func (r *Reconciler) applied(ctx context.Context, n *network, old dataplane.Netw
 	return err
 }
 
+// acquire waits for its turn to change the host.
+func (r *Reconciler) acquire(ctx context.Context) (release func(), err error) {
+	select {
+	case r.applying <- struct{}{}:
+		return func() { <-r.applying }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: another change is still being applied: see whether ovs-vswitchd hangs (its log, ovs-appctl version): %w",
+			ErrNotReady, ctx.Err())
+	}
+}
+
 func (r *Reconciler) nudge() {
 	select {
 	case r.poke <- struct{}{}:
 	default: // Run is about to look anyway
 	}
-}
-
-func (r *Reconciler) setStatus(change func(*Status)) {
-	r.statusMu.Lock()
-	defer r.statusMu.Unlock()
-	change(&r.status)
-}
-
-func (r *Reconciler) setReady(err error) {
-	if err == nil {
-		r.upOnce.Do(func() { close(r.up) })
-	}
-	r.statusMu.Lock()
-	defer r.statusMu.Unlock()
-	if was := r.readyErr; (was == nil) != (err == nil) {
-		if err != nil {
-			r.log.Error("data plane is down; running containers keep what the switch has", "err", err)
-		} else {
-			r.log.Info("data plane is ready", "datapath", r.status.Datapath, "tunnel", r.status.Tunnel)
-		}
-	}
-	r.readyErr, r.status.Err = err, err
 }

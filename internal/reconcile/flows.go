@@ -1,0 +1,180 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ovsctl"
+	"github.com/socketplane/socketplane/ovsctl/openflow"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
+)
+
+// A flow's cookie says whose it is and from which generation: 0x5350 ("SP"), 16 bits
+// of zero, and the generation.
+const (
+	cookieOwner     uint64 = 0x5350 << 48
+	cookieOwnerMask uint64 = 0xffff << 48
+	generationMask  uint64 = 1<<32 - 1
+)
+
+// flowSet has flows by their keys.
+type flowSet map[string]openflow.Flow
+
+// basis is all that a network's flows depend on.
+type basis struct {
+	revision uint64
+	port     uint32
+	config   pipeline.Config
+	cookie   uint64
+}
+
+func (r *Reconciler) basisOf(n *network) basis {
+	return basis{n.revision, n.tunnelPort(), r.pipeline(), r.cookie}
+}
+
+// pipeline is what all networks of this host have in common. The kernel's datapath can't set what
+// a whole answer to a neighbour solicitation needs (docs/design/0002-pipeline.md).
+func (r *Reconciler) pipeline() pipeline.Config {
+	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev}
+}
+
+// flowsOf are the wanted flows of a network.
+func (r *Reconciler) flowsOf(n *network) flowSet {
+	want := n.want
+	want.Local = slices.DeleteFunc(slices.Clone(want.Local), func(e dataplane.Endpoint) bool { return !e.Attached })
+	if len(want.Local) == 0 {
+		return nil // nobody here to send or receive
+	}
+	return r.keyed(pipeline.Network(r.pipeline(), want, n.tunnelPort()))
+}
+
+func (r *Reconciler) keyed(flows []openflow.Flow) flowSet {
+	byKey := make(flowSet, len(flows))
+	for _, f := range flows {
+		f.Cookie = r.cookie
+		byKey[f.Key()] = f
+	}
+	return byKey
+}
+
+// from adds to a change what leads from one set of flows to another.
+func (want flowSet) from(have flowSet, c *openflow.Change) {
+	for key, f := range want {
+		if h, ok := have[key]; !ok || !f.Equal(h) {
+			c.Add = append(c.Add, f)
+		}
+	}
+	for key, f := range have {
+		if _, ok := want[key]; !ok {
+			c.Delete = append(c.Delete, f)
+		}
+	}
+}
+
+// syncFlows makes the flows of these networks the wanted ones, in one bundle.
+func (r *Reconciler) syncFlows(ctx context.Context, networks ...*network) error {
+	var c openflow.Change
+	next := map[*network]flowSet{}
+	for _, n := range networks {
+		if n.basis == r.basisOf(n) {
+			continue
+		}
+		flows := r.flowsOf(n)
+		flows.from(n.flows, &c)
+		next[n] = flows
+	}
+	if err := r.change(ctx, c); err != nil {
+		return err
+	}
+	for n, flows := range next {
+		n.flows, n.basis = flows, r.basisOf(n)
+	}
+	r.countFlows()
+	return nil
+}
+
+// change changes flows. When it fails nobody knows what the switch did, so all are compared anew.
+func (r *Reconciler) change(ctx context.Context, c openflow.Change) error {
+	if len(c.Add) == 0 && len(c.Delete) == 0 {
+		return nil
+	}
+	if err := r.conn.Apply(ctx, c); err != nil {
+		r.cookie = 0
+		return fmt.Errorf("%w: change %d flows: %w", ErrNotReady, len(c.Add)+len(c.Delete), err)
+	}
+	return nil
+}
+
+// replay gives the switch all flows under a new generation in one bundle, and deletes older
+// generations after: traffic never stops.
+func (r *Reconciler) replay(ctx context.Context) error {
+	have, err := r.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
+	if err != nil {
+		return err
+	}
+	old := map[uint64]bool{}
+	var last uint64
+	for _, f := range have {
+		old[f.Cookie] = true
+		last = max(last, f.Cookie&generationMask)
+	}
+	r.cookie = cookieOwner | (last+1)&generationMask
+	r.baseFor = r.pipeline()
+	r.base = r.keyed(pipeline.Base(r.baseFor))
+	c := openflow.Change{Add: slices.Collect(maps.Values(r.base))}
+	for _, n := range r.networks {
+		n.flows, n.basis = r.flowsOf(n), r.basisOf(n)
+		c.Add = slices.AppendSeq(c.Add, maps.Values(n.flows))
+	}
+	if err := r.change(ctx, c); err != nil {
+		return err
+	}
+	for cookie := range old {
+		if err := r.conn.DeleteCookie(ctx, cookie, ^uint64(0)); err != nil {
+			r.cookie = 0
+			return fmt.Errorf("delete flows of older generations: %w", err)
+		}
+	}
+	generation := uint32(r.cookie & generationMask)
+	r.log.Info("flows replayed", "flows", len(c.Add), "generation", generation)
+	r.setStatus(func(s *Status) { s.Generation = generation })
+	r.countFlows()
+	return nil
+}
+
+// mendFlows compares the switch's flows with those that it was given.
+func (r *Reconciler) mendFlows(ctx context.Context) error {
+	dump, err := r.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
+	if err != nil {
+		return err
+	}
+	have := make(flowSet, len(dump))
+	for _, f := range dump {
+		have[f.Key()] = f
+	}
+	want := maps.Clone(r.base)
+	for _, n := range r.networks {
+		maps.Copy(want, n.flows)
+	}
+	var c openflow.Change
+	want.from(have, &c)
+	if len(c.Add) == 0 && len(c.Delete) == 0 {
+		return nil
+	}
+	example := slices.Concat(c.Add, c.Delete)[0]
+	r.log.Warn("flows of the switch are not what they were: somebody else changed them; mending",
+		"missing_or_changed", len(c.Add), "foreign", len(c.Delete), "example", example.Key())
+	r.setStatus(func(s *Status) { s.Drift++ })
+	return r.change(ctx, c)
+}
+
+func (r *Reconciler) countFlows() {
+	count := len(r.base)
+	for _, n := range r.networks {
+		count += len(n.flows)
+	}
+	r.setStatus(func(s *Status) { s.Flows = count })
+}

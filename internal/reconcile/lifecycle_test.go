@@ -1,0 +1,216 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/reconcile"
+)
+
+func TestNetworksComeAndGo(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	before := h.state()
+
+	n := peer(network("a", 1, 2), "a", "127.0.0.2", 3)
+	n.Local[1].Attached = false
+	a := h.attach(n, "a-1")
+	n = peer(network("a", 1, 2), "a", "127.0.0.2", 3)
+	b := h.attach(n, "a-2")
+	other := h.attach(network("b", 2), "b-2")
+	mustReach(t, a, "10.1.100.2", "fd00::64:0:0:0:2")
+	run(t, "ip", "-n", other, "addr", "add", "10.1.100.9/24", "dev", "eth0")
+	if reaches(other, "10.1.100.1") == nil {
+		t.Error("one network reaches the other")
+	}
+
+	full := h.state()
+	for range 2 {
+		h.set(n)
+		if err := h.agent.Attach(h.ctx(), n, "a-2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := h.state(); got != full {
+		t.Errorf("said again, it is\n%s\nand was\n%s", got, full)
+	}
+
+	n.Local[1].Attached = false // Leave: the link stays, for Docker moves it back
+	h.set(n)
+	if state := h.state(); strings.Contains(state, "dl_src=02:00:00:00:64:02") || !strings.Contains(state, "link: "+n.Local[1].HostLink) {
+		t.Errorf("after Leave:\n%s", state)
+	}
+	if reaches(b, "10.1.100.1") == nil {
+		t.Error("a detached endpoint reaches others")
+	}
+	n.Local = n.Local[:1]
+	h.set(n)
+	if state := h.state(); strings.Contains(state, local("a", 2).HostLink) {
+		t.Errorf("after DeleteEndpoint:\n%s", state)
+	}
+	mustReach(t, a, "10.1.100.1")
+	for range 2 {
+		h.remove("network-a")
+		h.remove("network-b")
+	}
+	if got := h.state(); got != before {
+		t.Errorf("all networks are gone and it is\n%s\nat the start it was\n%s", got, before)
+	}
+	if s := h.agent.Status(); s.Flows != len(h.flows()) || s.Datapath != "netdev" || s.Tunnel != dataplane.TunnelKernel || !s.TSO {
+		t.Errorf("status %+v with %d flows", s, len(h.flows()))
+	}
+}
+
+func TestRestartedAgentInterruptsNothing(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	n := peer(network("a", 1, 2), "a", "127.0.0.2", 3)
+	a := h.attach(n, "a-1")
+	h.attach(n, "a-2")
+	mustReach(t, a, "10.1.100.2")
+	before, device := h.state(), h.link("vxlan")
+
+	ping := startPing(t, a, "10.1.100.2")
+	watch, stopWatch := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	wanted := h.flows()
+	var dumps atomic.Int32
+	go func() { watched <- watchFlows(watch, h, wanted, &dumps) }()
+	restarts := 0
+	for ; restarts < 3 || restarts < 30 && dumps.Load() < 50; restarts++ {
+		h.agent.stop()
+		h.start(n)
+	}
+	stopWatch()
+	if err := <-watched; err != nil {
+		t.Error(err)
+	}
+	if sent, received := ping.end(); sent == 0 || sent > received+1 { // the last may be on its way
+		t.Errorf("%d of %d pings were answered", received, sent)
+	}
+	if got := h.state(); got != before {
+		t.Errorf("after restarts it is\n%s\nand was\n%s", got, before)
+	}
+	if h.link("vxlan") != device {
+		t.Errorf("device is %s, was %s", h.link("vxlan"), device)
+	}
+	if g := h.generations(); len(g) != 1 || g[0] != fmt.Sprintf("cookie=0x53500000%08x", restarts+1) {
+		t.Errorf("generations %v", g)
+	}
+}
+
+// watchFlows dumps as fast as it can until it is told to stop, and complains of a flow that is missing.
+func watchFlows(ctx context.Context, h *host, wanted []string, dumps *atomic.Int32) error {
+	for ctx.Err() == nil {
+		dumps.Add(1)
+		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", "unix:"+h.ovs.Mgmt(bridge), "--no-stats", "--no-names").Output()
+		if err != nil {
+			return err
+		}
+		for _, w := range wanted {
+			if w = strings.TrimPrefix(w, "ours "); !strings.Contains(string(out), w) {
+				return errors.New("missing for a moment: " + w)
+			}
+		}
+	}
+	return nil
+}
+
+func TestSwitchRestarts(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	n := peer(network("a", 1, 2), "a", "127.0.0.2", 3)
+	a := h.attach(n, "a-1")
+	h.attach(n, "a-2")
+	before := h.state()
+	for name, damage := range map[string]func(){
+		"killed":             func() { h.ovs.StopVswitchd(); h.ovs.StartVswitchd() },
+		"database restarted": func() { h.ovs.StopDB(); h.ovs.StartDB() },
+		"database emptied":   h.emptyDB,
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			damage()
+			eventually(t, "all is back", func() error {
+				if err := h.agent.Ready(); err != nil {
+					return err
+				}
+				return same(h, before)
+			})
+			mustReach(t, a, "10.1.100.2")
+		})
+	}
+}
+
+func same(h *host, want string) error {
+	if exec.Command("test", "-S", h.ovs.Mgmt(bridge)).Run() != nil || !slices.Contains(strings.Fields(h.ovs.Vsctl("list-br")), bridge) {
+		return errors.New("no bridge")
+	}
+	if got := h.state(); got != want {
+		return errors.New("it is\n" + got + "\nwant\n" + want)
+	}
+	return nil
+}
+
+func TestWhatIsWantedWhileItCannotBeDone(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	empty := h.state()
+	n, m := network("a", 1), network("b", 1)
+	h.attach(n, "a-1")
+	h.attach(m, "b-1")
+	h.ovs.StopVswitchd()
+	eventually(t, "the loss is noticed", func() error {
+		if err := h.agent.Ready(); !errors.Is(err, reconcile.ErrNotReady) || !strings.Contains(err.Error(), "ovs-vswitchd is not running") {
+			return errors.Join(errors.New("not noticed"), err)
+		}
+		return nil
+	})
+	for _, err := range []error{
+		h.agent.RemoveNetwork(h.ctx(), n.ID), h.agent.SetNetwork(h.ctx(), network("b")),
+		h.agent.Attach(h.ctx(), network("c", 1), "c-1"),
+	} {
+		if !errors.Is(err, reconcile.ErrNotReady) {
+			t.Errorf("without a switch: %v", err)
+		}
+	}
+	h.ovs.StartVswitchd()
+	eventually(t, "it is as wanted", func() error { return same(h, empty) })
+}
+
+func TestHangingSwitchHoldsNobodyUp(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	n := network("a", 1)
+	h.attach(n, "a-1")
+	h.ovs.PauseVswitchd()
+	defer h.ovs.ResumeVswitchd()
+	const patience = 300 * time.Millisecond
+	for name, call := range map[string]func(context.Context) error{
+		"SetNetwork":    func(ctx context.Context) error { return h.agent.SetNetwork(ctx, network("a")) },
+		"Attach":        func(ctx context.Context) error { return h.agent.Attach(ctx, network("b", 1), "b-1") },
+		"RemoveNetwork": func(ctx context.Context) error { return h.agent.RemoveNetwork(ctx, "network-a") },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		began := time.Now()
+		err := call(ctx)
+		cancel()
+		if took := time.Since(began); err == nil || took > patience+time.Second {
+			t.Errorf("%s took %s: %v", name, took, err)
+		}
+	}
+	h.ovs.ResumeVswitchd()
+	eventually(t, "what was said while it hung is true", func() error {
+		if strings.Contains(h.state(), n.Local[0].HostLink) {
+			return errors.New(h.state())
+		}
+		return nil
+	})
+}

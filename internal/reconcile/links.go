@@ -1,0 +1,59 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+
+	"github.com/socketplane/socketplane/internal/hostlink"
+)
+
+// owned are the links of ours that the kernel has, by name.
+func (r *Reconciler) owned(ctx context.Context) (map[string]hostlink.Link, error) {
+	links, err := r.links.Owned(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]hostlink.Link, len(links))
+	for _, l := range links {
+		byName[l.Name] = l
+	}
+	return byName, nil
+}
+
+// changed says whether the device is other than it was made.
+func (d device) changed(owned map[string]hostlink.Link) bool {
+	l, ok := owned[d.made.Name]
+	return d.made.Name != "" && (!ok || !l.Up || l.MTU != d.made.MTU && d.made.MTU != 0)
+}
+
+// mendLinks sets up the host ends that somebody set down. One that is missing went with its
+// container's namespace, and a new one would lead nowhere.
+func (r *Reconciler) mendLinks(ctx context.Context, n *network, owned map[string]hostlink.Link) error {
+	var errs []error
+	for _, e := range n.want.Local {
+		if l, ok := owned[e.HostLink]; ok && e.Attached && !l.Up {
+			errs = append(errs, r.links.EnsureVeth(ctx, r.veth(n.want, e)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// collectLinks removes links of ours that belong to no endpoint or device that is known.
+func (r *Reconciler) collectLinks(ctx context.Context, owned map[string]hostlink.Link) error {
+	keep := map[string]bool{}
+	for _, n := range r.networks {
+		keep[n.device.name] = true
+		for _, e := range n.want.Local {
+			keep[e.HostLink] = true
+		}
+	}
+	var errs []error
+	for name, l := range owned {
+		if keep[name] {
+			continue
+		}
+		r.log.Info("removing a link that nothing needs", "link", name, "alias", l.Alias)
+		errs = append(errs, r.links.DeleteLink(ctx, name))
+	}
+	return errors.Join(errs...)
+}

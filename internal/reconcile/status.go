@@ -1,0 +1,48 @@
+package reconcile
+
+import "time"
+
+func (r *Reconciler) setStatus(change func(*Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.status)
+}
+
+// setReady says whether anything can be forwarded, and logs when that changes.
+func (r *Reconciler) setReady(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.up:
+	default:
+		if err == nil {
+			close(r.up)
+		}
+	}
+	if was := r.readyErr; (was == nil) != (err == nil) {
+		if err != nil {
+			r.log.Error("data plane is down; running containers keep what the switch has", "err", err)
+		} else {
+			r.log.Info("data plane is ready", "datapath", r.status.Datapath, "tunnel", r.status.Tunnel)
+		}
+	}
+	r.readyErr, r.status.Err = err, err
+}
+
+// setTrouble notes what is wrong with single networks, logs what is new, and gives it back.
+func (r *Reconciler) setTrouble(err error) error {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != r.trouble && err != nil {
+		r.log.Error("part of the data plane is not as wanted; it is tried again", "err", err)
+	}
+	r.trouble = text
+	r.setStatus(func(s *Status) {
+		if s.Err = err; err == nil {
+			s.LastSync = time.Now()
+		}
+	})
+	return err
+}
