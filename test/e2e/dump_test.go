@@ -10,9 +10,9 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
-// A revision is drawn anew with each change of what it guards, and a link without users may be up or down:
-// neither is something that is left.
-var noise = regexp.MustCompile(`(?m)(pools-revision = ).*$`)
+// A revision is drawn anew with each change of what it guards, and a host's record and session with each start of
+// its agent: none of them is something that is left.
+var noise = regexp.MustCompile(`(?m)(pools-revision = |/alive = |"subnets":|"started":).*$`)
 
 // view is the lab's dump without what differs by chance.
 func (w *world) view(ctx context.Context) string {

@@ -246,3 +246,16 @@ func waitUntil(ctx context.Context, t *testing.T, moment time.Time) {
 		t.Fatal(err)
 	}
 }
+
+// underlay runs a program in the underlay's namespace, which is beyond all hosts.
+func (w *world) underlay(ctx context.Context, argv ...string) (string, error) {
+	und := "--net=/run/netns/" + filepath.Base(w.Dir()) + "-und"
+	out, err := exec.CommandContext(ctx, "nsenter", append([]string{und}, argv...)...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s in the underlay: %w: %s", strings.Join(argv, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// probe is labprobe on the machine.
+func (w *world) probe() string { return filepath.Join(testenv.CacheDir(), "lab", "labprobe") }

@@ -1,0 +1,226 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+// TestConnectAndDisconnect: a running container joins a second network and leaves it, and the first is not disturbed.
+func TestConnectAndDisconnect(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 3*time.Minute)
+	all := w.members(ctx, t)
+	side := w.network(ctx, t, "side", "--subnet", "10.64.0.0/24", "--ipv6", "--subnet", "fd64::/64")
+	peer := w.mustRun(ctx, t, w.Hosts[1], "peer", "--network", side.name)
+	roamer := w.mustRun(ctx, t, w.Hosts[0], "roamer", "--network", "web")
+	roamer.reachable(ctx, t, all[1].addr)
+	ping := roamer.ping(ctx, t, all[1].addr.String())
+
+	if _, err := w.Hosts[0].Docker(ctx, "network", "connect", "--ip", "10.64.0.77", side.name, roamer.name); err != nil {
+		t.Fatal(err)
+	}
+	a, err := roamer.on(ctx, side.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.IPAddress != "10.64.0.77" {
+		t.Errorf("address %s instead of the asked one", a.IPAddress)
+	}
+	roamer.reachable(ctx, t, peer.addr, peer.addr6)
+	peer.reachable(ctx, t, netip.MustParseAddr(a.IPAddress), netip.MustParseAddr(a.GlobalIPv6Address))
+	// A container on two networks is no way from one to the other.
+	if err := peer.reaches(ctx, all[1].addr); err == nil {
+		t.Error("a container on two networks joins them")
+	}
+	if _, err := w.Hosts[0].Docker(ctx, "network", "disconnect", side.name, roamer.name); err != nil {
+		t.Fatal(err)
+	}
+	if out := roamer.must(ctx, t, "ip", "-o", "addr"); strings.Contains(out, "10.64.") || strings.Contains(out, "fd64:") {
+		t.Errorf("addresses stay after docker network disconnect: %s", out)
+	}
+	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
+		if err := peer.reaches(ctx, netip.MustParseAddr("10.64.0.77")); err == nil {
+			return fmt.Errorf("a disconnected container is still reachable")
+		}
+		return nil
+	})
+	if _, lost := ping.end(t); lost > 0 {
+		t.Errorf("%d pings were lost on the network that was not touched", lost)
+	}
+	if _, err := w.Hosts[0].Docker(ctx, "network", "connect", side.name, roamer.name); err != nil {
+		t.Fatal(err)
+	}
+	roamer.reachable(ctx, t, peer.addr)
+}
+
+// TestCoreAddressesAsAsked: --ip, --ip6 and --mac-address are kept, and an address is given once in the cluster (LESSONS 8, 9).
+func TestCoreAddressesAsAsked(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 2*time.Minute)
+	all := w.members(ctx, t)
+	const mac = "02:cc:00:00:00:01"
+	c := w.mustRun(ctx, t, w.Hosts[0], "asked", "--network", "web", "--ip", "10.60.0.210", "--ip6", "fd60::210", "--mac-address", mac)
+	if c.addr.String() != "10.60.0.210" || c.addr6.String() != "fd60::210" || c.mac != mac {
+		t.Errorf("%v %v %v instead of what was asked for", c.addr, c.addr6, c.mac)
+	}
+	out := c.must(ctx, t, "ip", "-o", "addr", "show", "dev", "eth0")
+	for _, want := range []string{"10.60.0.210/24", "fd60::210/64"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in the container: %s", want, out)
+		}
+	}
+	if got := strings.TrimSpace(c.must(ctx, t, "cat", "/sys/class/net/eth0/address")); got != mac {
+		t.Errorf("MAC %s in the container", got)
+	}
+	for _, other := range all[1:] {
+		other.reachable(ctx, t, c.addr, c.addr6)
+	}
+	last := w.Hosts[len(w.Hosts)-1]
+	cleanup(t, func(ctx context.Context) error { return remove(ctx, last, "thief") })
+	for _, args := range [][]string{{"--ip", "10.60.0.210"}, {"--ip6", "fd60::210"}, {"--ip", all[0].addr.String()}} {
+		_, err := w.run(ctx, last, "thief", append([]string{"--network", "web"}, args...)...)
+		wantError(t, err, "in use", w.Hosts[0].Name)
+		if err := remove(ctx, last, "thief"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := w.run(ctx, last, "thief", "--network", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, taken := range append(all, c) {
+		if other.addr == taken.addr || other.addr6 == taken.addr6 {
+			t.Errorf("%v was given twice", other.addr)
+		}
+	}
+}
+
+// wantError demands an error that has all the words.
+func wantError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; it should say %q", words)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(word)) {
+			t.Errorf("the error does not say %q: %v", word, err)
+		}
+	}
+}
+
+// TestInternalNetworkHasNoWayOut: --internal has no default route and no docker_gwbridge, and works across hosts.
+func TestInternalNetworkHasNoWayOut(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 2*time.Minute)
+	inner := w.network(ctx, t, "inner", "--internal", "--subnet", "10.65.0.0/24")
+	all := inner.runOnEach(ctx, t, "inner", nil)
+	for _, c := range all[1:] {
+		c.reachable(ctx, t, all[0].addr)
+	}
+	if out := all[0].must(ctx, t, "ip", "route"); strings.Contains(out, "default") {
+		t.Errorf("routes of an internal network: %s", out)
+	}
+	if out := all[0].must(ctx, t, "ip", "-o", "link"); strings.Contains(out, "eth1") {
+		t.Errorf("links of an internal network: %s", out)
+	}
+	for _, out := range []netip.Addr{w.Outside, w.Hosts[0].Addr} {
+		if err := all[0].reaches(ctx, out); err == nil {
+			t.Errorf("a container of an internal network reaches %s", out)
+		}
+	}
+}
+
+// TestTheWayOut: a published port is reached from outside and shown by docker, and containers reach the outside.
+func TestTheWayOut(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 2*time.Minute)
+	all := w.members(ctx, t)
+	var g errgroup.Group
+	for _, c := range all {
+		g.Go(func() error { return c.reaches(ctx, w.Outside) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Errorf("outbound: %v", err)
+	}
+	server := w.mustRun(ctx, t, w.Hosts[0], "server", "--network", "web", "-p", "18080:7000")
+	serve := server.spawn(t, "labprobe", "serve", "-l", ":7000", "-n", "100000", "-for", "90s")
+	serve.says(ctx, t, "sha256")
+	if out, err := w.Hosts[0].Docker(ctx, "ps", "--filter", "name=server", "--format", "{{.Ports}}"); err != nil || !strings.Contains(out, "18080->7000/tcp") {
+		t.Errorf("docker ps shows %q, %v", out, err)
+	}
+	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
+		return w.fetchFromUnderlay(ctx, w.Hosts[0], "18080")
+	})
+	// The port is the publishing host's alone, and inside the network it is the container's.
+	all[1].reachable(ctx, t, server.addr)
+	all[1].must(ctx, t, "labprobe", "fetch", "-from", server.addr.String()+":7000", "-for", "5s")
+	if err := w.fetchFromUnderlay(ctx, w.Hosts[1], "18080"); err == nil {
+		t.Error("a host that published nothing serves the port")
+	}
+}
+
+// fetchFromUnderlay fetches from a port of a host, from beyond all hosts.
+func (w *world) fetchFromUnderlay(ctx context.Context, h *lab.Host, port string) error {
+	_, err := w.underlay(ctx, w.probe(), "fetch", "-from", h.Addr.String()+":"+port, "-for", "5s")
+	return err
+}
+
+// TestCoreStaticAddressMoves: a container stops on one host and starts on another with the same address and
+// another MAC; one that never stopped pinging has it back within a second (LESSONS 9, 11).
+func TestCoreStaticAddressMoves(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 3*time.Minute)
+	all := w.members(ctx, t)
+	from, to, watcher := w.Hosts[0], w.Hosts[1], all[len(all)-1]
+	args := func(mac string) []string {
+		return []string{"--network", "web", "--ip", "10.60.0.220", "--ip6", "fd60::220", "--mac-address", mac}
+	}
+	old := w.mustRun(ctx, t, from, "mover", args("02:dd:00:00:00:01")...)
+	watcher.reachable(ctx, t, old.addr, old.addr6)
+	for round, h := range []*lab.Host{to, from} {
+		ping, ping6 := watcher.ping(ctx, t, "10.60.0.220"), watcher.ping(ctx, t, "fd60::220")
+		if err := remove(ctx, old.h, old.name); err != nil {
+			t.Fatal(err)
+		}
+		removed := time.Now()
+		old = w.mustRun(ctx, t, h, "mover", args(fmt.Sprintf("02:dd:00:00:00:%02x", round+2))...)
+		out, err := h.Docker(ctx, "inspect", "-f", "{{.State.StartedAt}}", "mover")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit := time.Second
+		if w.slow {
+			limit = 5 * time.Second
+		}
+		// Long enough for a late answer to be told from none.
+		waitUntil(ctx, t, began.Add(limit+2*time.Second))
+		for _, p := range []*pinging{ping, ping6} {
+			replies, _ := p.end(t)
+			var back time.Time
+			for _, r := range replies {
+				if r.at.After(removed) {
+					back = r.at
+					break
+				}
+			}
+			if back.IsZero() || back.Sub(began) > limit {
+				t.Errorf("%s moved to %s: first answer %v after the start (zero: %v)", p.to, h.Name, back.Sub(began), back.IsZero())
+			} else {
+				t.Logf("%s moved to %s: first answer %v after the start", p.to, h.Name, back.Sub(began).Round(time.Millisecond))
+			}
+		}
+	}
+}
