@@ -49,7 +49,7 @@ type Dataplane interface {
 type Addresses interface {
 	Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error
 	ReserveShared(ctx context.Context, pool netip.Prefix, addr netip.Addr) error
-	Release(ctx context.Context, pool netip.Prefix, addr netip.Addr) error
+	Release(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error
 }
 
 // Options are the settings of a Driver.

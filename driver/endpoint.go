@@ -184,7 +184,7 @@ func (d *Driver) reserve(ctx context.Context, n *segment, e *endpoint) error {
 func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
 	var errs []error
 	for _, p := range e.Reserved {
-		errs = append(errs, d.addrs.Release(ctx, p.Masked(), p.Addr()))
+		errs = append(errs, d.addrs.Release(ctx, p.Masked(), p.Addr(), e.MAC.String()))
 	}
 	d.freePort(e.Port)
 	return errors.Join(errs...)

@@ -99,8 +99,11 @@ func (d *Driver) ReserveShared(ctx context.Context, pool netip.Prefix, addr neti
 // store.ErrTaken, naming the holder, if somebody has it; unless that is a container of
 // this host with the same MAC, which can only be the same one.
 func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error {
-	d.running.RLock()
-	defer d.running.RUnlock()
+	unlock, err := d.busy.lock(ctx, store.LocalAddressKey(pool, addr))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	had, err := d.journalled(ctx, pool, addr)
 	if err != nil {
 		return err
@@ -108,18 +111,43 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	if had != nil && !had.Returning && mac != "" && had.MAC == mac {
 		return nil
 	}
-	if had != nil && had.Returning {
+	err = d.take(ctx, pool, addr, mac)
+	if errors.Is(err, store.ErrTaken) {
+		return fmt.Errorf("%w: choose another --ip, or let 'docker network create --ipam-driver socketplane' choose addresses", err)
+	}
+	return err
+}
+
+// take claims an address, on which the caller works, and journals it.
+func (d *Driver) take(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error {
+	had, err := d.journalled(ctx, pool, addr)
+	if err != nil {
+		return err
+	}
+	if had != nil && !had.Returning {
+		return fmt.Errorf("%w: %s of %s belongs to another container of this host", store.ErrTaken, addr, pool)
+	}
+	if had != nil {
 		if err := d.giveBack(ctx, *had); err != nil {
 			return err
 		}
 	}
-	if err := d.cluster.Claim(ctx, pool, addr, d.cluster.Host()); err != nil {
-		if errors.Is(err, store.ErrTaken) {
-			return fmt.Errorf("%w: choose another --ip, or let 'docker network create --ipam-driver socketplane' choose addresses", err)
-		}
+	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Since: time.Now().UTC()}
+	err = d.cluster.Claim(ctx, pool, addr, d.cluster.Host())
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return err
 	}
-	return d.journal(ctx, pool, addr, mac)
+	if err == nil {
+		if err = d.put(ctx, a); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("address %s is not handed out, because this host's journal can't be written: %w", addr, err)
+	}
+	// Claimed or not, nobody has it: Sync gives it back.
+	a.Returning = true
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnSoon)
+	defer cancel()
+	return errors.Join(err, d.put(ctx, a))
 }
 
 func (d *Driver) journalled(ctx context.Context, pool netip.Prefix, addr netip.Addr) (*address, error) {
@@ -134,38 +162,35 @@ func (d *Driver) journalled(ctx context.Context, pool netip.Prefix, addr netip.A
 	return &a, err
 }
 
-func (d *Driver) journal(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error {
-	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Since: time.Now().UTC()}
-	err := d.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: a.key(), Value: store.Encode(a)})
-	if err != nil {
-		return fmt.Errorf("address %s is not handed out, because this host's journal can't be written: %w", addr, err)
-	}
-	return nil
+func (d *Driver) put(ctx context.Context, a address) error {
+	return d.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: a.key(), Value: store.Encode(a)})
 }
 
 // dynamic claims a free address of the pool's range.
 func (d *Driver) dynamic(ctx context.Context, pool ipalloc.Pool, mac string) (netip.Addr, error) {
-	d.running.RLock()
-	defer d.running.RUnlock()
+	refused := map[netip.Addr]bool{}
 	for {
-		addr, err := d.pick(ctx, pool)
+		addr, err := d.pick(ctx, pool, refused)
 		if err != nil {
 			return addr, err
 		}
-		err = d.cluster.Claim(ctx, pool.CIDR, addr, d.cluster.Host())
-		if errors.Is(err, store.ErrTaken) {
-			continue // somebody was faster: look again
+		unlock, _ := d.busy.try(store.LocalAddressKey(pool.CIDR, addr))
+		if unlock == nil {
+			continue // another request of this host was faster: look again
 		}
-		if err != nil {
+		err = d.take(ctx, pool.CIDR, addr, mac)
+		unlock()
+		if !errors.Is(err, store.ErrTaken) {
 			return addr, err
 		}
-		return addr, d.journal(ctx, pool.CIDR, addr, mac)
+		// Another host was faster, or the cluster has lost a claim that the journal knows.
+		refused[addr] = true
 	}
 }
 
 // pick chooses a free address: from the block used last, else from a block in
 // which only this host has claims, else from one where nobody has, else from any.
-func (d *Driver) pick(ctx context.Context, pool ipalloc.Pool) (netip.Addr, error) {
+func (d *Driver) pick(ctx context.Context, pool ipalloc.Pool, refused map[netip.Addr]bool) (netip.Addr, error) {
 	d.mu.Lock()
 	hint, hinted := d.hints[pool.String()]
 	d.mu.Unlock()
@@ -177,7 +202,10 @@ func (d *Driver) pick(ctx context.Context, pool ipalloc.Pool) (netip.Addr, error
 		return blocks[store.BlockKey(pool.CIDR, store.BlockOf(pool.CIDR, block.Addr()))].Claims
 	}
 	free := func(block netip.Prefix) (netip.Addr, bool) {
-		return pool.Free(block, func(a netip.Addr) bool { _, taken := claims(block)[a]; return taken })
+		return pool.Free(block, func(a netip.Addr) bool {
+			_, taken := claims(block)[a]
+			return taken || refused[a] || d.busy.has(store.LocalAddressKey(pool.CIDR, a))
+		})
 	}
 	if hinted {
 		if a, ok := free(hint); ok {
@@ -252,31 +280,35 @@ func (d *Driver) ReleaseAddress(ctx context.Context, r *ipam.ReleaseAddressReque
 	if err != nil {
 		return fmt.Errorf("%w: %q is not an IP address", ErrBadRequest, r.Address)
 	}
-	return d.Release(ctx, pool.CIDR, addr)
+	return d.Release(ctx, pool.CIDR, addr, "")
 }
 
-// Release gives a container's address back. It succeeds when that is
-// journalled; what the cluster can't be told now, Sync tells later.
-func (d *Driver) Release(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
-	d.running.RLock()
-	defer d.running.RUnlock()
+// Release gives a container's address back, if it was handed out for that MAC ("" is any). It succeeds when
+// that is journalled; what the cluster can't be told now, Sync tells later.
+func (d *Driver) Release(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error {
+	unlock, err := d.busy.lock(ctx, store.LocalAddressKey(pool, addr))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	a, err := d.journalled(ctx, pool, addr)
-	if err != nil || a == nil {
+	if err != nil || a == nil || (mac != "" && a.MAC != mac) {
 		return err
 	}
 	a.Returning = true
-	if err := d.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: a.key(), Value: store.Encode(a)}); err != nil {
+	if err := d.put(ctx, *a); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, returnSoon)
-	defer cancel()
 	if err := d.giveBack(ctx, *a); err != nil {
 		d.log.Warn("address stays claimed until the store answers", "addr", addr, "pool", pool, "err", err)
 	}
 	return nil
 }
 
+// giveBack ends the claim of an address on which the caller works, and forgets it. It gives up soon.
 func (d *Driver) giveBack(ctx context.Context, a address) error {
+	ctx, cancel := context.WithTimeout(ctx, returnSoon)
+	defer cancel()
 	if err := d.cluster.Unclaim(ctx, a.Pool, d.cluster.Host(), a.Addr); err != nil {
 		return err
 	}

@@ -6,7 +6,8 @@
 //
 // An address is claimed in the cluster first and journalled second, both before
 // it is answered. A crash between the two leaves a claim that no journal
-// knows, which Sync gives back; the other order could hand an address out twice.
+// knows, which Sync gives back; the other order could hand an address out twice. A claim
+// whose outcome is unknown, for the store did not answer, is journalled as one to be returned.
 package ipamdriver
 
 import (
@@ -56,9 +57,10 @@ type Driver struct {
 	opts    Options
 	log     *slog.Logger
 
-	// running is held for reading by whoever claims or returns an address, and for
-	// writing by Sync, which must not take a claim that is about to be journalled for a leak.
-	running sync.RWMutex
+	// busy are the addresses and pools that are being claimed or returned: Sync must
+	// not take a claim that is about to be journalled for a leak, and a release must
+	// not return what was just claimed anew.
+	busy busy
 
 	mu sync.Mutex
 	// hints name the block of each pool in which an address was found last.

@@ -32,8 +32,6 @@ func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	d.running.RLock()
-	defer d.running.RUnlock()
 	if pool.CIDR.IsValid() {
 		err = d.acquire(ctx, pool.CIDR)
 	} else {
@@ -77,6 +75,9 @@ func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest) (ipallo
 	if cidr.Addr().Is6() != r.V6 {
 		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s was asked for as the other IP version", ErrBadRequest, cidr)
 	}
+	if cidr.Bits() == 0 {
+		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s is everything: choose a smaller --subnet", ErrBadRequest, cidr)
+	}
 	p, err := ipalloc.New(cidr, within)
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
@@ -100,10 +101,51 @@ func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
 				store.ErrInUse, cidr, id)
 		}
 	}
-	if _, err := d.cluster.AcquirePool(ctx, cidr); err != nil {
+	return d.hold(ctx, cidr, d.cluster.AcquirePool)
+}
+
+// hold gets a pool from the cluster and journals it.
+func (d *Driver) hold(ctx context.Context, cidr netip.Prefix, get func(context.Context, netip.Prefix) (store.Pool, error)) error {
+	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(cidr))
+	if err != nil {
 		return err
 	}
-	return d.putPool(ctx, heldPool{Schema: store.Schema, CIDR: cidr})
+	defer unlock()
+	had, err := d.held(ctx, cidr)
+	if err != nil {
+		return err
+	}
+	h := heldPool{Schema: store.Schema, CIDR: cidr}
+	_, err = get(ctx, cidr)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if err == nil {
+		if err = d.putPool(ctx, h); err == nil {
+			return nil
+		}
+	}
+	if had != nil && !had.Returning {
+		return err // an earlier request has it
+	}
+	// Held or not, nobody knows of it: Sync gives it back.
+	h.Returning = true
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnSoon)
+	defer cancel()
+	return errors.Join(err, d.putPool(ctx, h))
+}
+
+// held reads the journal's record of a pool; nil if there is none.
+func (d *Driver) held(ctx context.Context, cidr netip.Prefix) (*heldPool, error) {
+	e, err := d.local.Get(ctx, store.LocalPoolKey(cidr))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := store.Decode[heldPool](e)
+	return &h, err
 }
 
 func (d *Driver) putPool(ctx context.Context, p heldPool) error {
@@ -121,12 +163,11 @@ func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
 		if slices.ContainsFunc(taken, cidr.Overlaps) {
 			continue
 		}
-		if _, err := d.cluster.AcquirePool(ctx, cidr); errors.Is(err, store.ErrOverlap) {
-			continue // another host was faster with a larger one
-		} else if err != nil {
-			return ipalloc.Pool{}, err
+		err := d.hold(ctx, cidr, d.cluster.MakePool)
+		if errors.Is(err, store.ErrOverlap) {
+			continue // somebody was faster
 		}
-		return ipalloc.Pool{CIDR: cidr, Range: cidr}, d.putPool(ctx, heldPool{Schema: store.Schema, CIDR: cidr})
+		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
 	}
 	return ipalloc.Pool{}, fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: give --subnet", ErrExhausted)
 }
@@ -193,11 +234,13 @@ func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) er
 	if err != nil {
 		return err
 	}
-	d.running.RLock()
-	defer d.running.RUnlock()
-	if _, err := d.local.Get(ctx, store.LocalPoolKey(pool.CIDR)); errors.Is(err, store.ErrNotFound) {
-		return nil // released already
-	} else if err != nil {
+	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(pool.CIDR))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	had, err := d.held(ctx, pool.CIDR)
+	if err != nil || had == nil { // released already
 		return err
 	}
 	held := heldPool{Schema: store.Schema, CIDR: pool.CIDR, Returning: true}
@@ -210,7 +253,10 @@ func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) er
 	return nil
 }
 
+// returnPool ends the hold on a pool on which the caller works, and forgets it. It gives up soon.
 func (d *Driver) returnPool(ctx context.Context, p heldPool) error {
+	ctx, cancel := context.WithTimeout(ctx, returnSoon)
+	defer cancel()
 	if err := d.cluster.ReleasePool(ctx, p.CIDR); err != nil {
 		return err
 	}

@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/socketplane/socketplane/store"
 )
 
 // Sync makes the cluster's claims equal to this host's journal: releases that
-// did not get through are repeated, claims that no journal knows (a crash
-// between claim and journal) are given back, and claims that the cluster has lost are
-// made again. It can be called at any time; what it can't do now it returns as an error.
+// did not get through are repeated, pools and addresses that no journal knows (a crash
+// between claim and journal) are given back, and those that the cluster has lost are
+// claimed again. It can be called at any time; what it can't do now it returns as an error.
+//
+// What it has read is only a hint: it decides anew on each pool and address while nobody else works on it.
 func (d *Driver) Sync(ctx context.Context) error {
-	d.running.Lock()
-	defer d.running.Unlock()
+	errs := []error{d.syncHolds(ctx)}
 	journal, err := d.readJournal(ctx)
 	if err != nil {
 		return err
@@ -23,22 +25,21 @@ func (d *Driver) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, p := range pools {
-		errs = append(errs, d.syncPool(ctx, p, journal[p.CIDR]))
+		errs = append(errs, d.syncPool(ctx, p.CIDR, journal[p.CIDR]))
 		delete(journal, p.CIDR)
 	}
 	// What is left belongs to pools that the cluster does not have.
 	for _, gone := range journal {
 		for _, a := range gone {
 			if a.Returning {
-				errs = append(errs, d.giveBack(ctx, a))
+				errs = append(errs, d.syncAddress(ctx, a.Pool, a.Addr))
 			} else {
-				d.log.Error("address of a subnet that the cluster has lost", "addr", a.Addr, "pool", a.Pool)
+				d.log.Error("a container has an address of a subnet that the cluster does not know", "addr", a.Addr, "pool", a.Pool)
 			}
 		}
 	}
-	return errors.Join(append(errs, d.syncHolds(ctx))...)
+	return errors.Join(errs...)
 }
 
 // Pending says whether a release waits for the cluster.
@@ -98,55 +99,104 @@ func (d *Driver) readHolds(ctx context.Context) ([]heldPool, error) {
 	return held, nil
 }
 
-func (d *Driver) syncPool(ctx context.Context, pool store.Pool, journal map[netip.Addr]address) error {
-	blocks, err := d.cluster.Blocks(ctx, pool.CIDR)
+// syncPool compares a pool's claims with the journal.
+func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix, journal map[netip.Addr]address) error {
+	blocks, err := d.cluster.Blocks(ctx, pool)
 	if err != nil {
 		return err
 	}
-	claimed := map[netip.Addr]string{}
-	var leaked []netip.Addr
+	own := map[netip.Addr]bool{}
 	for _, b := range blocks {
 		for addr, c := range b.Claims {
-			claimed[addr] = c.Owner
-			if _, known := journal[addr]; !known && c.Owner == d.cluster.Host() {
-				leaked = append(leaked, addr)
-			}
+			own[addr] = c.Owner == d.cluster.Host()
 		}
 	}
 	var errs []error
-	if len(leaked) > 0 {
-		d.log.Info("giving back addresses that no container has", "pool", pool.CIDR, "addrs", leaked)
-		errs = append(errs, d.cluster.Unclaim(ctx, pool.CIDR, d.cluster.Host(), leaked...))
+	for addr, ours := range own {
+		if _, known := journal[addr]; ours && !known {
+			errs = append(errs, d.syncAddress(ctx, pool, addr))
+		}
 	}
 	for addr, a := range journal {
-		switch {
-		case a.Returning:
-			errs = append(errs, d.giveBack(ctx, a))
-		case claimed[addr] == "":
-			d.log.Warn("claiming an address again that the cluster had lost", "pool", pool.CIDR, "addr", addr)
-			errs = append(errs, d.cluster.Claim(ctx, pool.CIDR, addr, d.cluster.Host()))
-		case claimed[addr] != d.cluster.Host():
-			d.log.Error("a container of this host has an address that belongs to somebody else: restart the container",
-				"pool", pool.CIDR, "addr", addr, "owner", d.cluster.OwnerName(ctx, claimed[addr]))
+		if a.Returning || !own[addr] {
+			errs = append(errs, d.syncAddress(ctx, pool, addr))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// syncHolds repeats releases of pools, and renews holds that the cluster has lost.
+// syncAddress makes the claim of one address what the journal says.
+func (d *Driver) syncAddress(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
+	unlock, err := d.busy.lock(ctx, store.LocalAddressKey(pool, addr))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, err := d.journalled(ctx, pool, addr)
+	switch {
+	case err != nil:
+		return err
+	case a == nil:
+		d.log.Info("giving back an address that no container has", "pool", pool, "addr", addr)
+		return d.cluster.Unclaim(ctx, pool, d.cluster.Host(), addr)
+	case a.Returning:
+		return d.giveBack(ctx, *a)
+	}
+	err = d.cluster.Keep(ctx, pool, addr)
+	if errors.Is(err, store.ErrTaken) {
+		// Nothing that is tried again would help.
+		d.log.Error("a container of this host has an address that belongs to somebody else: restart the container",
+			"pool", pool, "addr", addr, "err", err)
+		return nil
+	}
+	return err
+}
+
+// syncHolds compares the pools that this host holds with the journal.
 func (d *Driver) syncHolds(ctx context.Context) error {
 	held, err := d.readHolds(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, h := range held {
-		if h.Returning {
-			errs = append(errs, d.returnPool(ctx, h))
-			continue
+	pools, err := d.cluster.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	differ := map[netip.Prefix]bool{}
+	for _, p := range pools {
+		if slices.Contains(p.Hosts, d.cluster.Host()) {
+			differ[p.CIDR] = true
 		}
-		_, err := d.cluster.AcquirePool(ctx, h.CIDR)
-		errs = append(errs, err)
+	}
+	for _, h := range held {
+		differ[h.CIDR] = h.Returning || !differ[h.CIDR]
+	}
+	var errs []error
+	for cidr, differs := range differ {
+		if differs {
+			errs = append(errs, d.syncHold(ctx, cidr))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// syncHold makes the hold of one pool what the journal says.
+func (d *Driver) syncHold(ctx context.Context, cidr netip.Prefix) error {
+	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(cidr))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	h, err := d.held(ctx, cidr)
+	switch {
+	case err != nil:
+		return err
+	case h == nil:
+		d.log.Info("giving back a subnet that no network has", "pool", cidr)
+		return d.cluster.ReleasePool(ctx, cidr)
+	case h.Returning:
+		return d.returnPool(ctx, *h)
+	}
+	_, err = d.cluster.AcquirePool(ctx, cidr)
+	return err
 }

@@ -1,0 +1,58 @@
+package ipamdriver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// busy lets one caller at a time work on an address or pool of this host, named
+// by its key in the journal: between what the journal says and what the cluster is told
+// nobody else may change either. The zero value is ready.
+type busy struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when it is free again
+}
+
+// lock waits until the key is free, at most until ctx ends, and takes it.
+func (b *busy) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		unlock, wait := b.try(key)
+		if unlock != nil {
+			return unlock, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another request for %s is still under way: %w", key, context.Cause(ctx))
+		}
+	}
+}
+
+// try takes the key if it is free, else it tells what to wait for.
+func (b *busy) try(key string) (unlock func(), wait <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if wait, held := b.held[key]; held {
+		return nil, wait
+	}
+	if b.held == nil {
+		b.held = map[string]chan struct{}{}
+	}
+	free := make(chan struct{})
+	b.held[key] = free
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.held, key)
+		close(free)
+	}, nil
+}
+
+// has says whether somebody works on the key.
+func (b *busy) has(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, held := b.held[key]
+	return held
+}

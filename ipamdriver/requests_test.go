@@ -1,0 +1,320 @@
+package ipamdriver_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/docker/go-plugins-helpers/ipam"
+
+	"github.com/socketplane/socketplane/ipamdriver"
+	"github.com/socketplane/socketplane/store"
+)
+
+func TestIPAM(t *testing.T) {
+	both(t, map[string]func(*world){
+		"kinds": testKinds, "range": testRange, "small": testSmall, "exhausted": testExhausted, "two-hosts": testTwoHosts,
+		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost,
+		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
+		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "model": testModel,
+	})
+}
+
+// testKinds: what Docker sends for a network and its containers, on two hosts (PROTOCOL, section 3).
+func testKinds(w *world) {
+	a, b := w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{})
+	for _, h := range []*host{a, b} {
+		id := h.pool("10.1.0.0/24", "")
+		for range 2 {
+			gw, err := h.gateway(id, "")
+			w.must(err)
+			if gw != "10.1.0.1/24" {
+				w.Fatalf("gateway is %s", gw)
+			}
+		}
+		aux, err := h.request(id, "10.1.0.5")
+		w.must(err)
+		if aux != "10.1.0.5/24" {
+			w.Fatalf("auxiliary address is %s", aux)
+		}
+	}
+	for _, static := range []string{"10.1.0.1", "10.1.0.5"} {
+		_, err := a.container("10.1.0.0/24", static)
+		w.wants(err, store.ErrTaken, "network itself", "--ip")
+	}
+	got, err := a.container("10.1.0.0/24", "10.1.0.9")
+	w.must(err)
+	again, err := a.container("10.1.0.0/24", "10.1.0.9") // the same container
+	w.must(err)
+	if got != "10.1.0.9/24" || again != got {
+		w.Fatalf("static address is %s, then %s", got, again)
+	}
+	_, err = a.request("10.1.0.0/24", "10.1.0.9", macOption, "02:00:00:00:00:99")
+	w.wants(err, store.ErrTaken, "10.1.0.9", "this host")
+	_, err = b.container("10.1.0.0/24", "10.1.0.9")
+	w.wants(err, store.ErrTaken, "host a")
+	_, err = b.request("10.1.0.0/24", "10.1.0.9") // auxiliary
+	w.wants(err, store.ErrTaken, "host a")
+	_, err = b.gateway("10.1.0.0/24", "10.1.0.7")
+	w.wants(err, store.ErrMismatch, "10.1.0.1")
+	dynamic, err := b.container("10.1.0.0/24", "")
+	w.must(err)
+	for _, h := range []*host{a, b} { // Docker: gateway and aux, then the pool
+		for _, address := range []string{"10.1.0.1", "10.1.0.5", "10.1.0.9", dynamic} {
+			w.must(h.release("10.1.0.0/24", address))
+		}
+	}
+	w.wantClaims("10.1.0.0/24", "10.1.0.1=network", "10.1.0.5=network")
+	w.must(a.releasePool("10.1.0.0/24"))
+	w.must(b.releasePool("10.1.0.0/24"))
+	w.clean(a, b)
+}
+
+func testRange(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	id := a.pool("10.1.0.0/24", "10.1.0.32/30")
+	if id != "10.1.0.0/24,10.1.0.32/30" {
+		w.Fatalf("pool id is %s", id)
+	}
+	gw, err := a.gateway(id, "") // outside the range, as with Docker's own
+	w.must(err)
+	explicit, err := a.container(id, "10.1.0.200")
+	w.must(err)
+	if gw != "10.1.0.1/24" || explicit != "10.1.0.200/24" {
+		w.Fatalf("gateway %s, explicit %s", gw, explicit)
+	}
+	var got []string
+	for range 4 {
+		address, err := a.container(id, "")
+		w.must(err)
+		got = append(got, address)
+	}
+	if want := []string{"10.1.0.32/24", "10.1.0.33/24", "10.1.0.34/24", "10.1.0.35/24"}; !slices.Equal(got, want) {
+		w.Fatalf("addresses are %q, want %q", got, want)
+	}
+	_, err = a.container(id, "")
+	w.wants(err, ipamdriver.ErrExhausted, "10.1.0.32/30")
+	w.must(a.releasePool(id))
+}
+
+func testSmall(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	for _, c := range []struct {
+		pool, gateway string
+		containers    int
+	}{
+		{"10.1.0.0/30", "10.1.0.1/30", 1}, {"10.1.1.0/31", "10.1.1.0/31", 1}, {"10.1.2.0/32", "10.1.2.0/32", 0},
+		{"10.1.3.0/29", "10.1.3.1/29", 5}, {"fd00::/127", "fd00::/127", 1}, {"fd00:1::/64", "fd00:1::1/64", -1},
+	} {
+		id := a.pool(c.pool, "")
+		gw, err := a.gateway(id, "")
+		w.must(err)
+		if gw != c.gateway {
+			w.Errorf("gateway of %s is %s, want %s", c.pool, gw, c.gateway)
+		}
+		for n := range 8 {
+			_, err := a.container(id, "")
+			if n < c.containers || c.containers < 0 {
+				w.must(err)
+			} else {
+				w.wants(err, ipamdriver.ErrExhausted)
+			}
+		}
+	}
+}
+
+func testExhausted(w *world) {
+	a, b := w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{})
+	w.must(a.cluster.PutHost(w.ctx, store.Host{Name: "alpha"}))
+	id := a.pool("10.1.0.0/28", "")
+	b.pool("10.1.0.0/28", "")
+	_, err := a.gateway(id, "")
+	w.must(err)
+	for n := range 13 {
+		_, err := []*host{a, b}[n%2].container(id, "")
+		w.must(err)
+	}
+	_, err = a.container(id, "")
+	w.wants(err, ipamdriver.ErrExhausted, "10.1.0.0/28", "all 14", "host alpha: 7", "host b: 6", "network itself", ": 1", "--subnet")
+	w.must(b.release(id, strings.Split(w.claims("10.1.0.0/28")[0], "=")[0])) // a's: unknown to b
+	_, err = b.container(id, "")
+	w.wants(err, ipamdriver.ErrExhausted)
+}
+
+// testTwoHosts: hosts that ask at once share the whole pool, and no address is given twice.
+func testTwoHosts(w *world) {
+	hosts := []*host{w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{}), w.host("c", ipamdriver.Options{})}
+	var mu sync.Mutex
+	given := map[string]int{}
+	var wg sync.WaitGroup
+	for _, h := range hosts {
+		id := h.pool("10.1.0.0/26", "")
+		for range 7 {
+			wg.Go(func() {
+				for range 2 {
+					address, err := h.container(id, "")
+					mu.Lock()
+					if err != nil {
+						w.Error(err)
+					}
+					given[address]++
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for address, n := range given {
+		if n != 1 {
+			w.Errorf("%s was given %d times", address, n)
+		}
+	}
+	if got := w.claims("10.1.0.0/26"); len(got) != 42 || len(given) != 42 {
+		w.Errorf("%d claims, %d addresses, want 42", len(got), len(given))
+	}
+}
+
+func testBadInput(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	a.pool("10.1.0.0/24", "")
+	shared, local := dump(w, w.kv), dump(w, a.local.KV)
+	for _, r := range []ipam.RequestPoolRequest{
+		{Pool: "nonsense"}, {Pool: "10.1.0.5/24"}, {Pool: "10.2.0.0/24", SubPool: "10.3.0.0/25"}, {Pool: "10.2.0.0/24", SubPool: "x"},
+		{SubPool: "10.2.0.0/25"}, {Pool: "fd00::/64"}, {Pool: "10.2.0.0/24", V6: true}, {Pool: "0.0.0.0/0"}, {Pool: "::/0", V6: true},
+		{Pool: "10.2.0.0/24", Options: map[string]string{"colour": "red"}}, {Pool: "::ffff:10.2.0.0/120", V6: true},
+	} {
+		_, err := a.RequestPool(w.ctx, &r)
+		w.wants(err, ipamdriver.ErrBadRequest)
+	}
+	_, err := a.requestPool("10.1.0.0/16", "")
+	w.wants(err, store.ErrOverlap, "10.1.0.0/24")
+	for _, c := range [][2]string{
+		{"10.1.0.0/24", "10.1.0.0"}, {"10.1.0.0/24", "10.1.0.255"}, {"10.1.0.0/24", "10.2.0.1"}, {"10.1.0.0/24", "x"}, {"10.1.0.0/24", "::1"},
+		{"10.1.0.0/24", "::ffff:10.1.0.4"}, {"", "10.1.0.4"}, {"x", ""}, {"10.1.0.0/24,x", ""}, {"10.1.0.0/24,10.9.0.0/25", ""},
+	} {
+		for _, err := range []error{second(a.container(c[0], c[1])), second(a.gateway(c[0], c[1])), second(a.request(c[0], c[1]))} {
+			w.wants(err, ipamdriver.ErrBadRequest)
+		}
+	}
+	for _, err := range []error{second(a.container("10.9.0.0/24", "")), second(a.container("10.9.0.0/24", "10.9.0.4")), second(a.gateway("10.9.0.0/24", ""))} {
+		w.wants(err, store.ErrNotFound, "10.9.0.0/24")
+	}
+	w.wants(a.release("10.1.0.0/24", "x"), ipamdriver.ErrBadRequest)
+	w.wants(a.release("x", "10.1.0.4"), ipamdriver.ErrBadRequest)
+	w.wants(a.releasePool("x"), ipamdriver.ErrBadRequest)
+	w.must(a.release("10.9.0.0/24", "10.9.0.4")) // unknown: no error
+	w.must(a.releasePool("10.9.0.0/24"))
+	if got := dump(w, w.kv); !slices.Equal(got, shared) {
+		w.Errorf("the cluster changed from %q to %q", shared, got)
+	}
+	if got := dump(w, a.local.KV); !slices.Equal(got, local) {
+		w.Errorf("the host changed from %q to %q", local, got)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func testRelease(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	id := a.pool("10.1.0.0/24", "")
+	address, err := a.container(id, "10.1.0.7")
+	w.must(err)
+	w.must(a.Release(w.ctx, netip.MustParsePrefix(id), netip.MustParseAddr("10.1.0.7"), "02:00:00:00:00:99")) // another container's
+	w.wantClaims(id, "10.1.0.7=a")
+	for range 2 {
+		w.must(a.release(id, address))
+	}
+	w.wantClaims(id)
+	for range 2 {
+		w.must(a.releasePool(id))
+	}
+	w.clean(a)
+}
+
+// testChoose: a chosen pool avoids the cluster's pools and the routes of all hosts.
+func testChoose(w *world) {
+	subnets := func(context.Context) ([]netip.Prefix, error) {
+		return []netip.Prefix{netip.MustParsePrefix("10.8.3.0/24")}, nil
+	}
+	a := w.host("a", ipamdriver.Options{
+		Pools: []ipamdriver.PoolRange{{Prefix: netip.MustParsePrefix("10.8.0.0/21"), Bits: 24}}, Subnets: subnets})
+	w.must(w.host("b", ipamdriver.Options{}).cluster.PutHost(w.ctx, store.Host{Name: "b", Subnets: []netip.Prefix{netip.MustParsePrefix("10.8.0.0/23")}}))
+	_, err := a.requestPool("10.8.4.64/26", "")
+	w.must(err)
+	var got []string
+	for range 4 {
+		got = append(got, a.pool("", "")) // Docker asks again while it dislikes the answer
+	}
+	if want := []string{"10.8.2.0/24", "10.8.5.0/24", "10.8.6.0/24", "10.8.7.0/24"}; !slices.Equal(got, want) {
+		w.Fatalf("chose %q, want %q", got, want)
+	}
+	_, err = a.requestPool("", "")
+	w.wants(err, ipamdriver.ErrExhausted, "--subnet")
+	r, err := a.RequestPool(w.ctx, &ipam.RequestPoolRequest{V6: true})
+	w.must(err)
+	if p := netip.MustParsePrefix(r.Pool); p.Bits() != 64 || p.Addr().As16()[0] != 0xfd || p != p.Masked() {
+		w.Errorf("chose %s", p)
+	}
+}
+
+// testChooseRace: requests that choose at once, on one host and on several, get different pools.
+func testChooseRace(w *world) {
+	var mu sync.Mutex
+	got := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		h := w.host(fmt.Sprint("host", i), ipamdriver.Options{})
+		for range 3 {
+			wg.Go(func() {
+				id, err := h.requestPool("", "")
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					w.Error(err)
+				}
+				got[id]++
+			})
+		}
+	}
+	wg.Wait()
+	if len(got) != 12 {
+		w.Fatalf("12 requests chose %v", got)
+	}
+}
+
+func testSecondNetwork(w *world) {
+	a, b := w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{})
+	id := a.pool("10.1.0.0/24", "")
+	n, err := a.cluster.Bind(w.ctx, store.Binding{DockerID: "docker-a", Pools: []netip.Prefix{netip.MustParsePrefix(id)}})
+	w.must(err)
+	_, err = a.requestPool("10.1.0.0/24", "")
+	w.wants(err, store.ErrInUse, "docker-a", "10.1.0.0/24")
+	b.pool("10.1.0.0/24", "") // another host joins
+	w.must(b.releasePool(id))
+	w.must(a.releasePool(id)) // Docker releases the pool first
+	w.must(a.cluster.Unbind(w.ctx, n.ID, "docker-a"))
+	w.clean(a, b)
+}
+
+func testNamed(w *world) {
+	a, b := w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{})
+	id := a.pool("10.1.0.0/24", "")
+	_, err := a.cluster.Bind(w.ctx, store.Binding{DockerID: "docker-a", Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix(id)}})
+	w.must(err)
+	r, err := b.RequestPool(w.ctx, &ipam.RequestPoolRequest{Options: map[string]string{"network": "web"}})
+	w.must(err)
+	if r.PoolID != id {
+		w.Errorf("pool of the named network is %s", r.PoolID)
+	}
+	r, err = b.RequestPool(w.ctx, &ipam.RequestPoolRequest{Options: map[string]string{"network": "new"}})
+	w.must(err)
+	if r.PoolID == id {
+		w.Errorf("a network that is not there has the pool %s", id)
+	}
+	_, err = b.RequestPool(w.ctx, &ipam.RequestPoolRequest{Options: map[string]string{"network": "../web"}})
+	w.wants(err, store.ErrInvalid)
+}
