@@ -103,7 +103,11 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := d.cluster.Unbind(ctx, n.rec.Network, n.rec.DockerID); err != nil {
+	leave := d.cluster.Release
+	if n.rec.Dropped {
+		leave = d.cluster.Unbind
+	}
+	if err := leave(ctx, n.rec.Network, n.rec.DockerID); err != nil {
 		return err
 	}
 	keys := []string{store.LocalBindingKey(n.rec.DockerID)}

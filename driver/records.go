@@ -22,6 +22,8 @@ type binding struct {
 	// OwnIPAM says that our IPAM gave the pools; else Docker chooses addresses,
 	// and CreateEndpoint claims them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// Dropped is set when this host's agent lets go of it, and not its user.
+	Dropped bool `json:"dropped,omitempty"`
 	// Removing is set when Docker deleted it but the cluster does not know yet.
 	Removing bool `json:"removing,omitempty"`
 }
@@ -42,6 +44,8 @@ type endpoint struct {
 	// Deleting is set when Docker deleted it but not everything is undone yet.
 	Deleting bool      `json:"deleting,omitempty"`
 	Created  time.Time `json:"created"`
+	// Container is who has it; nil until Docker has told.
+	Container *store.Container `json:"container,omitempty"`
 	// GaveMAC says that the MAC is our answer and not Docker's wish.
 	GaveMAC bool `json:"gave_mac,omitempty"`
 }
@@ -58,7 +62,7 @@ func (e *endpoint) plane() dataplane.Endpoint {
 
 // published is the endpoint as other hosts see it.
 func (e *endpoint) published() store.Endpoint {
-	return store.Endpoint{ID: e.ID, MAC: e.MAC.String(), Addrs: addrsOf(e.Addrs)}
+	return store.Endpoint{ID: e.ID, MAC: e.MAC.String(), Addrs: addrsOf(e.Addrs), Container: e.Container}
 }
 
 func addrsOf(prefixes []netip.Prefix) []netip.Addr {

@@ -1,0 +1,93 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// Drop notes that the agent itself removes a Docker network: its removal then says nothing about what
+// the user wants of the cluster's network. It returns ErrUnknown if the network is not bound here.
+func (d *Driver) Drop(ctx context.Context, dockerID string) error {
+	return d.setDropped(ctx, dockerID, true)
+}
+
+// Keep takes Drop back, because Docker would not remove the network.
+func (d *Driver) Keep(ctx context.Context, dockerID string) error {
+	return d.setDropped(ctx, dockerID, false)
+}
+
+func (d *Driver) setDropped(ctx context.Context, dockerID string, dropped bool) error {
+	n, err := d.bound(dockerID)
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	next := n.rec
+	next.Dropped = dropped
+	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+		return err
+	}
+	n.rec = next
+	return nil
+}
+
+// SetName notes the name that a network has in the cluster.
+func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
+	n, err := d.bound(dockerID)
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	if n.rec.Name == name {
+		return nil
+	}
+	next := n.rec
+	next.Name = name
+	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+		return err
+	}
+	n.rec = next
+	return nil
+}
+
+// Described tells which joined endpoints of this host there are: endpoint id to who has it, as far as that is known.
+func (d *Driver) Described() map[string]*store.Container {
+	all := map[string]*store.Container{}
+	for _, n := range d.all() {
+		n.lock.Lock()
+		for id, e := range n.endpoints {
+			if e.Joined {
+				all[id] = e.Container
+			}
+		}
+		n.lock.Unlock()
+	}
+	return all
+}
+
+// Describe notes who has an endpoint, and tells the other hosts. An endpoint that is gone is no error.
+func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c store.Container) error {
+	n, err := d.bound(dockerID)
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[endpointID]
+	if !ok || e.Deleting || (e.Container != nil && reflect.DeepEqual(*e.Container, c)) {
+		return nil
+	}
+	next := *e
+	next.Container = &c
+	if err := d.put(ctx, e.key(), next); err != nil {
+		return err
+	}
+	*e = next
+	d.markDirty(n.rec.Network)
+	return nil
+}

@@ -1,0 +1,68 @@
+package dockerwatch
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Attachment is a running container's place on a network.
+type Attachment struct {
+	NetworkID, EndpointID string
+	ContainerID, Name     string
+	// Aliases are the names on the network that a user or Compose gave.
+	Aliases []string
+	Labels  map[string]string
+}
+
+// wireContainer is what Docker lists, and what it answers for one container.
+type wireContainer struct {
+	ID              string `json:"Id"`
+	Name            string
+	Config          struct{ Labels map[string]string }
+	NetworkSettings struct {
+		Networks map[string]struct {
+			NetworkID, EndpointID string
+			Aliases               []string
+		}
+	}
+}
+
+// Attachments tells who has the endpoints for which want returns true. It asks for each such container
+// only, as asking for one waits for its start.
+func (w *Watcher) Attachments(ctx context.Context, want func(endpoint string) bool) ([]Attachment, error) {
+	var list []wireContainer
+	if err := w.get(ctx, "/containers/json", url.Values{}, &list); err != nil {
+		return nil, fmt.Errorf("docker's containers: %w", err)
+	}
+	var out []Attachment
+	for _, c := range list {
+		wanted := false
+		for _, n := range c.NetworkSettings.Networks {
+			wanted = wanted || want(n.EndpointID)
+		}
+		if !wanted {
+			continue
+		}
+		var full wireContainer
+		if err := w.get(ctx, "/containers/"+c.ID+"/json", nil, &full); err != nil {
+			continue // it ended meanwhile, or is asked for with the next event
+		}
+		for _, n := range full.NetworkSettings.Networks {
+			a := Attachment{
+				NetworkID: n.NetworkID, EndpointID: n.EndpointID, ContainerID: full.ID,
+				Name: strings.TrimPrefix(full.Name, "/"), Labels: full.Config.Labels,
+			}
+			for _, alias := range n.Aliases {
+				if !strings.HasPrefix(full.ID, alias) && alias != a.Name {
+					a.Aliases = append(a.Aliases, alias)
+				}
+			}
+			if want(a.EndpointID) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,175 @@
+// Package dockerwatch is the agent's only way to Docker's API: it tells that something about networks or containers
+// has changed, what Docker has, and makes and removes networks.
+//
+// It owns the connection: its version is negotiated (API 1.40 to 1.56, which are Docker Engine 19.03 to 29), and it is made
+// anew whenever Docker was restarted. It imports Docker's client only; it knows neither stores nor Open vSwitch.
+//
+// Nothing here may be called from within a handler of Docker's plugin calls: Docker holds locks while it
+// waits for these, and serves no API while it boots.
+package dockerwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+)
+
+// Errors of the API. They are matched with errors.Is.
+var (
+	// ErrUnavailable says that Docker does not answer.
+	ErrUnavailable = errors.New("docker does not answer")
+	// ErrNotFound says that Docker has no such thing.
+	ErrNotFound = errors.New("docker does not have it")
+	// ErrRefused is any other answer; it wraps Docker's own words.
+	ErrRefused = errors.New("docker refuses")
+)
+
+// Bounds of the pause before the connection is tried again.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryLast  = 2 * time.Second
+)
+
+// askTimeout bounds a question; changes take longer, as Docker calls our plugin, whose deadline is 10 s, several times.
+const (
+	askTimeout    = 10 * time.Second
+	changeTimeout = 60 * time.Second
+)
+
+// Options are the settings of a Watcher.
+type Options struct {
+	// Driver is the name under which Docker knows our network and IPAM driver.
+	Driver string
+	// Wake is called when something may have changed, from one goroutine at a time; it must not block.
+	Wake   func()
+	Logger *slog.Logger
+}
+
+// Watcher watches one Docker Engine. It is safe for concurrent use.
+type Watcher struct {
+	host string
+	opts Options
+
+	mu  sync.Mutex // guards what follows
+	api *client.Client
+	err error // why there is no connection
+}
+
+// New returns a watcher of the engine at host (unix://PATH or tcp://HOST:PORT). Nothing is dialled before Run.
+func New(host string, opts Options) *Watcher {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Wake == nil {
+		opts.Wake = func() {}
+	}
+	return &Watcher{host: host, opts: opts, err: fmt.Errorf("%w: not tried yet", ErrUnavailable)}
+}
+
+// Ready is nil while Docker's events are heard, else it says why not.
+func (w *Watcher) Ready() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// Run hears Docker's events until ctx ends. After each connection Wake is called, as something may have
+// been missed.
+func (w *Watcher) Run(ctx context.Context) error {
+	for wait, told := retryFirst, false; ctx.Err() == nil; {
+		heard, err := w.listen(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		w.set(nil, fmt.Errorf("%w at %s: %w: start it, or give its address with --docker-host", ErrUnavailable, w.host, err))
+		if heard {
+			wait, told = retryFirst, false
+		}
+		if !told {
+			w.opts.Logger.Info("docker's events are not heard; networks here are followed again when they are", "err", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryLast)
+	}
+	w.set(nil, fmt.Errorf("%w: the agent is stopping", ErrUnavailable))
+	return nil
+}
+
+// listen hears events over one connection; heard says whether that worked at all.
+func (w *Watcher) listen(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	api, err := client.New(client.WithHost(w.host), client.WithTLSClientConfigFromEnv())
+	if err != nil {
+		return false, err
+	}
+	defer api.Close()
+	pingCtx, stop := context.WithTimeout(ctx, askTimeout)
+	_, err = api.Ping(pingCtx, client.PingOptions{NegotiateAPIVersion: true})
+	stop()
+	if err != nil {
+		return false, err
+	}
+	// Docker answers before it subscribes us: what happens in between is in the past that we ask for.
+	since := time.Now().Add(-time.Second)
+	stream := api.Events(ctx, client.EventsListOptions{
+		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Filters: client.Filters{}.Add("type", "network", "container").
+			Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die"),
+	})
+	select {
+	case err := <-stream.Err:
+		return false, err
+	default:
+	}
+	w.set(api, nil)
+	w.opts.Logger.Info("docker's events are heard", "address", w.host, "api", api.ClientVersion())
+	w.opts.Wake()
+	for {
+		select {
+		case <-stream.Messages:
+			w.opts.Wake()
+		case err := <-stream.Err:
+			return true, err
+		}
+	}
+}
+
+func (w *Watcher) set(api *client.Client, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.api, w.err = api, err
+}
+
+// connected returns the client while there is a connection.
+func (w *Watcher) connected() (*client.Client, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.api, w.err
+}
+
+// failed classifies an error of Docker's client and keeps Docker's words.
+func failed(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("%s: %w: %s", what, ErrNotFound, words(err))
+	case client.IsErrConnectionFailed(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w: %s", what, ErrUnavailable, words(err))
+	}
+	return fmt.Errorf("%s: %w: %s", what, ErrRefused, words(err))
+}
+
+func words(err error) string { return strings.TrimPrefix(err.Error(), "Error response from daemon: ") }
