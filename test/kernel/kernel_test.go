@@ -1,0 +1,286 @@
+package kernel
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+// TestKernelDatapath is one story on two hosts; its steps depend on each other.
+func TestKernelDatapath(t *testing.T) {
+	w := newWorld(t)
+	t.Run("AgentChooses", w.testChoice)
+	w.warm(t)
+	before := w.dump()
+	for _, h := range w.Hosts {
+		w.docker(t, h, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane",
+			"--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64", "web")
+		w.docker(t, h, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane",
+			"--ipv6", "--subnet", "10.78.0.0/24", "--subnet", "fd00:78::/64", "other")
+	}
+	a1, a2 := w.start(t, w.a, "a1", "web"), w.start(t, w.a, "a2", "web")
+	b1, b2 := w.start(t, w.b, "b1", "web"), w.start(t, w.b, "b2", "web")
+	other := w.start(t, w.b, "o1", "other")
+	all := []*container{a1, a2, b1, b2, other}
+	if w.t.Failed() {
+		return
+	}
+	t.Run("NeighboursAnsweredHere", func(t *testing.T) { w.testNeighbours(t, a1, b1) })
+	t.Run("Ping", func(t *testing.T) { testPing(t, a1, a2, b1) })
+	t.Run("Transfer", func(t *testing.T) { testTransfer(t, a1, b1, a2) })
+	t.Run("MTU", func(t *testing.T) { testMTU(t, a1, b1) })
+	t.Run("Spoofed", func(t *testing.T) { testSpoofed(t, a1, b1) })
+	t.Run("Isolated", func(t *testing.T) { testIsolated(t, a1, other) })
+	t.Run("BroadcastOnce", func(t *testing.T) { testBroadcast(t, a1, []*container{a2, b1, b2}, other) })
+	t.Run("OneTunnelPort", w.testTunnelPort)
+	t.Run("SwitchRestarts", func(t *testing.T) { w.testRestart(t, a1, b1) })
+	t.Run("NothingLeft", func(t *testing.T) { w.testNothingLeft(t, all, before) })
+}
+
+// warm makes what Docker keeps: docker_gwbridge.
+func (w *world) warm(t *testing.T) {
+	t.Helper()
+	for _, h := range w.Hosts {
+		w.docker(t, h, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.79.0.0/24", "warm")
+		w.docker(t, h, "run", "--rm", "--network", "warm", lab.ImageName, "true")
+		w.docker(t, h, "network", "rm", "warm")
+	}
+}
+
+func (w *world) testChoice(t *testing.T) {
+	for _, h := range w.Hosts {
+		var info struct {
+			OVS   struct{ Datapath, Tunnel, Error string }
+			Hosts []struct {
+				Name  string
+				Alive bool
+			}
+		}
+		var problem string
+		err := testenv.Poll(w.ctx, pollEvery, func() bool {
+			out, err := h.SocketPlane(w.ctx, "info", "--format", "json")
+			if err == nil {
+				err = json.Unmarshal([]byte(out), &info)
+			}
+			alive := 0
+			for _, member := range info.Hosts {
+				if member.Alive {
+					alive++
+				}
+			}
+			problem = fmt.Sprintf("%v: %+v", err, info)
+			return err == nil && info.OVS.Error == "" && alive == len(w.Hosts)
+		})
+		if err != nil {
+			t.Fatalf("%s: %v: %s", h.Name, err, problem)
+		}
+		if info.OVS.Datapath != "system" || info.OVS.Tunnel != "ovs" {
+			t.Errorf("%s: datapath %q and tunnel %q, want system and ovs", h.Name, info.OVS.Datapath, info.OVS.Tunnel)
+		}
+		if got := w.exec(t, h, "ovs-appctl", "dpif/show"); !strings.HasPrefix(got, "system@ovs-system:") {
+			t.Errorf("%s: the switch uses\n%s", h.Name, got)
+		}
+	}
+}
+
+// testNeighbours comes before all other traffic: it sees the first questions.
+func (w *world) testNeighbours(t *testing.T, a1, b1 *container) {
+	wire := w.capture(t)
+	for _, to := range []string{b1.ip, b1.ip6} {
+		a1.run(t, "ping", "-c", "1", "-W", "20", to)
+	}
+	text := wire.stop(t)
+	if !strings.Contains(text, "ICMP echo request") || !strings.Contains(text, "ICMP6, echo request") {
+		t.Fatalf("the pings are not on the underlay:\n%s", text)
+	}
+	if strings.Contains(text, "ARP") {
+		t.Errorf("ARP goes through the tunnel:\n%s", text)
+	}
+	// This datapath can't make an advertisement of a solicitation (docs/design/0002): it goes to its target alone.
+	if toGroup := regexp.MustCompile(`> 33:33:[0-9a-f:]+, .*neighbor`); toGroup.MatchString(text) {
+		t.Errorf("neighbour discovery is flooded:\n%s", text)
+	}
+	for _, c := range []*container{a1} {
+		table := c.run(t, "ip", "neigh", "show")
+		for _, peer := range []string{b1.ip, b1.ip6} {
+			if want := peer + " dev eth0 lladdr " + b1.mac; !strings.Contains(table, want) {
+				t.Errorf("%s has not learnt %s:\n%s", c.name, want, table)
+			}
+		}
+	}
+}
+
+func testPing(t *testing.T, a1, a2, b1 *container) {
+	for _, pair := range [][2]*container{{a1, a2}, {a1, b1}, {b1, a1}, {b1, a2}} {
+		for _, to := range []string{pair[1].ip, pair[1].ip6} {
+			if out, err := pair[0].try("ping", "-c", "5", "-i", "0.2", "-W", "20", to); err != nil || !strings.Contains(out, " 0% packet loss") {
+				t.Errorf("%s to %s (%s): %v\n%s", pair[0].name, pair[1].name, to, err, out)
+			}
+		}
+	}
+}
+
+func testTransfer(t *testing.T, from, far, near *container) {
+	for _, to := range []*container{far, near} {
+		for _, ip := range []string{from.ip, from.ip6} {
+			addr := netip.AddrPortFrom(netip.MustParseAddr(ip), 7000).String()
+			server := from.spawn(t, "labprobe", "serve", "-l", addr, "-n", "16777216", "-for", patience.String())
+			server.says(t, "sha256")
+			var want struct{ SHA256 string }
+			if err := json.Unmarshal([]byte(server.text()), &want); err != nil {
+				t.Fatal(err)
+			}
+			out, err := to.try("labprobe", "fetch", "-from", addr, "-sha256", want.SHA256, "-for", patience.String())
+			if err != nil {
+				t.Errorf("%s from %s: %v", to.name, addr, err)
+			}
+			t.Logf("%s from %s: %s", to.name, addr, strings.TrimSpace(out))
+			server.stop(t)
+		}
+	}
+}
+
+// testMTU sends the largest packets that fit, and ones of one byte more, which must not leave the container.
+func testMTU(t *testing.T, a1, b1 *container) {
+	const underlay, vxlan, ipv4, ipv6, icmp = 1500, 50, 20, 40, 8
+	for _, c := range []struct {
+		to     string
+		header int
+	}{{b1.ip, ipv4}, {b1.ip6, ipv6}} {
+		fits := underlay - vxlan - c.header - icmp
+		ping := func(size int) (string, error) {
+			return a1.try("ping", "-M", "do", "-c", "1", "-W", "20", "-s", fmt.Sprint(size), c.to)
+		}
+		if out, err := ping(fits); err != nil {
+			t.Errorf("%d bytes to %s: %v\n%s", fits, c.to, err, out)
+		}
+		if out, err := ping(fits + 1); err == nil || !strings.Contains(out+err.Error(), "essage too long") {
+			t.Errorf("%d bytes to %s: %v, want a local refusal\n%s", fits+1, c.to, err, out)
+		}
+	}
+}
+
+// experimental is the payload of frames whose arrival is counted; their EtherType is one for experiments.
+var experimental = hex.EncodeToString([]byte("socketplane kernel test"))
+
+func testSpoofed(t *testing.T, a1, b1 *container) {
+	seen := b1.spawn(t, "labprobe", "sniff", "-type", "0x88b5", "-payload", experimental, "-count", "2", "-for", patience.String())
+	seen.says(t, "listening")
+	send := func(src string) {
+		a1.run(t, "labprobe", "send", "-src", src, "-dst", b1.mac, "-payload", experimental)
+	}
+	// The frames before and after show that the one between had its chance.
+	send(a1.mac)
+	send("02:00:00:00:00:99")
+	send(a1.mac)
+	seen.says(t, `"count":2`)
+	if got := seen.text(); strings.Contains(got, "02:00:00:00:00:99") {
+		t.Errorf("a frame from another MAC arrived:\n%s", got)
+	}
+	a1.run(t, "ip", "addr", "add", "10.77.0.200/24", "dev", "eth0")
+	if out, err := a1.try("ping", "-c", "2", "-i", "0.3", "-W", "2", "-I", "10.77.0.200", b1.ip); err == nil {
+		t.Errorf("a packet from another address was answered:\n%s", out)
+	}
+	a1.run(t, "ip", "addr", "del", "10.77.0.200/24", "dev", "eth0")
+}
+
+func testIsolated(t *testing.T, a1, other *container) {
+	a1.run(t, "ip", "route", "add", "10.78.0.0/24", "dev", "eth0")
+	if out, err := a1.try("ping", "-c", "2", "-i", "0.3", "-W", "2", other.ip); err == nil {
+		t.Errorf("a container of another network answers:\n%s", out)
+	}
+	a1.run(t, "ip", "route", "del", "10.78.0.0/24", "dev", "eth0")
+	seen := other.spawn(t, "labprobe", "sniff", "-type", "0x88b5", "-for", "5s")
+	seen.says(t, "listening")
+	a1.run(t, "labprobe", "send", "-dst", other.mac)
+	a1.run(t, "labprobe", "send")
+	seen.says(t, `"count"`)
+	if got := seen.text(); !strings.Contains(got, `"count":0`) {
+		t.Errorf("frames of another network arrived:\n%s", got)
+	}
+}
+
+func testBroadcast(t *testing.T, from *container, members []*container, stranger *container) {
+	const frames = 20
+	var seen []*background
+	for _, c := range append(members, stranger) {
+		b := c.spawn(t, "labprobe", "sniff", "-q", "-type", "0x88b5", "-payload", experimental, "-for", "15s")
+		b.says(t, "listening")
+		seen = append(seen, b)
+	}
+	from.run(t, "labprobe", "send", "-count", fmt.Sprint(frames), "-every", "20ms", "-payload", experimental)
+	for i, b := range seen {
+		want := frames
+		if i == len(members) {
+			want = 0
+		}
+		b.says(t, `"count"`)
+		if got := b.text(); !strings.Contains(got, fmt.Sprintf(`"count":%d}`, want)) {
+			t.Errorf("want each of %d frames once: %s: %s", want, b.what, got)
+		}
+	}
+}
+
+func (w *world) testTunnelPort(t *testing.T) {
+	for _, h := range w.Hosts {
+		show := w.exec(t, h, "ovs-vsctl", "show")
+		if strings.Count(show, "type: vxlan") != 1 || !strings.Contains(show, "remote_ip=flow") || !strings.Contains(show, "key=flow") {
+			t.Errorf("%s: want one VXLAN port, driven by flows:\n%s", h.Name, show)
+		}
+		if strings.Contains(show, "error:") {
+			t.Errorf("%s: a port has an error:\n%s", h.Name, show)
+		}
+		if got := strings.Count(w.exec(t, h, "ip", "-o", "link", "show", "type", "vxlan"), "\n"); got != 1 {
+			t.Errorf("%s: %d VXLAN devices, want the switch's own", h.Name, got)
+		}
+		flows := w.exec(t, h, "ovs-appctl", "dpctl/dump-flows", "system@ovs-system")
+		t.Logf("%s: the datapath's flows:\n%s", h.Name, flows)
+	}
+}
+
+// testRestart restarts the switch, which forgets its flows but not its datapath.
+func (w *world) testRestart(t *testing.T, a1, b1 *container) {
+	if err := w.a.RestartOVS(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{b1.ip, b1.ip6} {
+		var out string
+		err := testenv.Poll(w.ctx, pollEvery, func() bool {
+			var err error
+			out, err = a1.try("ping", "-c", "2", "-i", "0.3", "-W", "5", to)
+			return err == nil
+		})
+		if err != nil {
+			t.Errorf("%s after a restart of the switch: %v\n%s", to, err, out)
+		}
+	}
+}
+
+// revision changes with each change of what it guards, and stays.
+var revision = regexp.MustCompile(`(?m)(pools-revision = ).*$`)
+
+func (w *world) dump() string { return revision.ReplaceAllString(w.Dump(w.ctx), "$1") }
+
+func (w *world) testNothingLeft(t *testing.T, all []*container, before string) {
+	for _, c := range all {
+		w.docker(t, c.h, "rm", "-f", c.name)
+	}
+	for _, h := range w.Hosts {
+		w.docker(t, h, "network", "rm", "web", "other")
+	}
+	var now string
+	err := testenv.Poll(w.ctx, pollEvery, func() bool {
+		now = w.dump()
+		return now == before || w.ctx.Err() != nil
+	})
+	if err != nil || now != before {
+		t.Errorf("after removal the dump differs (%v); before:\n%s\nafter:\n%s", err, before, now)
+	}
+}

@@ -1,0 +1,119 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/lab"
+	"github.com/socketplane/socketplane/test/vm"
+)
+
+// patience bounds a wait inside: under emulation all takes ten times as long.
+const patience = 2 * time.Minute
+
+func TestMain(m *testing.M) {
+	if !vm.Inside() && os.Getenv("SOCKETPLANE_E2E_KERNEL") == "" {
+		fmt.Println("kernel: not run, as a VM takes minutes: set SOCKETPLANE_E2E_KERNEL=1, or use make e2e-kernel")
+		os.Exit(0)
+	}
+	vm.Main(m, vm.Options{Env: []string{lab.BuiltVar + "=1", "SOCKETPLANE_TEST_STRICT=1"}}, lab.Build)
+}
+
+// world is the lab of the test.
+type world struct {
+	*lab.Lab
+	t    *testing.T
+	ctx  context.Context
+	a, b *lab.Host
+}
+
+func newWorld(t *testing.T) *world {
+	testenv.Root(t)
+	testenv.Need(t, "modprobe", "ovs-vswitchd", "dockerd", "docker", "consul", "tcpdump")
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	t.Cleanup(cancel)
+	if out, err := exec.CommandContext(ctx, "modprobe", "openvswitch").CombinedOutput(); err != nil {
+		t.Fatalf("modprobe openvswitch: %v: %s", err, out)
+	}
+	l, err := lab.Start(ctx, lab.Options{Hosts: 2, Tunnel: lab.TunnelAuto, Consul: true, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Lab: l, t: t, ctx: ctx, a: l.Hosts[0], b: l.Hosts[1]}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, h := range l.Hosts {
+				t.Logf("%s: the agent's log:\n%s", h.Name, h.LogTail("agent", 30))
+				t.Logf("%s: the switch's log:\n%s", h.Name, h.LogTail("ovs-vswitchd", 15))
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// run fails the running subtest, which t is.
+func (w *world) docker(t *testing.T, h *lab.Host, args ...string) string {
+	t.Helper()
+	out, err := h.Docker(w.ctx, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+func (w *world) exec(t *testing.T, h *lab.Host, args ...string) string {
+	t.Helper()
+	out, err := h.Exec(w.ctx, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// container is a running container with an address of each family.
+type container struct {
+	w            *world
+	h            *lab.Host
+	name, pid    string
+	ip, ip6, mac string
+}
+
+func (w *world) start(t *testing.T, h *lab.Host, name, network string) *container {
+	t.Helper()
+	w.docker(t, h, "run", "-d", "--name", name, "--cap-add", "NET_ADMIN", "--network", network, lab.ImageName)
+	out := w.docker(t, h, "inspect", "-f",
+		"{{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}{{end}}", name)
+	f := strings.Fields(out)
+	if len(f) != 4 {
+		t.Fatalf("container %s: %q", name, out)
+	}
+	return &container{w: w, h: h, name: name, pid: f[0], ip: f[1], ip6: f[2], mac: f[3]}
+}
+
+// enter is the command that runs a program of the image in the container. Under emulation `docker exec` takes seconds.
+func (c *container) enter(argv ...string) []string {
+	return append([]string{"nsenter", "--target", c.pid, "--net", "--mount"}, argv...)
+}
+
+// try runs a program of the image in the container.
+func (c *container) try(argv ...string) (string, error) {
+	return c.h.Exec(c.w.ctx, c.enter(argv...)...)
+}
+
+func (c *container) run(t *testing.T, argv ...string) string {
+	t.Helper()
+	out, err := c.try(argv...)
+	if err != nil {
+		t.Fatalf("in container %s: %v\n%s", c.name, err, out)
+	}
+	return out
+}
