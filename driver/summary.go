@@ -13,6 +13,8 @@ type Summary struct {
 	Pools              []netip.Prefix
 	// Endpoints counts those that have joined here, Peers the other hosts that have any.
 	Endpoints, Peers int
+	// Removing says that Docker has removed it and the cluster is still to be told.
+	Removing bool
 }
 
 // Networks tells which networks this host has, sorted by name and id. It waits for nobody but handlers.
@@ -22,7 +24,7 @@ func (d *Driver) Networks() []Summary {
 		n.lock.Lock()
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
-			Pools: n.rec.Pools, Peers: len(n.peers),
+			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing,
 		}
 		for _, e := range n.endpoints {
 			if e.Joined {

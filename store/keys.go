@@ -30,6 +30,9 @@ func NameKey(name string) string { return Root + "names/" + name }
 // DeclaredKey is there while a network is declared and active. It is what mirrors watch.
 func DeclaredKey(id string) string { return DeclaredPrefix + id }
 
+// DefaultMadeKey says that the cluster's first network was made once: who removes it wants it gone.
+const DefaultMadeKey = Root + "default-made"
+
 // VNIKey holds the id of the network that has this VNI.
 func VNIKey(vni uint32) string { return fmt.Sprintf("%svnis/%d", Root, vni) }
 
@@ -73,6 +76,7 @@ const (
 	LocalPools         = Root + "local/pools/"
 	LocalPeers         = Root + "local/peers/"
 	LocalHosts         = Root + "local/hosts/"
+	LocalEngineKey     = Root + "local/engine"
 	LocalStoreKindKey  = Root + "local/store-kind"
 	localAddressFormat = LocalAddresses + "%s/%s"
 )

@@ -18,8 +18,9 @@ type Attachment struct {
 
 // wireContainer is what Docker lists, and what it answers for one container.
 type wireContainer struct {
-	ID              string `json:"Id"`
-	Name            string
+	ID              string   `json:"Id"`
+	Name            string   // where one is asked for
+	Names           []string // where all are listed
 	Config          struct{ Labels map[string]string }
 	NetworkSettings struct {
 		Networks map[string]struct {
@@ -29,9 +30,9 @@ type wireContainer struct {
 	}
 }
 
-// Attachments tells who has the endpoints for which want returns true. It asks for each such container
-// only, as asking for one waits for its start.
-func (w *Watcher) Attachments(ctx context.Context, want func(endpoint string) bool) ([]Attachment, error) {
+// Attachments tells who has the endpoints for which want returns true, given also the container's name. It asks for
+// such containers only, as asking for one waits for its start.
+func (w *Watcher) Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]Attachment, error) {
 	var list []wireContainer
 	if err := w.get(ctx, "/containers/json", url.Values{}, &list); err != nil {
 		return nil, fmt.Errorf("docker's containers: %w", err)
@@ -40,7 +41,7 @@ func (w *Watcher) Attachments(ctx context.Context, want func(endpoint string) bo
 	for _, c := range list {
 		wanted := false
 		for _, n := range c.NetworkSettings.Networks {
-			wanted = wanted || want(n.EndpointID)
+			wanted = wanted || want(n.EndpointID, c.name())
 		}
 		if !wanted {
 			continue
@@ -52,17 +53,27 @@ func (w *Watcher) Attachments(ctx context.Context, want func(endpoint string) bo
 		for _, n := range full.NetworkSettings.Networks {
 			a := Attachment{
 				NetworkID: n.NetworkID, EndpointID: n.EndpointID, ContainerID: full.ID,
-				Name: strings.TrimPrefix(full.Name, "/"), Labels: full.Config.Labels,
+				Name: full.name(), Labels: full.Config.Labels,
 			}
 			for _, alias := range n.Aliases {
 				if !strings.HasPrefix(full.ID, alias) && alias != a.Name {
 					a.Aliases = append(a.Aliases, alias)
 				}
 			}
-			if want(a.EndpointID) {
+			if want(a.EndpointID, a.Name) {
 				out = append(out, a)
 			}
 		}
 	}
 	return out, nil
+}
+
+// name is the container's own; names by which other containers are linked to it have two slashes.
+func (c wireContainer) name() string {
+	for _, n := range append(c.Names, c.Name) {
+		if own := strings.TrimPrefix(n, "/"); own != "" && !strings.Contains(own, "/") {
+			return own
+		}
+	}
+	return ""
 }

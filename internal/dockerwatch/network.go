@@ -1,6 +1,7 @@
 package dockerwatch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,25 +125,33 @@ func addr(text string) netip.Addr {
 	return a
 }
 
+// wireCreate asks for a network. It is not the client's own type, as that has no CheckDuplicate, without which
+// engines before 25 make a second network of the same name.
+type wireCreate struct {
+	network.CreateRequest
+	CheckDuplicate bool
+}
+
 // Create makes a network of our driver, with our IPAM, and returns its id.
 func (w *Watcher) Create(ctx context.Context, n Network) (string, error) {
-	api, err := w.connected()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
-	defer cancel()
-	opts := client.NetworkCreateOptions{
-		Driver: w.opts.Driver, EnableIPv6: &n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
+	r := wireCreate{CheckDuplicate: true, CreateRequest: network.CreateRequest{
+		Name: n.Name, Driver: w.opts.Driver, EnableIPv6: &n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		Options: n.Options, Labels: n.Labels, IPAM: &network.IPAM{Driver: w.opts.Driver},
-	}
+	}}
 	for _, s := range n.Subnets {
-		opts.IPAM.Config = append(opts.IPAM.Config, network.IPAMConfig{
+		r.IPAM.Config = append(r.IPAM.Config, network.IPAMConfig{
 			Subnet: s.CIDR, IPRange: s.Range, Gateway: s.Gateway, AuxAddress: s.Aux,
 		})
 	}
-	created, err := api.NetworkCreate(ctx, n.Name, opts)
-	return created.ID, failed("create network "+n.Name, err)
+	var created struct {
+		ID string `json:"Id"`
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	if err := w.call(ctx, http.MethodPost, "/networks/create", nil, r, &created); err != nil {
+		return "", fmt.Errorf("create docker network %s: %w", n.Name, err)
+	}
+	return created.ID, nil
 }
 
 // Remove removes a network by id; that it is gone already is no error.
@@ -160,37 +169,58 @@ func (w *Watcher) Remove(ctx context.Context, id string) error {
 	return err
 }
 
+// EngineID is the identity that the engine keeps in its data directory.
+func (w *Watcher) EngineID(ctx context.Context) (string, error) {
+	var info struct{ ID string }
+	err := w.get(ctx, "/info", nil, &info)
+	return info.ID, err
+}
+
 // get asks for JSON in the negotiated version.
 func (w *Watcher) get(ctx context.Context, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return w.call(ctx, http.MethodGet, path, query, nil, into)
+}
+
+func (w *Watcher) call(ctx context.Context, method, path string, query url.Values, body, into any) error {
 	api, err := w.connected()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	dial := api.Dialer()
-	asker := http.Client{Transport: &http.Transport{
+	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-	}}
-	where := url.URL{Scheme: "http", Host: client.DummyHost, Path: "/v" + api.ClientVersion() + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where.String(), nil)
+	}
+	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	resp, err := asker.Do(req)
+	where := url.URL{Scheme: "http", Host: client.DummyHost, Path: "/v" + api.ClientVersion() + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, where.String(), bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case err != nil:
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case resp.StatusCode == http.StatusNotFound:
-		return ErrNotFound
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%w: %s: %.200s", ErrRefused, resp.Status, body)
 	}
-	return json.Unmarshal(body, into)
+	if resp.StatusCode/100 == 2 {
+		return json.Unmarshal(answer, into)
+	}
+	var said struct{ Message string }
+	if json.Unmarshal(answer, &said) != nil {
+		said.Message = resp.Status
+	}
+	if resp.StatusCode == http.StatusNotFound && method == http.MethodGet {
+		return fmt.Errorf("%w: %s", ErrNotFound, said.Message)
+	}
+	return fmt.Errorf("%w: %s", ErrRefused, said.Message)
 }
