@@ -1,0 +1,45 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+)
+
+// TestSmoke takes every figure once and briefly, so that the benchmark works when somebody needs it. What it measures
+// says nothing.
+func TestSmoke(t *testing.T) {
+	testenv.Root(t)
+	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ethtool", "consul")
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, Prefix: "smoke", Log: t.Logf}
+	r, err := Run(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Traffic {
+		if len(p.Bits) != 1 || len(p.Rate) != 1 || p.Bits.Min() <= 0 || p.Rate.Min() <= 0 {
+			t.Errorf("%s, %s: %v bits/s, %v transactions/s", p.Name, where(p.Near), p.Bits, p.Rate)
+		}
+	}
+	for _, c := range r.Calls {
+		if joins := c.Reported["NetworkDriver.Join"].Count; len(c.Attach) != 2 || joins != 2 {
+			t.Errorf("%s: 2 endpoints were made, %d are counted here and %d by the agent", c.Name, len(c.Attach), joins)
+		}
+	}
+	if r.Memory.Holder.Now <= 0 || r.Memory.Other.Now <= 0 {
+		t.Errorf("the agents' memory is %+v", r.Memory)
+	}
+	var out bytes.Buffer
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if page := out.String(); strings.Contains(page, "NaN") || strings.Contains(page, "no value") {
+		t.Errorf("a figure is missing on the page:\n%s", page)
+	}
+}

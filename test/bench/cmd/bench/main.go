@@ -1,0 +1,62 @@
+// Bench runs the benchmarks and writes their page, docs/benchmarks.md.
+//
+// It owns its command line only; the rest is test/bench.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/socketplane/socketplane/test/bench"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	opts := bench.Options{Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	out := fs.String("o", "", "write the page to this file (default standard output)")
+	limit := fs.Duration("for", 20*time.Minute, "give up after this time")
+	fs.IntVar(&opts.Rounds, "rounds", 0, "how often each figure of traffic is taken (default 5)")
+	fs.DurationVar(&opts.Throughput, "throughput", 0, "length of each measurement of throughput (default 3s)")
+	fs.DurationVar(&opts.Rate, "rate", 0, "length of each measurement of the request-response rate (default 1.5s)")
+	fs.IntVar(&opts.Calls, "calls", 0, "endpoints made one after the other (default 150)")
+	fs.IntVar(&opts.Reach, "reach", 0, "how often the time to the first reply is taken (default 20)")
+	fs.IntVar(&opts.Endpoints, "endpoints", 0, "endpoints when memory is read (default 1000)")
+	fs.StringVar(&opts.Agent, "agent", "", "socketplane binary (default: built from the checkout)")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, *limit)
+	defer cancel()
+	report, err := bench.Run(ctx, opts)
+	if err != nil {
+		return err
+	}
+	var page bytes.Buffer
+	if err := report.Write(&page); err != nil {
+		return err
+	}
+	if *out == "" {
+		_, err := page.WriteTo(os.Stdout)
+		return err
+	}
+	if err := os.WriteFile(*out, page.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the page: %w", err)
+	}
+	return nil
+}
