@@ -39,7 +39,7 @@ func (h *Host) newDockerd() (*testenv.Process, error) {
 		argv[0] = binary
 		env = []string{"PATH=" + testenv.EngineDir() + string(os.PathListSeparator) + os.Getenv("PATH")}
 	} else if _, err := exec.LookPath("dockerd"); err != nil {
-		return nil, fmt.Errorf("Debian's engine is not installed: run test/tools/install.sh docker: %w", err)
+		return nil, fmt.Errorf("dockerd of Debian is not installed: run test/tools/install.sh docker: %w", err)
 	}
 	return h.daemon("dockerd", env, argv...)
 }
