@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/store"
@@ -52,6 +53,12 @@ type Addresses interface {
 	Release(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error
 }
 
+// Limits of what no handler's deadline bounds.
+const (
+	planeLimit = 10 * time.Second // the data plane's time for one network
+	undoLimit  = 2 * time.Second  // undoing what a handler did whose time is over
+)
+
 // Options are the settings of a Driver.
 type Options struct {
 	// AddressSpace is the name by which Docker tells that our IPAM gave the pool.
@@ -68,18 +75,18 @@ type Driver struct {
 	space   string
 	log     *slog.Logger
 
-	// creating is held for reading while a network is being bound, and for writing by Sync,
-	// which must not take a binding that is about to be journalled for a leak.
-	creating sync.RWMutex
-
 	mu       sync.Mutex // guards what follows
 	networks map[string]*segment
 	ports    map[uint32]bool
 	lastPort uint32
 	hosts    map[string]store.Host
 	dirty    map[string]bool // networks whose endpoints are to be published
-	wake     chan struct{}   // something is dirty
-	watch    func(*segment)  // starts watching a network's peers; nil before Run
+	// creating are the Docker networks that are being bound: Sync must not take a
+	// binding that is about to be journalled for a leak.
+	creating map[string]bool
+	leaked   bool           // a binding may be left that the journal does not know
+	wake     chan struct{}  // something is dirty
+	watch    func(*segment) // starts watching a network's peers; nil before Run
 }
 
 // Deps are the parts that a Driver works on.
@@ -99,7 +106,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
-		dirty: map[string]bool{}, wake: make(chan struct{}, 1),
+		dirty: map[string]bool{}, creating: map[string]bool{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err
@@ -109,6 +116,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 
 // segment is one bound network in memory; everything in it can be read again from the stores.
 type segment struct {
+	network string // the cluster's id; never changes, so it needs no lock
 	// lock serialises the changes of this network and its way to the data plane.
 	lock      sync.Mutex
 	rec       binding
@@ -156,4 +164,16 @@ func (d *Driver) drop(ctx context.Context, keys ...string) error {
 		keys = keys[n:]
 	}
 	return nil
+}
+
+// undoing gives a handler's cleanup some time, though the handler's own may be over.
+func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+}
+
+// apply gives the data plane a network, whose lock is held, as it is now.
+func (d *Driver) apply(ctx context.Context, n *segment) error {
+	ctx, cancel := context.WithTimeout(ctx, planeLimit)
+	defer cancel()
+	return d.dp.SetNetwork(ctx, d.plane(n))
 }

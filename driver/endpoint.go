@@ -38,17 +38,25 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	if e, ok := n.endpoints[r.EndpointID]; ok && !e.Deleting {
 		return e.answer(), nil // a repetition
 	}
+	d.finishEndpoints(ctx, n)
+	if _, ok := n.endpoints[r.EndpointID]; ok {
+		return nil, fmt.Errorf("%w: endpoint %.12s is still being removed: try again", ErrBadRequest, r.EndpointID)
+	}
 	e, err := d.newEndpoint(n, r)
 	if err != nil {
 		return nil, err
 	}
+	n.endpoints[e.ID] = e
 	if err = d.reserve(ctx, n, e); err == nil {
+		e.Deleting = false
 		err = d.put(ctx, e.key(), e)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.unreserve(ctx, e))
+		e.Deleting = true
+		ctx, cancel := undoing(ctx)
+		defer cancel()
+		return nil, errors.Join(err, d.forget(ctx, n, e))
 	}
-	n.endpoints[e.ID] = e
 	d.startWatch(n) // so that the peers are known when the container joins
 	return e.answer(), nil
 }
@@ -173,21 +181,50 @@ func (d *Driver) reserve(ctx context.Context, n *segment, e *endpoint) error {
 	}
 	for _, p := range e.Addrs {
 		pool, _ := n.poolOf(p.Addr())
-		if err := d.addrs.Reserve(ctx, pool, p.Addr(), e.MAC.String()); err != nil {
+		e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+	}
+	// First the intention: after a crash in between, Sync finds it and releases what was claimed.
+	e.Deleting = true
+	if err := d.put(ctx, e.key(), e); err != nil {
+		return err
+	}
+	for _, p := range e.Reserved {
+		if err := d.addrs.Reserve(ctx, p.Masked(), p.Addr(), e.MAC.String()); err != nil {
 			return err
 		}
-		e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
 	}
 	return nil
 }
 
-func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
+// forget releases what was claimed for an endpoint that is not forwarded any more, and
+// removes its record. Only then is its port free: this can be repeated.
+func (d *Driver) forget(ctx context.Context, n *segment, e *endpoint) error {
 	var errs []error
 	for _, p := range e.Reserved {
 		errs = append(errs, d.addrs.Release(ctx, p.Masked(), p.Addr(), e.MAC.String()))
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := d.drop(ctx, e.key()); err != nil {
+		return err
+	}
 	d.freePort(e.Port)
-	return errors.Join(errs...)
+	delete(n.endpoints, e.ID)
+	return nil
+}
+
+// finishEndpoints removes what could not be removed before: it may have the address
+// or MAC that is wanted anew. What still can't be is left to Sync.
+func (d *Driver) finishEndpoints(ctx context.Context, n *segment) {
+	for _, e := range n.endpoints {
+		if !e.Deleting {
+			continue
+		}
+		if err := d.removeEndpoint(ctx, n, e); err != nil {
+			d.log.Warn("endpoint is not wholly removed yet", "network", n.rec.title(), "endpoint", e.ID, "err", err)
+		}
+	}
 }
 
 // DeleteEndpoint removes an endpoint and its links. It succeeds when the intention
@@ -224,16 +261,12 @@ func (d *Driver) removeEndpoint(ctx context.Context, n *segment, e *endpoint) er
 		*e = gone
 	}
 	d.markDirty(n.rec.Network)
-	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil { // without it: its port, then its links
+	if err := d.apply(ctx, n); err != nil { // without it: its port, then its links
 		return err
 	}
-	if err := d.unreserve(ctx, e); err != nil {
+	if err := d.forget(ctx, n, e); err != nil {
 		return err
 	}
-	if err := d.drop(ctx, e.key()); err != nil {
-		return err
-	}
-	delete(n.endpoints, e.ID)
 	if len(n.endpoints) == 0 {
 		return d.forgetPeers(ctx, n)
 	}

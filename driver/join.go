@@ -68,7 +68,7 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 		return err
 	}
 	d.markDirty(n.rec.Network)
-	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+	if err := d.apply(ctx, n); err != nil {
 		d.log.Warn("endpoint is detached as soon as the data plane is back", "endpoint", e.ID, "err", err)
 	}
 	return nil

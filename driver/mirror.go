@@ -5,6 +5,8 @@ import (
 	"errors"
 	"reflect"
 
+	"github.com/docker/go-plugins-helpers/network"
+
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -32,6 +34,11 @@ func (d *Driver) setDropped(ctx context.Context, dockerID string, dropped bool) 
 	}
 	n.rec = next
 	return nil
+}
+
+// End is DeleteNetwork for a network that Docker removed without telling.
+func (d *Driver) End(ctx context.Context, dockerID string) error {
+	return d.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: dockerID})
 }
 
 // SetName notes the name that a network has in the cluster.

@@ -20,13 +20,16 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	if err := d.dp.Ready(); err != nil {
 		return err
 	}
-	d.creating.RLock()
-	defer d.creating.RUnlock()
 	if n, ok := d.find(r.NetworkID); ok && !n.removing() {
 		return nil // a repetition
 	}
+	if !d.begin(r.NetworkID) {
+		return fmt.Errorf("%w: network %.12s is being created by another request", ErrBadRequest, r.NetworkID)
+	}
+	defer d.end(r.NetworkID)
 	got, err := d.cluster.Bind(ctx, want.Binding)
 	if err != nil {
+		d.noteLeak(errors.Is(err, store.ErrUnavailable)) // it may have taken effect
 		return err
 	}
 	b := binding{
@@ -39,7 +42,11 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	}
 	if err != nil {
 		// Docker will not call DeleteNetwork. What can't be undone now, Sync undoes.
-		return errors.Join(err, d.cluster.Unbind(ctx, got.ID, r.NetworkID))
+		ctx, cancel := undoing(ctx)
+		defer cancel()
+		undone := errors.Join(d.drop(ctx, store.LocalBindingKey(b.DockerID)), d.cluster.Unbind(ctx, got.ID, r.NetworkID))
+		d.noteLeak(undone != nil)
+		return errors.Join(err, undone)
 	}
 	n := newSegment(b)
 	d.mu.Lock()
@@ -47,6 +54,30 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	d.mu.Unlock()
 	d.log.Info("network is here", "network", b.title(), "docker_id", b.DockerID, "vni", b.VNI, "pools", b.Pools)
 	return nil
+}
+
+// begin notes that a network is being created; false means that it was noted already.
+func (d *Driver) begin(dockerID string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.creating[dockerID] {
+		return false
+	}
+	d.creating[dockerID] = true
+	return true
+}
+
+func (d *Driver) end(dockerID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.creating, dockerID)
+}
+
+// noteLeak makes Sync look soon for bindings that the journal does not know.
+func (d *Driver) noteLeak(leaked bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leaked = d.leaked || leaked
 }
 
 // claimShared claims gateway and auxiliary addresses that Docker's own IPAM chose.
@@ -81,6 +112,9 @@ func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequ
 	}
 	n.lock.Lock()
 	defer n.lock.Unlock()
+	if n.gone {
+		return nil
+	}
 	n.rec.Removing = true
 	if err := d.put(ctx, store.LocalBindingKey(n.rec.DockerID), n.rec); err != nil {
 		return err
@@ -110,11 +144,11 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	if err := leave(ctx, n.rec.Network, n.rec.DockerID); err != nil {
 		return err
 	}
-	keys := []string{store.LocalBindingKey(n.rec.DockerID)}
-	for host := range n.peers {
-		keys = append(keys, store.LocalPeerKey(n.rec.Network, host))
+	// The binding goes last: while it is there, this is repeated.
+	if err := d.dropPeers(ctx, n.rec.Network); err != nil {
+		return err
 	}
-	if err := d.drop(ctx, keys...); err != nil {
+	if err := d.drop(ctx, store.LocalBindingKey(n.rec.DockerID)); err != nil {
 		return err
 	}
 	n.gone = true
@@ -146,7 +180,7 @@ func (n *segment) removing() bool {
 }
 
 func newSegment(b binding) *segment {
-	return &segment{rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}}
+	return &segment{network: b.Network, rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}}
 }
 
 func (b binding) title() string {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
@@ -36,11 +37,12 @@ func planePeer(r store.Endpoints) dataplane.Peer {
 // Run watches the other hosts and publishes this host's endpoints, until ctx ends.
 // What it can't do now it tries again; what was known before stays valid meanwhile.
 func (d *Driver) Run(ctx context.Context) error {
+	var watchers sync.WaitGroup
 	d.mu.Lock()
 	d.watch = func(n *segment) {
 		watchCtx, stop := context.WithCancel(ctx)
 		n.stop = stop
-		go d.watchPeers(watchCtx, n)
+		watchers.Go(func() { d.watchPeers(watchCtx, n) })
 	}
 	d.mu.Unlock()
 	for _, n := range d.all() {
@@ -51,18 +53,21 @@ func (d *Driver) Run(ctx context.Context) error {
 		d.markDirty(n.rec.Network)
 		n.lock.Unlock()
 	}
-	go d.watchHosts(ctx)
+	watchers.Go(func() { d.watchHosts(ctx) })
 	d.publishLoop(ctx)
+	d.mu.Lock()
+	d.watch = nil // none begins any more
+	d.mu.Unlock()
+	watchers.Wait()
 	return context.Cause(ctx)
 }
 
 // startWatch begins to watch the network's peers, once; its lock is held.
 func (d *Driver) startWatch(n *segment) {
 	d.mu.Lock()
-	watch := d.watch
-	d.mu.Unlock()
-	if n.stop == nil && watch != nil {
-		watch(n)
+	defer d.mu.Unlock()
+	if n.stop == nil && d.watch != nil {
+		d.watch(n)
 	}
 }
 
@@ -76,29 +81,40 @@ func (n *segment) stopWatch() {
 // forgetPeers ends the watch of a network that has no endpoint left here; its lock is held.
 func (d *Driver) forgetPeers(ctx context.Context, n *segment) error {
 	n.stopWatch()
-	var keys []string
-	for host := range n.peers {
-		keys = append(keys, store.LocalPeerKey(n.rec.Network, host))
-	}
 	clear(n.peers)
-	if err := d.drop(ctx, keys...); err != nil {
-		return err
-	}
-	return d.dp.SetNetwork(ctx, d.plane(n))
+	return errors.Join(d.apply(ctx, n), d.dropPeers(ctx, n.rec.Network))
 }
 
-// retry waits a while that grows with each failure in a row.
-func retry(ctx context.Context, failures int) {
+// dropPeers removes the last known endpoints of a network's other hosts.
+func (d *Driver) dropPeers(ctx context.Context, network string) error {
+	entries, err := d.local.List(ctx, store.LocalPeersOf(network))
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	return d.drop(ctx, keys...)
+}
+
+// backoff is a wait that grows with each failure in a row.
+func backoff(failures int) time.Duration {
 	limit := min(retryFirst<<min(failures, 8), retryLast)
+	return limit/2 + rand.N(limit/2)
+}
+
+// retry waits as long as backoff says.
+func retry(ctx context.Context, failures int) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(limit/2 + rand.N(limit/2)):
+	case <-time.After(backoff(failures)):
 	}
 }
 
 // watchPeers keeps the network's peers as the store has them.
 func (d *Driver) watchPeers(ctx context.Context, n *segment) {
-	id := n.rec.Network // never changes
+	id := n.network
 	var index uint64
 	seen := map[string]uint64{}
 	for failures := 0; ctx.Err() == nil; {
@@ -113,7 +129,8 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment) {
 			if failures++; failures == 1 {
 				d.log.Warn("peers can't be read; the last known stay", "network", id, "err", err)
 			}
-			index = 0 // read everything again when it works
+			index = 0 // read everything again when it works: the store may be another one
+			clear(seen)
 			retry(ctx, failures)
 		default:
 			index, failures = next, 0
@@ -129,11 +146,13 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 		if seen[host] == version {
 			continue
 		}
-		r, err := d.cluster.Endpoints(ctx, n.rec.Network, host)
+		r, err := d.cluster.Endpoints(ctx, n.network, host)
 		if err != nil {
 			return err
 		}
-		fresh[host] = r
+		if r.Host != "" { // else it has just gone, and so will its version
+			fresh[host] = r
+		}
 	}
 	n.lock.Lock()
 	defer n.lock.Unlock()
@@ -156,7 +175,7 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 		return nil
 	}
 	// First the data plane, for it is waited for; the copy only matters after a restart.
-	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+	if err := d.apply(ctx, n); err != nil {
 		d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
 	}
 	for batch := range slices.Chunk(ops, store.MaxOps) {
@@ -232,7 +251,7 @@ func (d *Driver) reapply(ctx context.Context, n *segment) {
 	if n.gone || n.rec.Removing {
 		return
 	}
-	if err := d.dp.SetNetwork(ctx, d.plane(n)); err != nil {
+	if err := d.apply(ctx, n); err != nil {
 		d.log.Warn("network is applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
 	}
 }
@@ -248,55 +267,54 @@ func (d *Driver) markDirty(network string) {
 	}
 }
 
-// publishLoop publishes the endpoints of dirty networks; what fails stays dirty.
+// publishLoop publishes the endpoints of dirty networks. What fails is tried again after a
+// while, and holds nothing else up.
 func (d *Driver) publishLoop(ctx context.Context) {
-	for failures := 0; ; {
+	failed, failures := map[string]bool{}, 0
+	var again <-chan time.Time
+	for {
+		var todo map[string]bool
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.wake:
+			todo = d.takeDirty()
+		case <-again:
+			todo = maps.Clone(failed)
 		}
-		d.mu.Lock()
-		dirty := slices.Sorted(maps.Keys(d.dirty))
-		clear(d.dirty)
-		d.mu.Unlock()
 		var errs []error
-		for _, network := range dirty {
-			if err := d.publish(ctx, network); err != nil {
+		for _, network := range slices.Sorted(maps.Keys(todo)) {
+			err := d.cluster.PutEndpoints(ctx, network, d.joined(network))
+			if delete(failed, network); err != nil {
+				failed[network] = true
 				errs = append(errs, err)
-				d.markDirty(network)
 			}
 		}
-		if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
-			if failures++; failures == 1 {
-				d.log.Warn("other hosts learn of changes here as soon as the store answers", "err", err)
+		switch {
+		case len(failed) == 0:
+			failures, again = 0, nil
+		case len(errs) > 0:
+			if failures++; failures == 1 && ctx.Err() == nil {
+				d.log.Warn("other hosts learn of changes here as soon as the store takes them", "err", errors.Join(errs...))
 			}
-			retry(ctx, failures)
-		} else {
-			failures = 0
+			again = time.After(backoff(failures))
 		}
 	}
 }
 
-// publish writes this host's endpoints on a network. No lock is held while the
-// store is waited for, so that handlers go on.
-func (d *Driver) publish(ctx context.Context, id string) error {
-	endpoints := d.joined(id)
-	if err := d.cluster.PutEndpoints(ctx, id, endpoints); err != nil {
-		return err
-	}
-	if len(endpoints) > 0 && d.joined(id) == nil {
-		// The network may have gone meanwhile, and its record with it: leave nothing behind.
-		return d.cluster.PutEndpoints(ctx, id, nil)
-	}
-	return nil
+func (d *Driver) takeDirty() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dirty := d.dirty
+	d.dirty = map[string]bool{}
+	return dirty
 }
 
 // joined lists this host's endpoints on a network that are to be reached; nil if there is none.
 func (d *Driver) joined(id string) []store.Endpoint {
 	var out []store.Endpoint
 	for _, n := range d.all() {
-		if n.rec.Network != id {
+		if n.network != id {
 			continue
 		}
 		n.lock.Lock()

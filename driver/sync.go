@@ -91,8 +91,18 @@ func (d *Driver) syncNetwork(ctx context.Context, n *segment) error {
 }
 
 func (d *Driver) syncBindings(ctx context.Context) error {
-	d.creating.Lock()
-	defer d.creating.Unlock()
+	d.mu.Lock()
+	leaked := d.leaked
+	d.leaked = false
+	d.mu.Unlock()
+	err := d.endUnknown(ctx)
+	d.noteLeak(leaked && err != nil)
+	return err
+}
+
+// endUnknown ends bindings of this host that are neither known here nor being made. The
+// cluster is asked first: what is made meanwhile is known when it is looked for.
+func (d *Driver) endUnknown(ctx context.Context) error {
 	networks, err := d.cluster.Networks(ctx)
 	if err != nil {
 		return err
@@ -103,7 +113,7 @@ func (d *Driver) syncBindings(ctx context.Context) error {
 		if id == "" {
 			continue
 		}
-		if _, known := d.find(id); !known {
+		if !d.known(id) {
 			d.log.Info("ending a network of this host that was never finished", "network", n.Title(), "docker_id", id)
 			errs = append(errs, d.cluster.Unbind(ctx, n.ID, id))
 		}
@@ -111,8 +121,20 @@ func (d *Driver) syncBindings(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+func (d *Driver) known(dockerID string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.networks[dockerID] != nil || d.creating[dockerID]
+}
+
 // Pending says whether Sync has something to finish.
 func (d *Driver) Pending() bool {
+	d.mu.Lock()
+	leaked := d.leaked
+	d.mu.Unlock()
+	if leaked {
+		return true
+	}
 	for _, n := range d.all() {
 		n.lock.Lock()
 		pending := n.rec.Removing && !n.gone

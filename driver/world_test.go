@@ -1,0 +1,406 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"go.uber.org/goleak"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ipamdriver"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	space    = "socketplane"
+	patience = 30 * time.Second
+	subnet   = "10.1.0.0/24"
+)
+
+var errPlane = errors.New("the switch is away")
+
+// plane is a data plane that only remembers what it was told.
+type plane struct {
+	mu       sync.Mutex
+	networks map[string]dataplane.Network
+	down     error
+	block    map[string]chan struct{} // SetNetwork of that network waits for it
+}
+
+func newPlane() *plane {
+	return &plane{networks: map[string]dataplane.Network{}, block: map[string]chan struct{}{}}
+}
+
+func (p *plane) MTU() int { return 1450 }
+
+func (p *plane) Ready() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+func (p *plane) setDown(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = err
+}
+
+func (p *plane) SetNetwork(ctx context.Context, n dataplane.Network) error {
+	p.mu.Lock()
+	p.networks[n.ID] = n
+	block := p.block[n.ID]
+	p.mu.Unlock()
+	if block != nil {
+		select {
+		case <-block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return p.Ready()
+}
+
+func (p *plane) Attach(ctx context.Context, n dataplane.Network, _ string) error {
+	return p.SetNetwork(ctx, n)
+}
+
+func (p *plane) RemoveNetwork(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.networks, id)
+	return p.down
+}
+
+// String lists what is wanted: each network's attached endpoints and peers.
+func (p *plane) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lines []string
+	for _, id := range slices.Sorted(maps.Keys(p.networks)) {
+		for _, e := range p.networks[id].Local {
+			lines = append(lines, fmt.Sprintf("%s %v attached=%t", e.MAC, e.Addrs, e.Attached))
+		}
+		for _, r := range p.networks[id].Remote {
+			for _, e := range r.Endpoints {
+				lines = append(lines, fmt.Sprintf("%s %v at %s", e.MAC, e.Addrs, r.VTEP))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func (p *plane) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.networks)
+}
+
+// flaky is a store that can be made to fail.
+type flaky struct {
+	store.KV
+	mu      sync.Mutex
+	down    bool
+	failing bool // writes fail after skip more
+	skip    int
+	gone    chan struct{} // closed when it goes down, which ends waiting
+}
+
+func newFlaky(kv store.KV) *flaky { return &flaky{KV: kv, gone: make(chan struct{})} }
+
+func (f *flaky) set(down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if down && !f.down {
+		close(f.gone)
+	} else if !down && f.down {
+		f.gone = make(chan struct{})
+	}
+	f.down, f.failing = down, false
+}
+
+func (f *flaky) check() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return store.ErrUnavailable
+	}
+	return nil
+}
+
+func (f *flaky) Get(ctx context.Context, key string) (store.Entry, error) {
+	if err := f.check(); err != nil {
+		return store.Entry{}, err
+	}
+	return f.KV.Get(ctx, key)
+}
+
+func (f *flaky) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return f.KV.List(ctx, prefix)
+}
+
+// failAfter makes writes fail after a few.
+func (f *flaky) failAfter(writes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failing, f.skip = true, writes
+}
+
+func (f *flaky) Apply(ctx context.Context, ops ...store.Op) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.skip--
+	fails := f.failing && f.skip < 0
+	f.mu.Unlock()
+	if fails {
+		return store.ErrUnavailable
+	}
+	return f.KV.Apply(ctx, ops...)
+}
+
+func (f *flaky) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
+	if err := f.check(); err != nil {
+		return nil, 0, err
+	}
+	f.mu.Lock()
+	gone := f.gone
+	f.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	entries, index, err := f.KV.Watch(ctx, prefix, since)
+	if down := f.check(); down != nil {
+		return nil, 0, down
+	}
+	return entries, index, err
+}
+
+// world is a cluster's store and the hosts that share it.
+type world struct {
+	*testing.T
+	ctx context.Context
+	kv  store.KV
+}
+
+func newWorld(t *testing.T) *world {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return &world{t, ctx, file(t, "cluster")}
+}
+
+func file(t *testing.T, name string) store.KV {
+	kv, err := bolt.Open(filepath.Join(t.TempDir(), name+".db"), bolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kv.Close() })
+	return kv
+}
+
+// host is one host: its driver, and what that works on.
+type host struct {
+	*driver.Driver
+	w             *world
+	shared, local *flaky
+	cluster       *store.Cluster
+	ipam          *ipamdriver.Driver
+	plane         *plane
+	stop          func()
+}
+
+func (w *world) host(id string) *host {
+	w.Helper()
+	h := &host{w: w, shared: newFlaky(w.kv), local: newFlaky(file(w.T, id)), stop: func() {}}
+	h.cluster = store.NewCluster(h.shared, id)
+	h.boot()
+	w.Cleanup(func() { h.stop() })
+	return h
+}
+
+// boot is the agent's start, also after its death: only the stores are as they were.
+func (h *host) boot() {
+	h.w.Helper()
+	h.stop()
+	h.stop = func() {}
+	h.plane = newPlane()
+	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
+	var err error
+	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
+		driver.Options{AddressSpace: space})
+	h.w.must(err)
+	h.Replay(h.w.ctx)
+}
+
+// run watches and publishes until the test or the agent ends.
+func (h *host) run() *host {
+	ctx, cancel := context.WithCancel(h.w.ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = h.Run(ctx) }()
+	h.stop = func() { cancel(); <-done }
+	return h
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) wants(err, want error, texts ...string) {
+	w.Helper()
+	if !errors.Is(err, want) {
+		w.Fatalf("error is %v, want one that wraps %q", err, want)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			w.Errorf("error %q does not say %q", err, text)
+		}
+	}
+}
+
+func (w *world) eventually(what string, ok func() bool) {
+	w.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-w.ctx.Done():
+			w.Fatalf("not within %s: %s", patience, what)
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *world) dump(kv store.KV) []string {
+	w.Helper()
+	entries, err := kv.List(w.ctx, "socketplane/")
+	w.must(err)
+	var lines []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Key, store.HostsPrefix) && !strings.HasPrefix(e.Key, store.LocalHosts) {
+			lines = append(lines, e.Key+" = "+string(e.Value))
+		}
+	}
+	return lines
+}
+
+func (w *world) clean(hosts ...*host) {
+	w.Helper()
+	w.eventually("nothing is left in the cluster", func() bool { return len(w.dump(w.kv)) == 0 })
+	for _, h := range hosts {
+		if rest := w.dump(h.local.KV); len(rest) > 0 || h.plane.count() > 0 {
+			w.Fatalf("left on the host: %q, and in the data plane: %s", rest, h.plane)
+		}
+	}
+}
+
+// create asks for a network as Docker does: of Docker's own IPAM unless ours is said.
+func (h *host) create(id, addressSpace string, options ...string) error {
+	generic := map[string]any{}
+	for i := 0; i < len(options); i += 2 {
+		generic[options[i]] = options[i+1]
+	}
+	return h.CreateNetwork(h.w.ctx, &network.CreateNetworkRequest{
+		NetworkID: id, Options: map[string]any{"com.docker.network.generic": generic},
+		IPv4Data: []*network.IPAMData{{AddressSpace: addressSpace, Pool: subnet, Gateway: "10.1.0.1/24",
+			AuxAddresses: map[string]any{"router": "10.1.0.250/24"}}},
+	})
+}
+
+func (h *host) remove(id string) error {
+	return h.DeleteNetwork(h.w.ctx, &network.DeleteNetworkRequest{NetworkID: id})
+}
+
+func (h *host) endpoint(id, endpoint, addr, mac string) (*network.EndpointInterface, error) {
+	r, err := h.CreateEndpoint(h.w.ctx, &network.CreateEndpointRequest{
+		NetworkID: id, EndpointID: endpoint, Interface: &network.EndpointInterface{Address: addr, MacAddress: mac}})
+	if err != nil {
+		return nil, err
+	}
+	return r.Interface, nil
+}
+
+func (h *host) join(id, endpoint string) (string, error) {
+	r, err := h.Join(h.w.ctx, &network.JoinRequest{NetworkID: id, EndpointID: endpoint})
+	if err != nil {
+		return "", err
+	}
+	if r.Gateway != "" || r.GatewayIPv6 != "" || r.DisableGatewayService {
+		h.w.Errorf("Join answered a gateway: %+v", r)
+	}
+	return r.InterfaceName.SrcName, nil
+}
+
+func (h *host) leave(id, endpoint string) error {
+	return h.Leave(h.w.ctx, &network.LeaveRequest{NetworkID: id, EndpointID: endpoint})
+}
+
+func (h *host) delete(id, endpoint string) error {
+	return h.DeleteEndpoint(h.w.ctx, &network.DeleteEndpointRequest{NetworkID: id, EndpointID: endpoint})
+}
+
+// container is an endpoint that has joined.
+func (h *host) container(id, endpoint, addr string) {
+	h.w.Helper()
+	_, err := h.endpoint(id, endpoint, addr, "")
+	h.w.must(err)
+	_, err = h.join(id, endpoint)
+	h.w.must(err)
+}
+
+// claims lists who has what, as "address=owner".
+func (w *world) claims() string {
+	w.Helper()
+	blocks, err := store.NewCluster(w.kv, "reader").Blocks(w.ctx, netip.MustParsePrefix(subnet))
+	w.must(err)
+	var lines []string
+	for _, b := range blocks {
+		for a, c := range b.Claims {
+			lines = append(lines, a.String()+"="+c.Owner)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, " ")
+}
+
+const shared = "10.1.0.1=network 10.1.0.250=network"
+
+func (w *world) wantClaims(want string) {
+	w.Helper()
+	if got := w.claims(); got != want {
+		w.Fatalf("claims are %q, want %q", got, want)
+	}
+}
+
+// netRequest is a network of Docker's own IPAM without gateway.
+type netRequest struct{ id, pool string }
+
+func (r *netRequest) request() *network.CreateNetworkRequest {
+	return &network.CreateNetworkRequest{NetworkID: r.id, IPv4Data: []*network.IPAMData{{AddressSpace: "LocalDefault", Pool: r.pool}}}
+}
