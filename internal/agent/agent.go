@@ -20,7 +20,9 @@ import (
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/internal/version"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -50,6 +52,8 @@ type agent struct {
 	plane    *reconcile.Reconciler
 	ipam     *ipamdriver.Driver
 	driver   *driver.Driver
+	docker   *dockerwatch.Watcher // nil without Docker's API
+	mirror   *mirror.Mirror       // nil without Docker's API
 	metrics  *metrics
 }
 
@@ -84,6 +88,10 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(a.driver.Run)
 	run(a.announce)
 	run(a.syncLoop)
+	if a.mirror != nil {
+		run(a.docker.Run)
+		run(a.mirror.Run)
+	}
 	run(func(ctx context.Context) error {
 		a.settle(ctx)
 		server := plugin.New(a.driver, a.ipam, plugin.Options{Logger: a.log, Observe: a.metrics.observe})
@@ -149,8 +157,26 @@ func (a *agent) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.driver.Replay(ctx)
+	a.buildMirror()
 	a.metrics = newMetrics(a)
 	return nil
+}
+
+// buildMirror makes what talks to Docker's API; that is optional.
+func (a *agent) buildMirror() {
+	if a.cfg.DockerHost == config.DockerNone {
+		return
+	}
+	a.docker = dockerwatch.New(a.cfg.DockerHost, dockerwatch.Options{
+		Driver: mirror.DriverName, Logger: a.log, Wake: func() { a.mirror.Wake() },
+	})
+	first := mirror.Default{Name: a.cfg.DefaultNetwork, Subnet: a.cfg.DefaultSubnet}
+	if first.Name == config.NetworkNone {
+		first.Name = ""
+	}
+	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
+		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Propose: a.ipam.Propose, Local: a.local, Logger: a.log,
+	})
 }
 
 // listen opens both sockets. systemd may have opened the plugin's already.

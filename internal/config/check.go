@@ -158,3 +158,19 @@ func tokenText(v string) error {
 	}
 	return nil
 }
+
+// networkName takes what Docker takes, but for its own networks' names.
+func networkName(v string) error {
+	ok := v != "" && len(v) <= 128 && v != "default" && v != "host" && v != "bridge" && !strings.ContainsAny(v[:1], "_.-")
+	for _, r := range v {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '-', r == '.', r == '_':
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		return errors.New(`a network's name (letters, digits, dots, dashes and underscores; not one of Docker's own), or "none"`)
+	}
+	return nil
+}

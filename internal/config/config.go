@@ -15,6 +15,9 @@ const Bridge = "socketplane0"
 // DockerNone as [Config.DockerHost] means: do without Docker's API.
 const DockerNone = "none"
 
+// NetworkNone as [Config.DefaultNetwork] means: begin without a network.
+const NetworkNone = "none"
+
 // StoreKind says which store holds the cluster's state.
 type StoreKind string
 
@@ -63,6 +66,12 @@ type Config struct {
 	OVSDB string
 	// DockerHost is the address of Docker's API (unix://PATH or tcp://HOST:PORT), or [DockerNone].
 	DockerHost string
+	// Mirror makes Docker have the cluster's networks, and tells the cluster of Docker's. It needs Docker's API.
+	Mirror bool
+	// DefaultNetwork is the name of the network that a new cluster begins with, or [NetworkNone].
+	DefaultNetwork string
+	// DefaultSubnet is that network's subnet; the zero Prefix means that a free one is chosen.
+	DefaultSubnet netip.Prefix
 	// Advertise is this host's tunnel address. The zero Addr means that the agent takes that of the default route.
 	Advertise netip.Addr
 	// Tunnel is the kind of tunnel.
@@ -89,9 +98,12 @@ func Defaults() Config {
 		OVSDB:        "unix:/run/openvswitch/db.sock", // the distributions' OVS packages put it here
 		DockerHost:   "unix:///var/run/docker.sock",   // Docker's own default
 		Tunnel:       TunnelAuto,
-		VXLANPort:    4789, // RFC 7348, section 8
-		LogLevel:     slog.LevelInfo,
-		LogFormat:    LogText,
+		Mirror:       true,
+		// Docker refuses the name "default".
+		DefaultNetwork: "socketplane",
+		VXLANPort:      4789, // RFC 7348, section 8
+		LogLevel:       slog.LevelInfo,
+		LogFormat:      LogText,
 	}
 }
 

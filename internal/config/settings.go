@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,7 +37,7 @@ func (s Setting) Default() string {
 
 // Settings returns the table, in the order in which help should show it.
 func Settings() []Setting {
-	return append(append(placeSettings(), networkSettings()...), logSettings()...)
+	return slices.Concat(placeSettings(), mirrorSettings(), networkSettings(), logSettings())
 }
 
 // placeSettings are those that say where things are.
@@ -59,6 +61,49 @@ func placeSettings() []Setting {
 		text("metrics-addr", "HOST:PORT to serve metrics on (default none)",
 			func(c *Config) *string { return &c.MetricsAddr }, metricsAddr),
 	}
+}
+
+// mirrorSettings are those of networks that are created once and used everywhere.
+func mirrorSettings() []Setting {
+	return []Setting{
+		{
+			Flag: "mirror", Env: []string{envPrefix + "MIRROR"},
+			Usage: "create the cluster's networks on this host by themselves: true or false",
+			get:   func(c *Config) string { return strconv.FormatBool(c.Mirror) },
+			set: func(c *Config, v string) (err error) {
+				if c.Mirror, err = strconv.ParseBool(v); err != nil {
+					return errors.New("true or false")
+				}
+				return nil
+			},
+		},
+		text("default-network", `name of the network that a new cluster begins with, or "none"`,
+			func(c *Config) *string { return &c.DefaultNetwork }, networkName),
+		{
+			Flag: "default-subnet", Env: []string{envPrefix + "DEFAULT_SUBNET"},
+			Usage: "subnet of that network (default one that is free)",
+			get: func(c *Config) string {
+				if !c.DefaultSubnet.IsValid() {
+					return ""
+				}
+				return c.DefaultSubnet.String()
+			},
+			set: setDefaultSubnet,
+		},
+	}
+}
+
+func setDefaultSubnet(c *Config, v string) error {
+	if v == "" {
+		c.DefaultSubnet = netip.Prefix{}
+		return nil
+	}
+	p, err := netip.ParsePrefix(v)
+	if err != nil || p != p.Masked() || p.Bits() == 0 {
+		return errors.New("a subnet such as 10.1.0.0/16, or nothing")
+	}
+	c.DefaultSubnet = p
+	return nil
 }
 
 // networkSettings are those that concern packets and this host's identity.

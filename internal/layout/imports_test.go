@@ -20,6 +20,7 @@ var owners = []struct {
 		"namespaces, locked threads and interrupted dumps are mastered in one place"},
 	{"github.com/docker/go-plugins-helpers", []string{"plugin", "driver", "ipamdriver"},
 		"Docker's protocol: the drivers share its types, the plugin its wire"},
+	{"github.com/moby/moby", []string{"internal/dockerwatch"}, "Docker's API has one door, which no handler goes through"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "the command line ends where packages begin"},
 	{"github.com/spf13/pflag", []string{"internal/cli"}, "settings are tied to no flag library"},
 }
@@ -31,7 +32,7 @@ var rules = []struct {
 	never  []string // prefixes within the standard library
 	reason string
 }{
-	{"cmd/socketplane", []string{"internal/cli", "internal/agent", "internal/config", "internal/version"}, nil,
+	{"cmd/socketplane", []string{"internal/cli", "internal/agent", "internal/config", "internal/logging", "internal/version"}, nil,
 		"main only wires"},
 	{"internal/cli", []string{"internal/adminapi", "internal/agent", "internal/config", "internal/logging", "internal/version",
 		"github.com/spf13"}, nil, "what the command line tells, the agent said"},
@@ -45,6 +46,10 @@ var rules = []struct {
 		"drivers know neither OVS nor Consul nor HTTP"},
 	{"ipamdriver", []string{"store", "internal/ipalloc", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"address management knows no bridges"},
+	{"internal/dockerwatch", []string{"github.com/moby/moby", "github.com/containerd/errdefs"}, nil,
+		"Docker's door must not know who goes through it"},
+	{"internal/mirror", []string{"store", "driver", "internal/dockerwatch", "golang.org/x/sync/errgroup"}, []string{"net/http"},
+		"mirrors compare what Docker has with the cluster's records, and know nothing else"},
 	{"plugin", []string{"github.com/docker/go-plugins-helpers"}, nil, "the protocol knows no drivers"},
 	{"store", nil, []string{"net/http", "os"}, "the contract of the store knows no store"},
 	{"store/consul", []string{"store", "github.com/hashicorp"}, nil, "a store must not know who uses it"},

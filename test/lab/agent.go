@@ -68,6 +68,7 @@ func (h *Host) agentFlags() []string {
 		"--advertise", h.Addr.String(),
 		"--tunnel", string(h.lab.opts.Tunnel),
 		"--name", h.Name,
+		"--mirror=false", // tests make their networks on every host; those of mirrors turn it on
 		"--log-level", "debug",
 	)
 }

@@ -1,0 +1,44 @@
+package mirror
+
+import (
+	"maps"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/store"
+)
+
+// declaration is what other hosts must know of a network that Docker has here.
+func declaration(n dockerwatch.Network) store.Declaration {
+	d := store.Declaration{
+		IPv6: n.IPv6, Attachable: n.Attachable, Options: maps.Clone(n.Options), Labels: maps.Clone(n.Labels),
+	}
+	delete(d.Options, driver.OptID)
+	delete(d.Options, driver.OptName)
+	for _, s := range n.Subnets {
+		d.Subnets = append(d.Subnets, store.Subnet{CIDR: s.CIDR, Range: s.Range, Gateway: s.Gateway, Aux: s.Aux})
+	}
+	return d
+}
+
+// copied is the Docker network that is a copy of the cluster's.
+func copied(n store.Network) dockerwatch.Network {
+	c := dockerwatch.Network{
+		Name: n.Name, IPv6: n.Declared.IPv6, Internal: n.Internal, Attachable: n.Declared.Attachable,
+		Options: maps.Clone(n.Declared.Options), Labels: n.Declared.Labels,
+	}
+	if c.Options == nil {
+		c.Options = map[string]string{}
+	}
+	c.Options[driver.OptID] = n.ID
+	for _, pool := range n.Pools {
+		subnet := dockerwatch.Subnet{CIDR: pool}
+		for _, s := range n.Declared.Subnets {
+			if s.CIDR == pool {
+				subnet.Range, subnet.Gateway, subnet.Aux = s.Range, s.Gateway, s.Aux
+			}
+		}
+		c.Subnets = append(c.Subnets, subnet)
+	}
+	return c
+}

@@ -1,0 +1,198 @@
+// Package mirror makes this host's Docker have the networks that the cluster has declared, and tells the cluster of those
+// that were made here: create once, use everywhere.
+//
+// It owns no state but what stands in its way at the moment (Troubles). Every pass compares what the cluster
+// declares with what Docker has, and changes Docker or the cluster's records until both agree; events only
+// make a pass come sooner. It may import store, driver's values and internal/dockerwatch; it must not know
+// Open vSwitch, Consul or the command line. It never runs within a handler of Docker's plugin calls.
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Pauses between passes: after nothing in particular, and after something failed, growing.
+const (
+	passEvery  = 10 * time.Second
+	retryFirst = 200 * time.Millisecond
+)
+
+// passTimeout bounds a pass; what it leaves, the next one does.
+const passTimeout = 5 * time.Minute
+
+// DriverName is the name under which Docker knows our network and IPAM driver.
+const DriverName = "socketplane"
+
+// Docker is the engine of this host.
+type Docker interface {
+	Ready() error
+	Networks(context.Context) ([]dockerwatch.Network, error)
+	Named(ctx context.Context, name string) (dockerwatch.Network, error)
+	Create(context.Context, dockerwatch.Network) (string, error)
+	Remove(ctx context.Context, id string) error
+	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
+	EngineID(context.Context) (string, error)
+}
+
+// Options are the settings of a Mirror.
+type Options struct {
+	// Follow is false on a host whose networks are made by hand: then only containers are described.
+	Follow bool
+	// Default is the network that a new cluster begins with; no name means none.
+	Default Default
+	// Subnets tells the connected routes of this host, which copies must not overlap.
+	Subnets func(context.Context) ([]netip.Prefix, error)
+	// Propose names a free subnet for the default network.
+	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
+	// Local is the host's own store, where the engine's identity is remembered.
+	Local  store.KV
+	Logger *slog.Logger
+}
+
+// Default is the first network.
+type Default struct {
+	Name string
+	// Subnet is invalid when one is to be chosen.
+	Subnet netip.Prefix
+}
+
+// Trouble is what keeps a network of this host from being as the cluster has it.
+type Trouble struct {
+	// Network is the cluster's id, empty if the cluster does not know it.
+	Network, Name string
+	// Text names the cause and the cure.
+	Text  string
+	Since time.Time
+}
+
+// Mirror makes Docker's networks agree with the cluster's. It is safe for concurrent use.
+type Mirror struct {
+	cluster *store.Cluster
+	driver  *driver.Driver
+	docker  Docker
+	opts    Options
+	log     *slog.Logger
+	wake    chan struct{}
+
+	// What follows belongs to the one pass that runs.
+	defaultMade bool
+	engineSeen  bool
+	missing     map[string]time.Time // by Docker's id: since when Docker has not had a network that is bound here
+	strange     map[string]time.Time // by Docker's id: since when Docker has had a network that is not bound here
+
+	mu       sync.Mutex
+	troubles map[string]Trouble // by Docker's name
+}
+
+// New returns a mirror of the cluster's networks in docker.
+func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) *Mirror {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Mirror{
+		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
+		wake: make(chan struct{}, 1), missing: map[string]time.Time{}, strange: map[string]time.Time{}, troubles: map[string]Trouble{},
+	}
+}
+
+// Wake makes a pass come at once. It never blocks.
+func (m *Mirror) Wake() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // one is coming already
+	}
+}
+
+// Troubles tells what stands in the way at the moment, sorted by name.
+func (m *Mirror) Troubles() []Trouble {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Trouble, 0, len(m.troubles))
+	for _, t := range m.troubles {
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b Trouble) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Run mirrors until ctx ends.
+func (m *Mirror) Run(ctx context.Context) error {
+	if m.opts.Follow {
+		go m.watch(ctx)
+	}
+	told := false
+	for failures := 0; ctx.Err() == nil; {
+		passCtx, cancel := context.WithTimeout(ctx, passTimeout)
+		err := m.pass(passCtx)
+		cancel()
+		wait := passEvery
+		switch {
+		case err == nil:
+			failures, told = 0, false
+		case errors.Is(err, dockerwatch.ErrUnavailable):
+			// The watcher has said so, and wakes us.
+		default:
+			wait = min(retryFirst<<min(failures, 8), passEvery)
+			if failures++; failures > 3 && !told && ctx.Err() == nil {
+				m.log.Warn("networks can't be followed at the moment", "err", err)
+				told = true
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-m.wake:
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+// watch wakes the mirror when the cluster declares something else.
+func (m *Mirror) watch(ctx context.Context) {
+	var index uint64
+	for failures := 0; ctx.Err() == nil; {
+		_, next, err := m.cluster.WatchDeclared(ctx, index)
+		if err == nil {
+			index, failures = next, 0
+			m.Wake()
+			continue
+		}
+		index = 0
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(retryFirst<<min(failures, 8), passEvery)):
+		}
+		failures++
+	}
+}
+
+// report notes what a pass found in the way of networks, and logs what is new.
+func (m *Mirror) report(found map[string]Trouble) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, t := range found {
+		if old, had := m.troubles[name]; had && old.Text == t.Text {
+			t.Since = old.Since
+			found[name] = t
+			continue
+		}
+		m.log.Warn("a network is not here as the cluster has it", "network", name, "cause", t.Text)
+	}
+	for name := range m.troubles {
+		if _, still := found[name]; !still {
+			m.log.Info("a network is here as the cluster has it again", "network", name)
+		}
+	}
+	m.troubles = found
+}

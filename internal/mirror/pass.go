@@ -1,0 +1,303 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/store"
+)
+
+// changesAtOnce is how many networks are made or removed side by side; Docker itself does little at once.
+const changesAtOnce = 4
+
+// vanishedAfter is how long Docker must not have had a network that is bound here: it stores a network
+// only after CreateNetwork was answered.
+const vanishedAfter = 15 * time.Second
+
+// strangeAfter is how long a network that is not bound here must be in Docker's list before it is trouble: Docker
+// forgets a network only after DeleteNetwork was answered.
+const strangeAfter = 5 * time.Second
+
+// pass is one comparison.
+type pass struct {
+	*Mirror
+	bound    map[string]driver.Summary // by Docker's id
+	declared map[string]string         // the cluster's id to name
+
+	mu    sync.Mutex
+	found map[string]Trouble
+}
+
+// pass compares once, and changes what differs.
+func (m *Mirror) pass(ctx context.Context) error {
+	if err := m.docker.Ready(); err != nil {
+		return err
+	}
+	described := m.describe(ctx)
+	if !m.opts.Follow {
+		return described
+	}
+	if err := m.makeDefault(ctx); err != nil {
+		return errors.Join(described, err)
+	}
+	// Docker first: what is bound afterwards and not in the list was made meanwhile, and the next pass sees it.
+	here, err := m.docker.Networks(ctx)
+	if err != nil {
+		return errors.Join(described, err)
+	}
+	p := &pass{Mirror: m, bound: map[string]driver.Summary{}, found: map[string]Trouble{}}
+	for _, b := range m.driver.Networks() {
+		p.bound[b.DockerID] = b
+	}
+	if p.declared, err = m.cluster.DeclaredNames(ctx); err != nil {
+		return errors.Join(described, err)
+	}
+	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
+	if ctx.Err() == nil {
+		m.report(p.found)
+	}
+	return errors.Join(described, err)
+}
+
+// each does something for many at once; every error is returned.
+func each[T any](all []T, do func(T) error) error {
+	var group errgroup.Group
+	group.SetLimit(changesAtOnce)
+	errs := make([]error, len(all))
+	for i, v := range all {
+		group.Go(func() error { errs[i] = do(v); return nil })
+	}
+	_ = group.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *pass) trouble(id, name, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.found[name] = Trouble{Network: id, Name: name, Text: fmt.Sprintf(format, args...), Since: time.Now().UTC()}
+}
+
+// present looks at the networks that Docker has.
+func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
+	strange := map[string]time.Time{}
+	for _, n := range here {
+		if _, ok := p.bound[n.ID]; ok {
+			continue
+		}
+		// It is being removed at this moment, or the state directory is not what it was.
+		since, known := p.strange[n.ID]
+		if !known {
+			since = time.Now()
+		}
+		if strange[n.ID] = since; time.Since(since) > strangeAfter {
+			p.trouble("", n.Name, "SocketPlane on this host has no record of it: 'docker network rm %s', and create it again if it does not come back", n.Name)
+		}
+	}
+	p.strange = strange
+	return each(here, func(n dockerwatch.Network) error {
+		b, ok := p.bound[n.ID]
+		if !ok || b.Removing {
+			return nil
+		}
+		switch name, declared := p.declared[b.ID]; {
+		case declared && name == n.Name:
+			return p.name(ctx, n, b)
+		case declared:
+			return p.misnamed(ctx, n, b, name)
+		}
+		return p.undeclared(ctx, n, b)
+	})
+}
+
+// name makes the driver know the network's name.
+func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	if b.Name == n.Name {
+		return nil
+	}
+	if err := p.driver.SetName(ctx, n.ID, n.Name); !errors.Is(err, driver.ErrUnknown) {
+		return err
+	}
+	return nil
+}
+
+// misnamed is for a network that the cluster knows by another name. A copy of ours goes; what a user made stays.
+func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Summary, name string) error {
+	if _, copied := n.Options[driver.OptID]; copied {
+		return p.drop(ctx, n, b, "the cluster calls this network "+name+" now")
+	}
+	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, n.Name)
+	return nil
+}
+
+// undeclared tells the cluster of a network that was made here, or ends one that the cluster has ended.
+func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	record, err := p.cluster.Network(ctx, b.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		p.trouble(b.ID, n.Name, "the cluster has lost its record of this network: 'docker network rm %s' and create it again", n.Name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if record.State == store.Deleting {
+		return p.drop(ctx, n, b, "it was removed on another host")
+	}
+	_, err = p.cluster.Declare(ctx, b.ID, n.Name, declaration(n))
+	switch {
+	case err == nil:
+		p.log.Info("network is told to the other hosts", "network", n.Name, "pools", b.Pools)
+		return p.name(ctx, n, b)
+	case errors.Is(err, store.ErrNameTaken):
+		return p.replace(ctx, n, b)
+	case errors.Is(err, store.ErrMismatch):
+		p.trouble(b.ID, n.Name, "%s", reason(err, store.ErrMismatch))
+		return nil
+	case errors.Is(err, store.ErrNotFound): // removed meanwhile
+		return nil
+	}
+	return err
+}
+
+// replace is for a network whose name another network of the cluster got first.
+func (p *pass) replace(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	other, err := p.cluster.NetworkNamed(ctx, n.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		p.Wake() // it is free again
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return p.drop(ctx, n, b, fmt.Sprintf("another host created a network of this name first: the cluster's has %v, this one has %v", other.Pools, b.Pools))
+}
+
+// drop removes a Docker network of this host unless containers use it.
+func (p *pass) drop(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
+	cure := "remove or disconnect these, then it goes by itself"
+	if b.Endpoints > 0 {
+		p.trouble(b.ID, n.Name, "%s; %d containers of this host still use it: %s", why, b.Endpoints, cure)
+		return nil
+	}
+	if err := p.driver.Drop(ctx, n.ID); err != nil {
+		if errors.Is(err, driver.ErrUnknown) {
+			return nil // it is going already
+		}
+		return err
+	}
+	err := p.docker.Remove(ctx, n.ID)
+	if err == nil {
+		p.log.Info("network is removed here", "network", n.Name, "cause", why)
+		p.Wake() // its name may be free for another one
+		return nil
+	}
+	if kept := p.driver.Keep(ctx, n.ID); kept != nil && !errors.Is(kept, driver.ErrUnknown) {
+		err = errors.Join(err, kept)
+	}
+	if errors.Is(err, dockerwatch.ErrRefused) {
+		p.trouble(b.ID, n.Name, "%s; %s: %s", why, err, cure)
+		return nil
+	}
+	return err
+}
+
+// absent makes the declared networks that this host does not have.
+func (p *pass) absent(ctx context.Context) error {
+	have := map[string]bool{}
+	for _, b := range p.bound {
+		have[b.ID] = true
+	}
+	var missing []string
+	for id := range p.declared {
+		if !have[id] {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	routes, err := p.opts.Subnets(ctx)
+	if err != nil {
+		return err
+	}
+	slices.Sort(missing)
+	return each(missing, func(id string) error { return p.copyOf(ctx, id, routes) })
+}
+
+// copyOf makes one network here, unless this host let go of it or something stands in the way.
+func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) error {
+	n, err := p.cluster.Network(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if n.State == store.Deleting || n.Declared == nil || slices.Contains(n.Away, p.cluster.Host()) {
+		return nil
+	}
+	other, err := p.docker.Named(ctx, n.Name)
+	if err == nil {
+		if other.Driver == DriverName {
+			return nil // what stands in its way is looked at where it is present
+		}
+		p.trouble(id, n.Name, "this host has a network of that name with driver %s: 'docker network rm %s' lets the cluster's come", other.Driver, n.Name)
+		return nil
+	}
+	if !errors.Is(err, dockerwatch.ErrNotFound) {
+		return err
+	}
+	for _, pool := range n.Pools {
+		if i := slices.IndexFunc(routes, pool.Overlaps); i >= 0 {
+			p.trouble(id, n.Name, "its subnet %s overlaps %s, which this host is connected to: remove that network or route here, or choose another subnet for %s",
+				pool, routes[i], n.Name)
+			return nil
+		}
+	}
+	if _, err = p.docker.Create(ctx, copied(n)); err == nil {
+		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
+		return nil
+	}
+	if errors.Is(err, dockerwatch.ErrRefused) {
+		p.trouble(id, n.Name, "%s", err)
+	}
+	return err // tried again soon
+}
+
+// vanished ends networks here that Docker no longer has: it removed them while this agent could not be told.
+func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
+	has := map[string]bool{}
+	for _, n := range here {
+		has[n.ID] = true
+	}
+	now := time.Now()
+	var gone []driver.Summary
+	for id, b := range p.bound {
+		if has[id] || b.Removing {
+			delete(p.missing, id)
+			continue
+		}
+		if since, known := p.missing[id]; !known {
+			p.missing[id] = now
+		} else if now.Sub(since) > vanishedAfter {
+			gone = append(gone, b)
+		}
+	}
+	maps.DeleteFunc(p.missing, func(id string, _ time.Time) bool { _, bound := p.bound[id]; return !bound })
+	return p.endVanished(ctx, gone)
+}
+
+// reason is an error's text without that of the sentinel it begins with.
+func reason(err, sentinel error) string {
+	return strings.TrimPrefix(err.Error(), sentinel.Error()+": ")
+}

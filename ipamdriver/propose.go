@@ -1,0 +1,23 @@
+package ipamdriver
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Propose names a subnet that overlaps no pool of the cluster and no connected route of any host. Nothing holds it:
+// somebody else may take it first.
+func (d *Driver) Propose(ctx context.Context, v6 bool) (netip.Prefix, error) {
+	taken, err := d.takenSubnets(ctx)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for cidr := range d.candidates(v6) {
+		if !slices.ContainsFunc(taken, cidr.Overlaps) {
+			return cidr, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: name a subnet", ErrExhausted)
+}
