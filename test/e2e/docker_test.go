@@ -39,7 +39,16 @@ func (s *segment) create(ctx context.Context, args ...string) error {
 		args = append([]string{"--ipam-driver", "socketplane"}, args...)
 	}
 	args = append(append([]string{"network", "create", "-d", "socketplane"}, args...), s.name)
-	return s.w.each(func(h *lab.Host) error { _, err := h.Docker(ctx, args...); return err })
+	return s.w.each(func(h *lab.Host) error {
+		_, err := h.Docker(ctx, args...)
+		if err != nil && strings.Contains(err.Error(), "already exists") {
+			// Another host's network of this name may have come here by itself.
+			if driver, look := h.Docker(ctx, "network", "inspect", "-f", "{{.Driver}}", s.name); look == nil && strings.TrimSpace(driver) == "socketplane" {
+				return nil
+			}
+		}
+		return err
+	})
 }
 
 // remove removes the network with all of its containers from all hosts; what is gone already is no error.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -141,7 +142,13 @@ func (w *world) report(t *testing.T) {
 		return
 	}
 	for _, h := range w.Hosts {
-		t.Logf("the agent of %s:\n%s", h.Name, h.LogTail("agent", 25))
+		var lines []string
+		for line := range strings.Lines(h.LogTail("agent", 200)) {
+			if !strings.Contains(line, "level=DEBUG") {
+				lines = append(lines, line)
+			}
+		}
+		t.Logf("the agent of %s:\n%s", h.Name, strings.Join(lines[max(0, len(lines)-12):], ""))
 	}
 }
 
