@@ -123,6 +123,7 @@ type segment struct {
 	endpoints map[string]*endpoint
 	peers     map[string]store.Endpoints // by host id
 	stop      context.CancelFunc         // ends the watch of its peers; nil when there is none
+	known     <-chan struct{}            // closed when that watch has read them once
 	gone      bool                       // DeleteNetwork was here
 }
 

@@ -19,6 +19,7 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.Joi
 	if err := d.dp.Ready(); err != nil {
 		return nil, err
 	}
+	d.awaitPeers(ctx, r.NetworkID)
 	n, err := d.bound(r.NetworkID)
 	if err != nil {
 		return nil, err

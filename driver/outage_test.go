@@ -188,6 +188,11 @@ func TestTwoHosts(t *testing.T) {
 	w.must(b.cluster.PutHost(w.ctx, store.Host{Name: "b", VTEP: netip.MustParseAddr("192.0.2.3")}))
 	sees(a, "[10.1.0.8] at 192.0.2.3")
 
+	w.eventually("the host's own copy has the VTEP", func() bool { // it follows the data plane
+		e, err := a.local.Get(w.ctx, store.LocalHostsKey("b"))
+		return err == nil && strings.Contains(string(e.Value), "192.0.2.3")
+	})
+
 	// An outage, and a restart during it: the last known stays.
 	before := a.plane.String()
 	a.shared.set(true)

@@ -20,6 +20,10 @@ const (
 	retryLast  = 5 * time.Second
 )
 
+// peersLimit is how long a container waits for the network's peers to be read: as long as its kernel would wait
+// before it repeats a question for a neighbour that nobody could answer.
+const peersLimit = time.Second
+
 // planePeer is another host's endpoints as the data plane sees them. An endpoint
 // that can't be understood is left out: the others must not suffer from it.
 func planePeer(r store.Endpoints) dataplane.Peer {
@@ -41,8 +45,9 @@ func (d *Driver) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.watch = func(n *segment) {
 		watchCtx, stop := context.WithCancel(ctx)
-		n.stop = stop
-		watchers.Go(func() { d.watchPeers(watchCtx, n) })
+		known := make(chan struct{})
+		n.stop, n.known = stop, known
+		watchers.Go(func() { d.watchPeers(watchCtx, n, sync.OnceFunc(func() { close(known) })) })
 	}
 	d.mu.Unlock()
 	for _, n := range d.all() {
@@ -74,7 +79,27 @@ func (d *Driver) startWatch(n *segment) {
 func (n *segment) stopWatch() {
 	if n.stop != nil {
 		n.stop()
-		n.stop = nil
+		n.stop, n.known = nil, nil
+	}
+}
+
+// awaitPeers waits until the peers of a network whose watch has just begun were read once: what a container asks at
+// once would find nobody, and be asked again a second later. Without the store the last known peers must do.
+func (d *Driver) awaitPeers(ctx context.Context, dockerID string) {
+	n, ok := d.find(dockerID)
+	if !ok {
+		return
+	}
+	n.lock.Lock()
+	known := n.known
+	n.lock.Unlock()
+	if known == nil {
+		return
+	}
+	select {
+	case <-known:
+	case <-ctx.Done():
+	case <-time.After(peersLimit):
 	}
 }
 
@@ -112,8 +137,9 @@ func retry(ctx context.Context, failures int) {
 	}
 }
 
-// watchPeers keeps the network's peers as the store has them.
-func (d *Driver) watchPeers(ctx context.Context, n *segment) {
+// watchPeers keeps the network's peers as the store has them; known is called when they were read, or never will be.
+func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
+	defer known()
 	id := n.network
 	var index uint64
 	seen := map[string]uint64{}
@@ -134,6 +160,7 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment) {
 			retry(ctx, failures)
 		default:
 			index, failures = next, 0
+			known()
 		}
 	}
 }
