@@ -158,6 +158,13 @@ func (h *host) start(networks ...dataplane.Network) *agent {
 	return a
 }
 
+// restart replaces the agent by another that wants the same.
+func (h *host) restart(networks ...dataplane.Network) {
+	h.t.Helper()
+	h.agent.stop()
+	h.start(networks...)
+}
+
 // attach joins an endpoint as Docker does: the container is a namespace.
 func (h *host) attach(n dataplane.Network, id string) (container string) {
 	h.t.Helper()
@@ -265,8 +272,8 @@ func (h *host) link(kind string) string {
 	return strings.Fields(line)[0]
 }
 
-func reaches(from, to string) error {
-	out, err := exec.Command("ip", "netns", "exec", from, "ping", "-c", "1", "-W", "1", to).CombinedOutput()
+func reaches(from, to string, options ...string) error {
+	out, err := exec.Command("ip", append([]string{"netns", "exec", from, "ping", "-c", "1", "-W", "1", to}, options...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ping %s: %w: %s", to, err, out)
 	}
@@ -282,34 +289,28 @@ func mustReach(t testing.TB, from string, to ...string) {
 	}
 }
 
-// pinger pings all the time; end says how many of how many pings were lost.
-type pinger struct {
-	t   testing.TB
-	cmd *exec.Cmd
-	out strings.Builder
-}
-
-func startPing(t testing.TB, from, to string) *pinger {
+// pingDuring repeats something while a thousand pings are under way, and demands that none is lost.
+func pingDuring(t testing.TB, from, to string, again func()) (times int) {
 	t.Helper()
-	p := &pinger{t: t, cmd: exec.Command("nsenter", "--net=/run/netns/"+from, "ping", "-q", "-i", "0.003", to)}
-	p.cmd.Stdout = &p.out
-	if err := p.cmd.Start(); err != nil {
+	var out strings.Builder
+	cmd := exec.Command("nsenter", "--net=/run/netns/"+from, "ping", "-q", "-i", "0.003", "-c", "1000", "-W", "5", to)
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return p
-}
-
-func (p *pinger) end() (sent, received int) {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(os.Interrupt)
-	_ = p.cmd.Wait() // its status says no more than its text
-	for line := range strings.Lines(p.out.String()) {
-		if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &received); err == nil {
-			return sent, received
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for ; ; times++ {
+		select {
+		case err := <-done:
+			if err != nil || !strings.Contains(out.String(), "1000 packets transmitted, 1000 received") {
+				t.Errorf("ping: %v\n%s", err, out.String())
+			}
+			return times
+		default:
+			again()
 		}
 	}
-	p.t.Fatalf("ping said %q", p.out.String())
-	return 0, 0
 }
 
 func run(t testing.TB, name string, args ...string) string {

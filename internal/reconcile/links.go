@@ -20,10 +20,18 @@ func (r *Reconciler) owned(ctx context.Context) (map[string]hostlink.Link, error
 	return byName, nil
 }
 
-// changed says whether the device is other than it was made.
-func (d device) changed(owned map[string]hostlink.Link) bool {
-	l, ok := owned[d.made.Name]
-	return d.made.Name != "" && (!ok || !l.Up || l.MTU != d.made.MTU && d.made.MTU != 0)
+// inspect finds out whether the device is as it was made.
+func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
+	made := n.device.made
+	l, ok := owned[made.Name]
+	switch {
+	case made.Name == "":
+	case !ok:
+		// The switch would hold on to the device that went, so the next one has another name and port.
+		n.device, n.entered = device{}, false
+	case full || !l.Up || l.MTU != made.MTU:
+		n.distrust()
+	}
 }
 
 // mendLinks sets up the host ends that somebody set down. One that is missing went with its

@@ -126,9 +126,7 @@ func (r *Reconciler) everything(ctx context.Context, full bool) (trouble, err er
 		}
 	}
 	for _, n := range r.networks {
-		if full || n.device.changed(owned) {
-			n.distrust()
-		}
+		n.inspect(owned, full)
 	}
 	each(r.ensureDevice)
 	if err := r.syncAllFlows(ctx, full); err != nil {
