@@ -101,18 +101,7 @@ type heldPool struct {
 
 // parsePoolID reads what RequestPool answered.
 func parsePoolID(id string) (ipalloc.Pool, error) {
-	cidr, within, both := cut(id)
-	prefix, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		return ipalloc.Pool{}, fmt.Errorf("%w: unknown pool %q: %w", ErrBadRequest, id, err)
-	}
-	var r netip.Prefix
-	if both {
-		if r, err = netip.ParsePrefix(within); err != nil {
-			return ipalloc.Pool{}, fmt.Errorf("%w: unknown pool %q: %w", ErrBadRequest, id, err)
-		}
-	}
-	p, err := ipalloc.New(prefix, r)
+	p, err := ipalloc.Parse(id)
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}

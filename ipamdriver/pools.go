@@ -18,13 +18,18 @@ import (
 // optNetwork names the cluster's network whose subnet is wanted (--ipam-opt network=NAME).
 const optNetwork = "network"
 
-func cut(id string) (cidr, within string, both bool) { return strings.Cut(id, ",") }
+// OptFill says from where addresses are chosen (--ipam-opt socketplane.fill=top): other hosts' copies of a network
+// whose addresses Docker chooses from the bottom are filled from the top.
+const (
+	OptFill = "socketplane.fill"
+	FillTop = "top"
+)
 
 // RequestPool makes this host a holder of the asked subnet, of the named network's
 // subnet, or of one that it chooses. The pool's id is its CIDR, and its range if there is one.
 func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
 	for k := range r.Options {
-		if k != optNetwork && !strings.HasPrefix(k, "com.docker.") {
+		if k != optNetwork && k != OptFill && !strings.HasPrefix(k, "com.docker.") {
 			return nil, fmt.Errorf("%w: unknown --ipam-opt %s: only %q is known", ErrBadRequest, k, optNetwork)
 		}
 	}
@@ -40,6 +45,7 @@ func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	pool.Top = r.Options[OptFill] == FillTop
 	return &ipam.RequestPoolResponse{PoolID: pool.String(), Pool: pool.CIDR.String(), Data: map[string]string{}}, nil
 }
 

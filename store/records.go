@@ -52,8 +52,10 @@ const (
 
 // Declaration is what `docker network create` was told, as far as other hosts' copies need it.
 type Declaration struct {
-	IPv6       bool              `json:"ipv6,omitempty"`
-	Attachable bool              `json:"attachable,omitempty"`
+	IPv6       bool `json:"ipv6,omitempty"`
+	Attachable bool `json:"attachable,omitempty"`
+	// DockerIPAM says that on the host where it was made Docker chooses the addresses, from the bottom of each pool.
+	DockerIPAM bool              `json:"docker_ipam,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	// Subnets say more of some of the network's pools.

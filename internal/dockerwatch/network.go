@@ -27,8 +27,9 @@ type Network struct {
 	Attachable       bool
 	Options, Labels  map[string]string
 	// IPAMDriver is "default" for Docker's own.
-	IPAMDriver string
-	Subnets    []Subnet
+	IPAMDriver  string
+	IPAMOptions map[string]string // are only given, not told
+	Subnets     []Subnet
 }
 
 // Subnet is one IPAM configuration; what was not given is invalid.
@@ -136,7 +137,7 @@ type wireCreate struct {
 func (w *Watcher) Create(ctx context.Context, n Network) (string, error) {
 	r := wireCreate{CheckDuplicate: true, CreateRequest: network.CreateRequest{
 		Name: n.Name, Driver: w.opts.Driver, EnableIPv6: &n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
-		Options: n.Options, Labels: n.Labels, IPAM: &network.IPAM{Driver: w.opts.Driver},
+		Options: n.Options, Labels: n.Labels, IPAM: &network.IPAM{Driver: w.opts.Driver, Options: n.IPAMOptions},
 	}}
 	for _, s := range n.Subnets {
 		r.IPAM.Config = append(r.IPAM.Config, network.IPAMConfig{

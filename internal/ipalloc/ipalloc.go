@@ -12,6 +12,7 @@ import (
 	"iter"
 	"math/big"
 	"net/netip"
+	"strings"
 )
 
 // Pool is a subnet and the part of it from which addresses are chosen.
@@ -21,17 +22,46 @@ type Pool struct {
 	// Range limits what is chosen (not what is asked for by name); it lies within
 	// CIDR and is CIDR itself when nothing was asked for.
 	Range netip.Prefix
+	// Top says that addresses are chosen from the top of the range, as somebody
+	// else fills it from the bottom.
+	Top bool
 }
+
+// topMark ends the text form of a pool whose addresses are chosen from the top.
+const topMark = ",top"
 
 // blockBits makes blocks of 64 addresses.
 const blockBits = 6
 
-// String gives the form that Parse reads: CIDR, or CIDR,RANGE.
+// String gives the form that Parse reads: CIDR or CIDR,RANGE, and ",top" at its end.
 func (p Pool) String() string {
-	if p.Range == p.CIDR {
-		return p.CIDR.String()
+	text := p.CIDR.String()
+	if p.Range != p.CIDR {
+		text += "," + p.Range.String()
 	}
-	return p.CIDR.String() + "," + p.Range.String()
+	if p.Top {
+		text += topMark
+	}
+	return text
+}
+
+// Parse reads what String gave.
+func Parse(text string) (Pool, error) {
+	rest, top := strings.CutSuffix(text, topMark)
+	first, second, ranged := strings.Cut(rest, ",")
+	cidr, err := netip.ParsePrefix(first)
+	if err != nil {
+		return Pool{}, fmt.Errorf("unknown pool %q: %w", text, err)
+	}
+	var within netip.Prefix
+	if ranged {
+		if within, err = netip.ParsePrefix(second); err != nil {
+			return Pool{}, fmt.Errorf("unknown pool %q: %w", text, err)
+		}
+	}
+	p, err := New(cidr, within)
+	p.Top = top
+	return p, err
 }
 
 // New checks a subnet and its range; an invalid (zero) range is the whole subnet.
@@ -83,7 +113,8 @@ func Last(p netip.Prefix) netip.Addr {
 }
 
 // Blocks gives the blocks of the range, each once, beginning at a place
-// that depends on the host, so that hosts seldom want the same block.
+// that depends on the host, so that hosts seldom want the same block; those of a pool
+// that is filled from the top come in falling order, whatever the host.
 func (p Pool) Blocks(host string) iter.Seq[netip.Prefix] {
 	bits := max(p.Range.Bits(), p.Range.Addr().BitLen()-blockBits)
 	// Beyond 2^32 blocks (an IPv6 /90 has that many) the first 2^32 are plenty.
@@ -93,7 +124,11 @@ func (p Pool) Blocks(host string) iter.Seq[netip.Prefix] {
 	start := h.Sum64() % n
 	return func(yield func(netip.Prefix) bool) {
 		for i := range n {
-			addr := add(p.Range.Addr(), (start+i)%n, p.Range.Addr().BitLen()-bits)
+			which := (start + i) % n
+			if p.Top {
+				which = n - 1 - i
+			}
+			addr := add(p.Range.Addr(), which, p.Range.Addr().BitLen()-bits)
 			if !yield(netip.PrefixFrom(addr, bits)) {
 				return
 			}
@@ -101,9 +136,13 @@ func (p Pool) Blocks(host string) iter.Seq[netip.Prefix] {
 	}
 }
 
-// Free returns the lowest address of block that may be chosen and is not taken.
+// Free returns the lowest address of block that may be chosen and is not taken; the highest if p is filled from the top.
 func (p Pool) Free(block netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
-	for a := block.Addr(); a.IsValid() && block.Contains(a); a = a.Next() {
+	first, next := block.Addr(), netip.Addr.Next
+	if p.Top {
+		first, next = Last(block), netip.Addr.Prev
+	}
+	for a := first; a.IsValid() && block.Contains(a); a = next(a) {
 		if p.Range.Contains(a) && p.Assignable(a) && !taken(a) {
 			return a, true
 		}

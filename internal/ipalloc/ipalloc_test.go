@@ -244,3 +244,26 @@ func FuzzPool(f *testing.F) {
 		}
 	})
 }
+
+func TestFilledFromTheTop(t *testing.T) {
+	p, err := ipalloc.Parse("10.1.0.0/24,10.1.0.128/25,top")
+	if err != nil || p.String() != "10.1.0.0/24,10.1.0.128/25,top" {
+		t.Fatalf("%v, %v", p, err)
+	}
+	var got []string
+	taken := map[netip.Addr]bool{}
+	for range 3 {
+		for block := range p.Blocks("any host") {
+			a, ok := p.Free(block, func(a netip.Addr) bool { return taken[a] })
+			if !ok {
+				continue
+			}
+			taken[a] = true
+			got = append(got, a.String())
+			break
+		}
+	}
+	if want := "10.1.0.254 10.1.0.253 10.1.0.252"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}

@@ -48,7 +48,7 @@ var rules = []struct {
 		"address management knows no bridges"},
 	{"internal/dockerwatch", []string{"github.com/moby/moby", "github.com/containerd/errdefs"}, nil,
 		"Docker's door must not know who goes through it"},
-	{"internal/mirror", []string{"store", "driver", "internal/dockerwatch", "golang.org/x/sync/errgroup"}, []string{"net/http"},
+	{"internal/mirror", []string{"store", "driver", "ipamdriver", "internal/dockerwatch", "golang.org/x/sync/errgroup"}, []string{"net/http"},
 		"mirrors compare what Docker has with the cluster's records, and know nothing else"},
 	{"plugin", []string{"github.com/docker/go-plugins-helpers"}, nil, "the protocol knows no drivers"},
 	{"store", nil, []string{"net/http", "os"}, "the contract of the store knows no store"},

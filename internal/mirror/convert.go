@@ -5,6 +5,7 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -12,6 +13,7 @@ import (
 func declaration(n dockerwatch.Network) store.Declaration {
 	d := store.Declaration{
 		IPv6: n.IPv6, Attachable: n.Attachable, Options: maps.Clone(n.Options), Labels: maps.Clone(n.Labels),
+		DockerIPAM: n.IPAMDriver != DriverName,
 	}
 	delete(d.Options, driver.OptID)
 	delete(d.Options, driver.OptName)
@@ -31,6 +33,9 @@ func copied(n store.Network) dockerwatch.Network {
 		c.Options = map[string]string{}
 	}
 	c.Options[driver.OptID] = n.ID
+	if n.Declared.DockerIPAM {
+		c.IPAMOptions = map[string]string{ipamdriver.OptFill: ipamdriver.FillTop}
+	}
 	for _, pool := range n.Pools {
 		subnet := dockerwatch.Subnet{CIDR: pool}
 		for _, s := range n.Declared.Subnets {
