@@ -208,6 +208,9 @@ func TestCreateFails(t *testing.T) {
 	for _, f := range []*flaky{a.shared, a.local} {
 		f.set(true)
 		w.wants(a.create("n1", "LocalDefault"), store.ErrUnavailable)
+		if !a.Pending() {
+			t.Fatal("Sync is not asked for")
+		}
 		f.set(false)
 		w.must(a.Sync(w.ctx))
 		w.clean(a)

@@ -121,27 +121,6 @@ func portsApart(t *testing.T, p *plane) {
 	}
 }
 
-// TestPortsStayApart: a removal that is repeated frees its port only at its end.
-func TestPortsStayApart(t *testing.T) {
-	w := newWorld(t)
-	a := w.host("a")
-	w.must(a.create("n1", "LocalDefault"))
-	a.container("n1", "e1", "10.1.0.7/24")
-	a.local.failAfter(3) // the intention, and the address' release
-	w.must(a.delete("n1", "e1"))
-	if !a.Pending() {
-		t.Fatal("the removal is complete: the test looks in the wrong place")
-	}
-	a.local.set(false)
-	for i := range 5 {
-		a.container("n1", fmt.Sprint("f", i), fmt.Sprintf("10.1.0.%d/24", 20+i))
-		w.must(a.Sync(w.ctx))
-		portsApart(t, a.plane)
-	}
-	w.must(a.remove("n1"))
-	w.clean(a)
-}
-
 // TestDeleteWhileStoreIsDown: Docker is answered, and Sync tells the cluster later.
 func TestDeleteWhileStoreIsDown(t *testing.T) {
 	w := newWorld(t)

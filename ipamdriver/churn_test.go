@@ -1,12 +1,14 @@
 package ipamdriver_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -73,6 +75,59 @@ func testChurn(w *world) {
 		w.must(h.releasePool("10.1.0.0/28"))
 	}
 	w.clean(hosts...)
+}
+
+// slowOnce holds the answer to its next write back.
+type slowOnce struct {
+	store.KV
+	once         sync.Once
+	held, resume chan struct{}
+}
+
+func (s *slowOnce) Apply(ctx context.Context, ops ...store.Op) error {
+	err := s.KV.Apply(ctx, ops...)
+	s.once.Do(func() {
+		close(s.held)
+		<-s.resume
+	})
+	return err
+}
+
+// testReleaseMeetsRequest: an address that is asked for while its release is under way stays with who asked.
+func testReleaseMeetsRequest(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	id := a.pool("10.1.0.0/24", "")
+	for _, wish := range []string{"10.1.0.7", ""} {
+		first, err := a.container(id, wish)
+		w.must(err)
+		slow := &slowOnce{KV: w.kv, held: make(chan struct{}), resume: make(chan struct{})}
+		a.shared.KV = slow
+		released, got := make(chan error, 1), make(chan string, 1)
+		go func() { released <- a.release(id, first) }()
+		<-slow.held // the cluster has it back, the journal does not know
+		go func() {
+			second, err := a.request(id, wish, macOption, "02:00:00:00:00:77")
+			if err != nil {
+				w.Error(err)
+			}
+			got <- second
+		}()
+		second := ""
+		select { // without the lock the request would be answered now
+		case second = <-got:
+		case <-time.After(100 * time.Millisecond):
+		}
+		close(slow.resume)
+		w.must(<-released)
+		if second == "" {
+			second = <-got
+		}
+		a.restart()
+		w.must(a.Sync(w.ctx))
+		address := strings.TrimSuffix(second, "/24")
+		w.wantClaims(id, address+"=a")
+		w.must(a.release(id, address))
+	}
 }
 
 // testModel: random operations of four hosts, compared with a plain model of who has what.

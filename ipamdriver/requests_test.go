@@ -20,7 +20,7 @@ func TestIPAM(t *testing.T) {
 		"kinds": testKinds, "range": testRange, "small": testSmall, "exhausted": testExhausted, "two-hosts": testTwoHosts,
 		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost,
 		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
-		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "model": testModel,
+		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "release-meets-request": testReleaseMeetsRequest, "model": testModel,
 	})
 }
 
