@@ -41,7 +41,7 @@ type vswitchd struct {
 	cfg    int       // cur_cfg when it was last looked at
 	tso    bool      // at that time
 	seen   bool      // tso is set
-	behind time.Time // since when cur_cfg does not follow; zero if it does
+	behind time.Time // since when cur_cfg stands still below next_cfg; zero if it is level
 	probed time.Time // when next_cfg was last raised to see whether it follows
 }
 
@@ -137,9 +137,10 @@ func (s *Switch) judge(v *view, id process, dialed error) (probe bool) {
 	if !d.seen || id != (process{}) && d.id != id && d.id != (process{}) {
 		d.tso, d.seen = tso, true
 	}
-	if v.root.CurCfg >= v.root.NextCfg {
+	switch {
+	case v.root.CurCfg >= v.root.NextCfg:
 		d.behind = time.Time{}
-	} else if d.behind.IsZero() {
+	case d.behind.IsZero() || d.cfg != v.root.CurCfg: // with change after change it is never level, but it moves
 		d.behind = now
 	}
 	switch {
