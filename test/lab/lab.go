@@ -203,47 +203,55 @@ func (l *Lab) buildAgent(ctx context.Context) (err error) {
 	return err
 }
 
-// BuildAgent builds the socketplane binary of this checkout into the tool cache and returns its path.
-func BuildAgent(ctx context.Context) (string, error) { return goBuild(ctx, "./cmd/socketplane") }
+// BuiltVar is the environment variable that names a directory in which Build has built the programs. Labs take them from
+// there. It is for places where building takes minutes, such as an emulated machine.
+const BuiltVar = "SOCKETPLANE_LAB_BUILT"
 
-func buildProbe(ctx context.Context) (string, error) { return goBuild(ctx, "./test/lab/labprobe") }
-
-// Build builds what labs need of this checkout into the tool cache, for labs that are told by BuiltVar to take it from there.
-func Build(ctx context.Context) error {
-	probe, err := buildProbe(ctx)
+// Build builds what labs need of this checkout into dir, for BuiltVar, and their image into the tool cache.
+func Build(ctx context.Context, dir string) error {
+	if _, err := goBuildTo(ctx, dir, agentPackage); err != nil {
+		return err
+	}
+	probe, err := goBuildTo(ctx, dir, probePackage)
 	if err == nil {
 		_, err = Image(ctx, probe)
 	}
-	if err != nil {
-		return err
-	}
-	_, err = BuildAgent(ctx)
 	return err
 }
 
-// BuiltVar is the environment variable that, when it is set, makes labs take their programs as Build left them. It is for
-// places where building takes minutes, such as an emulated machine.
-const BuiltVar = "SOCKETPLANE_LAB_BUILT"
+const (
+	agentPackage = "./cmd/socketplane"
+	probePackage = "./test/lab/labprobe"
+)
 
-// goBuild builds a static program of this checkout.
+// BuildAgent builds the socketplane binary of this checkout into the tool cache and returns its path.
+func BuildAgent(ctx context.Context) (string, error) { return goBuild(ctx, agentPackage) }
+
+func buildProbe(ctx context.Context) (string, error) { return goBuild(ctx, probePackage) }
+
+// goBuild builds a static program of this checkout into the tool cache, unless it is built already.
 func goBuild(ctx context.Context, pkg string) (string, error) {
-	if out := builtPath(pkg); os.Getenv(BuiltVar) != "" {
+	if dir := os.Getenv(BuiltVar); dir != "" {
+		out := filepath.Join(dir, filepath.Base(pkg))
 		_, err := os.Stat(out)
 		return out, err
 	}
+	return goBuildTo(ctx, filepath.Join(testenv.CacheDir(), "lab"), pkg)
+}
+
+func goBuildTo(ctx context.Context, dir, pkg string) (string, error) {
 	mod, err := run(ctx, "go", "env", "GOMOD")
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Dir(mod)
-	out := builtPath(pkg)
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("build %s: %w", pkg, err)
 	}
+	out := filepath.Join(dir, filepath.Base(pkg))
 	// A running program can't be written, but it can be replaced.
 	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", tmp, pkg)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Dir, cmd.Env = filepath.Dir(mod), append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w: %s", pkg, err, text)
 	}
@@ -251,8 +259,4 @@ func goBuild(ctx context.Context, pkg string) (string, error) {
 		return "", fmt.Errorf("build %s: %w", pkg, err)
 	}
 	return out, nil
-}
-
-func builtPath(pkg string) string {
-	return filepath.Join(testenv.CacheDir(), "lab", filepath.Base(pkg))
 }

@@ -14,8 +14,9 @@ import (
 
 // Main is for TestMain of packages whose tests run inside: there it runs them, and elsewhere it boots the VM with this test
 // program and its flags, so that `go test` shows and counts the tests as if they had run here. prepare runs before the
-// boot, for what takes too long inside, such as building; it may be nil. Main does not return.
-func Main(m *testing.M, o Options, prepare func(context.Context) error) {
+// boot, for what takes too long inside, such as building; dir is a directory of this run that can be seen inside. It may
+// be nil. Main does not return.
+func Main(m *testing.M, o Options, prepare func(ctx context.Context, dir string, o *Options) error) {
 	if Inside() {
 		os.Exit(m.Run())
 	}
@@ -28,17 +29,17 @@ func Main(m *testing.M, o Options, prepare func(context.Context) error) {
 	os.Exit(status)
 }
 
-func runTests(ctx context.Context, o Options, prepare func(context.Context) error) (int, error) {
-	if prepare != nil {
-		if err := prepare(ctx); err != nil {
-			return Failed, err
-		}
-	}
+func runTests(ctx context.Context, o Options, prepare func(context.Context, string, *Options) error) (int, error) {
 	dir, err := runDir()
 	if err != nil {
 		return Failed, err
 	}
 	defer os.RemoveAll(dir)
+	if prepare != nil {
+		if err := prepare(ctx, dir, &o); err != nil {
+			return Failed, err
+		}
+	}
 	// `go test` builds programs below /tmp.
 	program := filepath.Join(dir, "tests")
 	if err := copyProgram(program); err != nil {

@@ -18,11 +18,14 @@ import (
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
-	if !vm.Inside() && os.Getenv("SOCKETPLANE_E2E_KERNEL") == "" {
-		fmt.Println("kernel: not run, as a VM takes minutes: set SOCKETPLANE_E2E_KERNEL=1, or use make e2e-kernel")
+	if !vm.Inside() && !testenv.Strict() {
+		fmt.Println("not run, as the VM takes minutes: use make e2e-kernel")
 		os.Exit(0)
 	}
-	vm.Main(m, vm.Options{Env: []string{lab.BuiltVar + "=1", "SOCKETPLANE_TEST_STRICT=1"}}, lab.Build)
+	vm.Main(m, vm.Options{Env: []string{"SOCKETPLANE_TEST_STRICT=1"}}, func(ctx context.Context, dir string, o *vm.Options) error {
+		o.Env = append(o.Env, lab.BuiltVar+"="+dir)
+		return lab.Build(ctx, dir)
+	})
 }
 
 // world is the lab of the test.
