@@ -147,37 +147,49 @@ func spread(s Series, factor float64, digits int) string {
 	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, s.Median()*factor, digits, s.Min()*factor, digits, s.Max()*factor)
 }
 
-// Reading says in a sentence each how SocketPlane compares, wins and losses alike.
-func (r *Report) Reading() []string {
-	var lines []string
-	compare := func(kind string, near bool, ours, theirs string, figure func(string, bool) float64) {
-		ratio := figure(ours, near) / figure(theirs, near)
-		if math.IsNaN(ratio) {
-			return
-		}
-		word := "More"
-		if ratio < 1 {
-			word = "Less"
-		}
-		lines = append(lines, fmt.Sprintf("%s %s, %s: %.2f times %s for %s.", word, kind, where(near), ratio, theirs, ours))
-	}
-	for _, ours := range []string{nameKernel, nameOVS} {
-		for _, kind := range []struct {
+// Comparison is one figure of SocketPlane against another's, by tunnel.
+type Comparison struct {
+	What, Against string
+	Kernel, OVS   string
+}
+
+// Comparisons are SocketPlane's medians as multiples of the others', wins and losses alike, and the difference of `docker run`.
+func (r *Report) Comparisons() []Comparison {
+	var rows []Comparison
+	for _, near := range []bool{false, true} {
+		for _, f := range []struct {
 			name   string
 			figure func(string, bool) float64
 		}{{"throughput", r.bits}, {"transactions", r.rate}} {
-			compare(kind.name, false, ours, nameSwarm, kind.figure)
-			compare(kind.name, false, ours, namePlain, kind.figure)
-			compare(kind.name, true, ours, nameSwarm, kind.figure)
-			compare(kind.name, true, ours, nameBridge, kind.figure)
-		}
-	}
-	for _, ours := range []string{nameKernel, nameOVS} {
-		for _, theirs := range []string{nameBridge, nameSwarm} {
-			if diff := r.launch(ours) - r.launch(theirs); !math.IsNaN(diff) {
-				lines = append(lines, fmt.Sprintf("`docker run` takes %+.0f ms against %s for %s.", 1000*diff, theirs, ours))
+			for _, theirs := range []string{nameUnderlay, nameSwarm, nameBridge, namePlain} {
+				if base := f.figure(theirs, near); !math.IsNaN(base) {
+					rows = append(rows, Comparison{f.name + ", " + where(near), theirs,
+						times(f.figure(nameKernel, near) / base), times(f.figure(nameOVS, near) / base)})
+				}
 			}
 		}
 	}
-	return lines
+	for _, theirs := range []string{nameSwarm, nameBridge} {
+		if base := r.launch(theirs); !math.IsNaN(base) {
+			rows = append(rows, Comparison{"`docker run`", theirs, seconds(r.launch(nameKernel) - base), seconds(r.launch(nameOVS) - base)})
+		}
+	}
+	return rows
+}
+
+// missing stands for a figure that was not taken.
+const missing = "–"
+
+func times(ratio float64) string {
+	if math.IsNaN(ratio) {
+		return missing
+	}
+	return fmt.Sprintf("× %.2f", ratio)
+}
+
+func seconds(diff float64) string {
+	if math.IsNaN(diff) {
+		return missing
+	}
+	return fmt.Sprintf("%+.2f s", diff)
 }
