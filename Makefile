@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages with hosts of their own that every test run includes, and packages without.
-HOSTS = $(shell go list ./... | grep -E '/test/(lab|e2e|chaos)(/|$$)')
+HOSTS = $(shell go list ./... | grep -E '/test/(lab|e2e|chaos|bench)(/|$$)')
 PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm)(/|$$)')
 
 .PHONY: help
