@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
 	"github.com/socketplane/socketplane/ovsctl/pipeline"
@@ -19,9 +18,6 @@ const (
 	cookieOwnerMask uint64 = 0xffff << 48
 	generationMask  uint64 = 1<<32 - 1
 )
-
-// flowSet has flows by their keys.
-type flowSet map[string]openflow.Flow
 
 // basis is all that a network's flows depend on.
 type basis struct {
@@ -41,16 +37,6 @@ func (r *Reconciler) pipeline() pipeline.Config {
 	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev}
 }
 
-// flowsOf are the wanted flows of a network.
-func (r *Reconciler) flowsOf(n *network) flowSet {
-	want := n.want
-	want.Local = slices.DeleteFunc(slices.Clone(want.Local), func(e dataplane.Endpoint) bool { return !e.Attached })
-	if len(want.Local) == 0 {
-		return nil // nobody here to send or receive
-	}
-	return r.keyed(pipeline.Network(r.pipeline(), want, n.tunnelPort()))
-}
-
 func (r *Reconciler) keyed(flows []openflow.Flow) flowSet {
 	byKey := make(flowSet, len(flows))
 	for _, f := range flows {
@@ -60,29 +46,15 @@ func (r *Reconciler) keyed(flows []openflow.Flow) flowSet {
 	return byKey
 }
 
-// from adds to a change what leads from one set of flows to another.
-func (want flowSet) from(have flowSet, c *openflow.Change) {
-	for key, f := range want {
-		if h, ok := have[key]; !ok || !f.Equal(h) {
-			c.Add = append(c.Add, f)
-		}
-	}
-	for key, f := range have {
-		if _, ok := want[key]; !ok {
-			c.Delete = append(c.Delete, f)
-		}
-	}
-}
-
 // syncFlows makes the flows of these networks the wanted ones, in one bundle.
 func (r *Reconciler) syncFlows(ctx context.Context, networks ...*network) error {
 	var c openflow.Change
-	next := map[*network]flowSet{}
+	next := map[*network]flowParts{}
 	for _, n := range networks {
 		if n.basis == r.basisOf(n) {
 			continue
 		}
-		flows := r.flowsOf(n)
+		flows := r.flowsOf(n, n.flows)
 		flows.from(n.flows, &c)
 		next[n] = flows
 	}
@@ -126,8 +98,10 @@ func (r *Reconciler) replay(ctx context.Context) error {
 	r.base = r.keyed(pipeline.Base(r.baseFor))
 	c := openflow.Change{Add: slices.Collect(maps.Values(r.base))}
 	for _, n := range r.networks {
-		n.flows, n.basis = r.flowsOf(n), r.basisOf(n)
-		c.Add = slices.AppendSeq(c.Add, maps.Values(n.flows))
+		n.flows, n.basis = r.flowsOf(n, flowParts{}), r.basisOf(n)
+		for _, f := range n.flows.all() {
+			c.Add = append(c.Add, f)
+		}
 	}
 	if err := r.change(ctx, c); err != nil {
 		return err
@@ -157,7 +131,7 @@ func (r *Reconciler) mendFlows(ctx context.Context) error {
 	}
 	want := maps.Clone(r.base)
 	for _, n := range r.networks {
-		maps.Copy(want, n.flows)
+		maps.Insert(want, n.flows.all())
 	}
 	var c openflow.Change
 	want.from(have, &c)
@@ -174,7 +148,7 @@ func (r *Reconciler) mendFlows(ctx context.Context) error {
 func (r *Reconciler) countFlows() {
 	count := len(r.base)
 	for _, n := range r.networks {
-		count += len(n.flows)
+		count += n.flows.count()
 	}
 	r.setStatus(func(s *Status) { s.Flows = count })
 }

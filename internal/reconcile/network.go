@@ -40,7 +40,7 @@ type network struct {
 
 	done    uint64 // the revision that is true
 	device  device
-	flows   flowSet
+	flows   flowParts
 	basis   basis // from what flows were computed
 	fdb     []hostlink.FDBEntry
 	entered bool // fdb is in the device
