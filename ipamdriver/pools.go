@@ -84,6 +84,10 @@ func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest) (ipallo
 	if cidr.Bits() == 0 {
 		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s is everything: choose a smaller --subnet", ErrBadRequest, cidr)
 	}
+	if a := cidr.Addr(); a.IsMulticast() || a.IsLoopback() {
+		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s has no addresses that a container could have: use a private one such as 10.1.0.0/16",
+			ErrBadRequest, cidr)
+	}
 	p, err := ipalloc.New(cidr, within)
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)

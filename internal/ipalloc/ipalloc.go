@@ -75,9 +75,6 @@ func New(cidr, within netip.Prefix) (Pool, error) {
 	if cidr.Addr().Is4In6() {
 		return Pool{}, fmt.Errorf("subnet %s is an IPv4 subnet in IPv6 form: write it as IPv4", cidr)
 	}
-	if a := cidr.Addr(); a.IsMulticast() || a.IsLoopback() {
-		return Pool{}, fmt.Errorf("subnet %s has no addresses that a container could have: use a private one such as 10.1.0.0/16", cidr)
-	}
 	if !within.IsValid() {
 		return Pool{CIDR: cidr, Range: cidr}, nil
 	}
