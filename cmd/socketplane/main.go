@@ -24,5 +24,6 @@ func main() {
 				Version: version.Get(), Logger: logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat),
 			})
 		},
+		Exec: cli.Exec,
 	}, os.Args[1:]))
 }

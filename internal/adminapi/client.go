@@ -56,6 +56,10 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	if err != nil {
 		return fmt.Errorf("ask the agent for %s: %w", path, err)
 	}
+	return c.do(req, into)
+}
+
+func (c *Client) do(req *http.Request, into any) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.unreachable(err)
@@ -80,8 +84,24 @@ func answered(code int, body []byte) error {
 	if json.Unmarshal(body, &f) != nil || f.Error == "" {
 		return fmt.Errorf("the agent answered %d %s", code, http.StatusText(code))
 	}
+	for status, kind := range map[int]error{
+		http.StatusNotFound: ErrNotFound, http.StatusConflict: ErrConflict, http.StatusBadRequest: ErrInvalid,
+	} {
+		if code == status {
+			return &answerError{text: f.Error, kind: kind}
+		}
+	}
 	return fmt.Errorf("the agent answered: %s", f.Error)
 }
+
+// answerError is an agent's refusal in its own words.
+type answerError struct {
+	text string
+	kind error
+}
+
+func (e *answerError) Error() string { return e.text }
+func (e *answerError) Unwrap() error { return e.kind }
 
 // unreachable says what a failed dial or a broken answer means, and the cure.
 func (c *Client) unreachable(err error) error {

@@ -4,6 +4,17 @@
 //	GET /v1/info    200 Info
 //	GET /healthz    200 {"status":"ok"}, or 503 with the reason
 //
+// and, where the agent is an [Operator]:
+//
+//	GET    /v1/networks                200 {"networks": [NetworkDetail, …]}
+//	POST   /v1/networks                NetworkRequest, 200 NetworkDetail
+//	DELETE /v1/networks/NAME           200
+//	POST   /v1/networks/NAME/attach    200
+//	DELETE /v1/hosts/NAME              200
+//	GET    /v1/endpoints               200 {"endpoints": [Endpoint, …]}
+//	GET    /v1/doctor                  200 {"checks": [Check, …]}
+//
+// 404 says that there is no such thing, 409 that the cluster's state forbids it, 400 that it can never be.
 // Every answer other than 200 is {"error": "…"}. Fields are added, never renamed, within one Schema: a client ignores
 // fields that it does not know, and an older agent leaves out those that it does not know.
 //

@@ -38,11 +38,18 @@ func Handler(a Agent) http.Handler {
 		}
 		reply(w, http.StatusOK, status{"ok"})
 	})
+	if o, ok := a.(Operator); ok {
+		operate(mux, o)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, failure{fmt.Sprintf("this agent does not know %s %s", r.Method, r.URL.Path)})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		timeout := answerTimeout
+		if r.URL.Path == pathDoctor {
+			timeout = doctorTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		mux.ServeHTTP(w, r.WithContext(ctx))
 	})

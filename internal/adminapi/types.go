@@ -90,6 +90,11 @@ type Member struct {
 	VTEP netip.Addr `json:"vtep,omitzero"`
 	// Alive says that its agent's session lives; containers of a host that is not alive may well talk.
 	Alive bool `json:"alive"`
+	// Version is its agent's.
+	Version string    `json:"version,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	// Subnets are its connected routes.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
 }
 
 // failure is the body of every answer other than 200.

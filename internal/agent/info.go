@@ -43,7 +43,9 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 		info.Store.Error = err.Error()
 	}
 	for id, h := range members.Hosts {
-		info.Hosts = append(info.Hosts, adminapi.Member{ID: id, Name: h.Name, VTEP: h.VTEP, Alive: members.Alive[id]})
+		info.Hosts = append(info.Hosts, adminapi.Member{
+			ID: id, Name: h.Name, VTEP: h.VTEP, Alive: members.Alive[id], Version: h.Version, Started: h.Started, Subnets: h.Subnets,
+		})
 	}
 	slices.SortFunc(info.Hosts, func(a, b adminapi.Member) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))

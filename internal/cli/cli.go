@@ -20,6 +20,7 @@ const (
 	ExitFailed      = 1
 	ExitUsage       = 2
 	ExitUnreachable = 3
+	ExitNotFound    = 4
 )
 
 // Deps is what the command line needs from outside; every field must be set.
@@ -30,6 +31,8 @@ type Deps struct {
 	Version version.Info
 	// RunAgent runs the agent until ctx is done; nil after such an end.
 	RunAgent func(ctx context.Context, cfg config.Config) error
+	// Exec runs another program in this one's place; it returns only when that fails.
+	Exec func(argv []string) error
 }
 
 // Run runs the command line args (without the program's name) and returns the exit code. Errors are told on Stderr.
@@ -43,6 +46,8 @@ func Run(ctx context.Context, d Deps, args []string) int {
 		return ExitOK
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
+		// The rest of the sentence says so.
+		line = strings.TrimPrefix(line, adminapi.ErrNotFound.Error()+": ")
 		fmt.Fprintf(d.Stderr, "socketplane: %s\n", line)
 	}
 	switch usage := (*usageError)(nil); {
@@ -51,6 +56,8 @@ func Run(ctx context.Context, d Deps, args []string) int {
 		return ExitUsage
 	case errors.Is(err, adminapi.ErrUnreachable):
 		return ExitUnreachable
+	case errors.Is(err, adminapi.ErrNotFound):
+		return ExitNotFound
 	}
 	return ExitFailed
 }
@@ -66,7 +73,8 @@ func newRoot(d Deps) *cobra.Command {
 		Use:   "socketplane",
 		Short: "Multi-host networks for plain Docker Engine",
 		Long: "Multi-host networks for plain Docker Engine.\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent cannot be reached.",
+			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent cannot be reached,\n" +
+			"4 there is no such network, host or container.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // so that an unknown command is a usage error of ours
@@ -80,7 +88,7 @@ func newRoot(d Deps) *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newAgent(d), newInfo(d), newVersion(d))
+	root.AddCommand(newAgent(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newEndpoint(d), newRun(d), newDoctor(d))
 	return root
 }
 

@@ -20,10 +20,16 @@ const askTimeout = 10 * time.Second
 const adminSocketFlag = "admin-socket"
 
 func newInfo(d Deps) *cobra.Command {
-	cmd := &cobra.Command{Use: "info", Short: "Show how the agent of this host does", Args: noArgs}
-	bindSettings(cmd, adminSocketFlag)
+	cmd := &cobra.Command{
+		Use: "info [CONTAINER]", Short: "Show how the agent of this host does, or a container's networks",
+		Args: someArgs(0, 1, ""),
+	}
+	ask := bindAsk(cmd, d)
 	format := bindFormat(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return containerInfo(cmd, d, ask, format, args[0])
+		}
 		cfg, err := loadSettings(cmd, d, adminSocketFlag)
 		if err != nil {
 			return err

@@ -91,6 +91,11 @@ func paletteFor(w io.Writer, env func(string) (string, bool)) palette {
 	if v, ok := env("NO_COLOR"); ok && v != "" {
 		return false
 	}
+	return palette(terminal(w, env))
+}
+
+// terminal says whether w is a terminal that understands escape sequences.
+func terminal(w io.Writer, env func(string) (string, bool)) bool {
 	if v, _ := env("TERM"); v == "" || v == "dumb" {
 		return false
 	}
@@ -99,7 +104,7 @@ func paletteFor(w io.Writer, env func(string) (string, bool)) palette {
 		return false
 	}
 	info, err := f.Stat()
-	return palette(err == nil && info.Mode()&os.ModeCharDevice != 0)
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // bad marks trouble: SGR 31, red.

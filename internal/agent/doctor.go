@@ -1,0 +1,262 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/probe"
+	"github.com/socketplane/socketplane/store"
+)
+
+// probeAnswer is how long a peer may take to answer a probe; probesAtOnce how many peers are probed side by side.
+const (
+	probeAnswer  = time.Second
+	probesAtOnce = 16
+	storeAnswer  = 5 * time.Second
+)
+
+// Doctor looks at everything that this host needs.
+func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
+	checks := []func(context.Context) adminapi.Check{
+		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkDocker, a.checkSockets, a.checkState, a.checkNetworks,
+	}
+	var out []adminapi.Check
+	for _, check := range checks {
+		began := time.Now()
+		c := check(ctx)
+		c.Took = time.Since(began)
+		out = append(out, c)
+	}
+	return append(out, a.checkPeers(ctx)...), nil
+}
+
+func ok(name, format string, args ...any) adminapi.Check {
+	return adminapi.Check{Name: name, State: adminapi.CheckOK, Text: fmt.Sprintf(format, args...)}
+}
+
+func (a *agent) checkKernel(context.Context) adminapi.Check {
+	const name = "kernel module"
+	if a.links.HasKernelDatapath() {
+		return ok(name, "the kernel has openvswitch")
+	}
+	return adminapi.Check{Name: name, State: adminapi.CheckWarn,
+		Text: "the kernel has no openvswitch: packets are forwarded in user space, which is slower",
+		Cure: "modprobe openvswitch, where the kernel comes with it, and restart Open vSwitch and the agent"}
+}
+
+func (a *agent) checkSwitch(context.Context) adminapi.Check {
+	const name = "Open vSwitch"
+	st, version := a.plane.Status(), cmp.Or(a.sw.Info().OVSVersion, "of unknown version")
+	if err := a.plane.Ready(); err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl restart openvswitch-switch"}
+	}
+	if st.Err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: st.Err.Error(), Cure: "journalctl -u socketplane says more"}
+	}
+	return ok(name, "%s, datapath %s, tunnel %s, %d flows", version, st.Datapath, st.Tunnel, st.Flows)
+}
+
+func (a *agent) checkTSO(context.Context) adminapi.Check {
+	const name = "segmentation offload"
+	st := a.plane.Status()
+	switch {
+	case st.Datapath != "netdev":
+		return ok(name, "the kernel's own")
+	case st.TSO && st.Tunnel == "ovs":
+		return adminapi.Check{Name: name, State: adminapi.CheckBad,
+			Text: "userspace-tso-enable does not work with tunnels of Open vSwitch in user space",
+			Cure: "ovs-vsctl remove open_vswitch . other_config userspace-tso-enable && systemctl restart openvswitch-switch"}
+	case !st.TSO && st.Tunnel == "kernel":
+		return adminapi.Check{Name: name, State: adminapi.CheckWarn,
+			Text: "off: large transfers are several times slower than they could be",
+			Cure: "ovs-vsctl set open_vswitch . other_config:userspace-tso-enable=true && systemctl restart openvswitch-switch"}
+	case st.TSO:
+		return ok(name, "on, in user space")
+	}
+	return ok(name, "off, as this tunnel needs it")
+}
+
+func (a *agent) checkStore(ctx context.Context) adminapi.Check {
+	const name = "store"
+	ctx, cancel := context.WithTimeout(ctx, storeAnswer)
+	defer cancel()
+	began := time.Now()
+	members, err := a.cluster.Hosts(ctx)
+	switch {
+	case err != nil:
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "start Consul, or give its address with --consul-addr"}
+	case a.storage.kind == config.StoreBolt:
+		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "a file of this host: networks reach no other host",
+			Cure: "give the agents one Consul with --consul-addr"}
+	case !members.Alive[a.cluster.Host()]:
+		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "other hosts take this host's agent for down",
+			Cure: "wait a minute; journalctl -u socketplane says why if it stays"}
+	}
+	return ok(name, "%s at %s answers in %v; %d hosts, %d up", a.storage.kind, a.storage.address,
+		time.Since(began).Round(time.Millisecond), len(members.Hosts), len(members.Alive))
+}
+
+func (a *agent) checkDocker(ctx context.Context) adminapi.Check {
+	const name = "Docker"
+	if a.docker == nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "its API is not used: networks are not created on other hosts",
+			Cure: "leave out --docker-host none"}
+	}
+	if err := a.docker.Ready(); err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl start docker"}
+	}
+	networks, err := a.docker.Networks(ctx)
+	if err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl restart docker"}
+	}
+	return ok(name, "answers at %s, has %d networks of SocketPlane", a.cfg.DockerHost, len(networks))
+}
+
+func (a *agent) checkSockets(context.Context) adminapi.Check {
+	const name = "sockets"
+	var wrong []string
+	for _, path := range []string{a.cfg.PluginSocket, a.cfg.AdminSocket} {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			wrong = append(wrong, path+" is gone")
+		case err != nil:
+			wrong = append(wrong, err.Error())
+		case info.Mode().Perm()&0o077 != 0:
+			wrong = append(wrong, fmt.Sprintf("%s has mode %o: others than root may use it", path, info.Mode().Perm()))
+		}
+	}
+	if len(wrong) > 0 {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(wrong, "; "), Cure: "systemctl restart socketplane"}
+	}
+	return ok(name, "both are there, for root only")
+}
+
+func (a *agent) checkState(ctx context.Context) adminapi.Check {
+	const name = "stale state"
+	var found []string
+	if a.pending(ctx) {
+		found = append(found, "something that was removed waits for the store or the switch")
+	}
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
+	}
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
+	}
+	for _, n := range networks {
+		for id := range n.Hosts {
+			if _, known := members.Hosts[id]; !known {
+				found = append(found, fmt.Sprintf("network %s is on host %s, which the cluster does not know", n.Title(), id))
+			}
+		}
+		if n.State == store.Deleting {
+			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Hosts)))
+		}
+	}
+	if len(found) > 0 {
+		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: strings.Join(found, "; "),
+			Cure: "it goes by itself when those hosts are back; 'socketplane host rm' forgets one that will not come back"}
+	}
+	return ok(name, "none")
+}
+
+func (a *agent) checkNetworks(context.Context) adminapi.Check {
+	const name = "networks"
+	if a.mirror == nil || !a.cfg.Mirror {
+		return ok(name, "are made by hand on this host")
+	}
+	var found []string
+	for _, t := range a.mirror.Troubles() {
+		found = append(found, t.Name+": "+t.Text)
+	}
+	if len(found) > 0 {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(found, "; "), Cure: "as said; it is tried again by itself"}
+	}
+	return ok(name, "all are here as the cluster has them")
+}
+
+// checkPeers probes every other host.
+func (a *agent) checkPeers(ctx context.Context) []adminapi.Check {
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return nil // the store's check has said so
+	}
+	// Where no container uses a network, there may be no tunnel yet, and so nobody at the port.
+	users := map[string]bool{}
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, n := range networks {
+		hosts, err := a.cluster.Users(ctx, n.ID)
+		if err != nil {
+			return nil
+		}
+		for _, id := range hosts {
+			users[id] = true
+		}
+	}
+	var hosts []store.Host
+	for id, h := range members.Hosts {
+		if id != a.cluster.Host() && h.VTEP.IsValid() {
+			hosts = append(hosts, h)
+		}
+	}
+	slices.SortFunc(hosts, func(a, b store.Host) int { return cmp.Compare(a.Name, b.Name) })
+	checks := make([]adminapi.Check, len(hosts))
+	var group errgroup.Group
+	group.SetLimit(probesAtOnce)
+	for i, h := range hosts {
+		group.Go(func() error {
+			began := time.Now()
+			checks[i] = a.checkPeer(ctx, h, users[h.ID])
+			checks[i].Took = time.Since(began)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return checks
+}
+
+func (a *agent) checkPeer(ctx context.Context, h store.Host, used bool) adminapi.Check {
+	name := "way to " + h.Name
+	bad := func(state, text, cure string) adminapi.Check {
+		return adminapi.Check{Name: name, State: state, Text: text, Cure: cure}
+	}
+	try := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, probeAnswer)
+		defer cancel()
+		return f(ctx)
+	}
+	port := netip.AddrPortFrom(h.VTEP, a.cfg.VXLANPort)
+	if err := try(func(ctx context.Context) error { return probe.Refused(ctx, port) }); used && errors.Is(err, syscall.ECONNREFUSED) {
+		return bad(adminapi.CheckBad, fmt.Sprintf("UDP port %d of %s is refused: no tunnel ends there", port.Port(), h.VTEP),
+			"let UDP "+fmt.Sprint(port.Port())+" through that host's firewall, and see that its agent runs with the same --vxlan-port")
+	}
+	if err := try(func(ctx context.Context) error { return probe.Echo(ctx, h.VTEP, a.underlay.MTU) }); err == nil {
+		return ok(name, "%s gets whole packets of %d bytes", h.VTEP, a.underlay.MTU)
+	}
+	const small = 576 // every host must take that (RFC 791)
+	if err := try(func(ctx context.Context) error { return probe.Echo(ctx, h.VTEP, small) }); err != nil {
+		return bad(adminapi.CheckWarn, fmt.Sprintf("%s answers no ICMP echo: %v", h.VTEP, err),
+			"see that the host runs, and that nothing between drops ICMP; then the MTU can be checked too")
+	}
+	return bad(adminapi.CheckBad, fmt.Sprintf("packets of %d bytes, this host's MTU, do not reach %s whole", a.underlay.MTU, h.VTEP),
+		fmt.Sprintf("make the MTU between the hosts equal, or lower that of %s", a.underlay.Dev))
+}

@@ -1,0 +1,364 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/store"
+)
+
+var _ adminapi.Operator = (*agent)(nil)
+
+// spoken keeps an error's text and gives it the kind that crosses the admin socket.
+func spoken(err error) error {
+	var kind error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrNotFound):
+		kind = adminapi.ErrNotFound
+	case errors.Is(err, store.ErrNameTaken), errors.Is(err, store.ErrOverlap), errors.Is(err, store.ErrHasEndpoints),
+		errors.Is(err, store.ErrMismatch), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrTaken):
+		kind = adminapi.ErrConflict
+	case errors.Is(err, store.ErrInvalid):
+		kind = adminapi.ErrInvalid
+	default:
+		return err
+	}
+	return &kindError{err, kind}
+}
+
+type kindError struct{ err, kind error }
+
+func (e *kindError) Error() string {
+	text := e.err.Error()
+	// "network has containers: network web is used by …": the second half says it all.
+	if _, rest, ok := strings.Cut(text, ": "); ok {
+		return rest
+	}
+	return text
+}
+func (e *kindError) Unwrap() []error { return []error{e.err, e.kind} }
+
+// Networks lists the cluster's networks.
+func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) {
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	troubles := map[string]string{}
+	if a.mirror != nil {
+		for _, t := range a.mirror.Troubles() {
+			if t.Network != "" {
+				troubles[t.Network] = t.Text
+			}
+		}
+	}
+	var all []adminapi.NetworkDetail
+	for _, n := range networks {
+		endpoints, err := a.cluster.AllEndpoints(ctx, n.ID)
+		if err != nil {
+			return nil, err
+		}
+		d := detail(n, members, endpoints)
+		d.Trouble = troubles[n.ID]
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b adminapi.NetworkDetail) int {
+		return cmp.Or(cmp.Compare(strconv.FormatBool(a.Name == ""), strconv.FormatBool(b.Name == "")),
+			cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// detail is a network as the command line shows it.
+func detail(n store.Network, members store.Membership, endpoints []store.Endpoints) adminapi.NetworkDetail {
+	d := adminapi.NetworkDetail{
+		ID: n.ID, Name: n.Name, VNI: n.VNI, Pools: n.Pools, MTU: n.MTU, Internal: n.Internal,
+		Shared: n.Declared != nil, State: cmp.Or(string(n.State), "active"), Hosts: []adminapi.NetworkHost{},
+	}
+	for _, p := range n.Pools {
+		d.IPv6 = d.IPv6 || p.Addr().Is6()
+	}
+	if n.Declared != nil {
+		d.Options, d.Labels = n.Declared.Options, n.Declared.Labels
+	}
+	count := map[string]int{}
+	for _, e := range endpoints {
+		count[e.Host] = len(e.Endpoints)
+		d.Endpoints += len(e.Endpoints)
+	}
+	for id := range n.Hosts {
+		if _, known := members.Hosts[id]; !known {
+			members.Hosts[id] = store.Host{ID: id}
+		}
+	}
+	for id, h := range members.Hosts {
+		state := "absent"
+		switch {
+		case n.Hosts[id] != "":
+			state = "present"
+		case slices.Contains(n.Away, id):
+			state = "away"
+		}
+		d.Hosts = append(d.Hosts, adminapi.NetworkHost{
+			ID: id, Name: h.Name, State: state, DockerID: n.Hosts[id], Endpoints: count[id], Alive: members.Alive[id],
+		})
+	}
+	slices.SortFunc(d.Hosts, func(a, b adminapi.NetworkHost) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return d
+}
+
+// tries is how often a subnet is chosen when other hosts are faster.
+const tries = 8
+
+// CreateNetwork declares a network; the mirrors of all hosts bring it there.
+func (a *agent) CreateNetwork(ctx context.Context, r adminapi.NetworkRequest) (adminapi.NetworkDetail, error) {
+	if a.mirror == nil || !a.cfg.Mirror {
+		return adminapi.NetworkDetail{}, fmt.Errorf("%w: this host's agent makes no networks in Docker (--mirror=false or --docker-host none): "+
+			"use 'docker network create -d socketplane' on every host", adminapi.ErrConflict)
+	}
+	if err := checkRequest(&r); err != nil {
+		return adminapi.NetworkDetail{}, fmt.Errorf("%w: %w", adminapi.ErrInvalid, err)
+	}
+	chosen := len(r.Subnets) == 0
+	for try := 1; ; try++ {
+		want, err := a.wanted(ctx, r)
+		if err != nil {
+			return adminapi.NetworkDetail{}, err
+		}
+		n, err := a.cluster.Create(ctx, want)
+		if errors.Is(err, store.ErrOverlap) && chosen && try < tries {
+			continue
+		}
+		if err != nil {
+			return adminapi.NetworkDetail{}, spoken(err)
+		}
+		a.mirror.Wake()
+		a.log.Info("network is created for all hosts", "network", n.Name, "pools", n.Pools)
+		members, err := a.cluster.Hosts(ctx)
+		return detail(n, members, nil), err
+	}
+}
+
+// wanted completes a request to what the store takes.
+func (a *agent) wanted(ctx context.Context, r adminapi.NetworkRequest) (store.NewNetwork, error) {
+	want := store.NewNetwork{Name: r.Name, MTU: r.MTU, Internal: r.Internal}
+	want.IPv6, want.Labels = r.IPv6, r.Labels
+	if r.MTU != 0 {
+		want.Options = map[string]string{"mtu": strconv.Itoa(r.MTU)}
+	}
+	pools := slices.Clone(r.Subnets)
+	if len(pools) == 0 {
+		p, err := a.ipam.Propose(ctx, false)
+		if err != nil {
+			return want, err
+		}
+		pools = append(pools, p)
+	}
+	if r.IPv6 && !slices.ContainsFunc(pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		p, err := a.ipam.Propose(ctx, true)
+		if err != nil {
+			return want, err
+		}
+		pools = append(pools, p)
+	}
+	slices.SortStableFunc(pools, func(a, b netip.Prefix) int { return cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()) })
+	want.Pools = pools
+	for _, p := range pools {
+		s := store.Subnet{CIDR: p}
+		if i := slices.IndexFunc(r.Ranges, func(w netip.Prefix) bool { return p.Contains(w.Addr()) }); i >= 0 {
+			s.Range = r.Ranges[i]
+		}
+		if i := slices.IndexFunc(r.Gateways, p.Contains); i >= 0 {
+			s.Gateway = r.Gateways[i]
+		}
+		for name, text := range r.Aux {
+			if addr := netip.MustParseAddr(text); p.Contains(addr) { // checked before
+				if s.Aux == nil {
+					s.Aux = map[string]netip.Addr{}
+				}
+				s.Aux[name] = addr
+			}
+		}
+		want.Subnets = append(want.Subnets, s)
+	}
+	return want, nil
+}
+
+// checkRequest says what can never be, before anything is made.
+func checkRequest(r *adminapi.NetworkRequest) error {
+	if err := networkName(r.Name); err != nil {
+		return err
+	}
+	for _, p := range r.Subnets {
+		if _, err := ipalloc.New(p, netip.Prefix{}); err != nil {
+			return err
+		}
+		r.IPv6 = r.IPv6 || p.Addr().Is6()
+	}
+	inside := func(addr netip.Addr) (ipalloc.Pool, bool) {
+		i := slices.IndexFunc(r.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) })
+		if i < 0 {
+			return ipalloc.Pool{}, false
+		}
+		return ipalloc.Pool{CIDR: r.Subnets[i], Range: r.Subnets[i]}, true
+	}
+	for _, w := range r.Ranges {
+		if p, ok := inside(w.Addr()); !ok || w.Bits() < p.CIDR.Bits() {
+			return fmt.Errorf("range %s is in none of the network's subnets: name the subnet", w)
+		}
+	}
+	addrs := slices.Clone(r.Gateways)
+	for name, text := range r.Aux {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("auxiliary address %s=%s is not an IP address", name, text)
+		}
+		addrs = append(addrs, addr)
+	}
+	for _, addr := range addrs {
+		if p, ok := inside(addr); !ok || !p.Assignable(addr) {
+			return fmt.Errorf("address %s can't be used in any of the network's subnets: name the subnet", addr)
+		}
+	}
+	const least, least6, most = 576, 1280, 65535 // RFC 791, RFC 8200, the largest packet
+	if r.MTU != 0 && (r.MTU < least || r.MTU > most || (r.IPv6 && r.MTU < least6)) {
+		return fmt.Errorf("MTU %d is not from %d (%d with IPv6) to %d", r.MTU, least, least6, most)
+	}
+	return nil
+}
+
+// networkName takes what Docker takes, but for the names of Docker's own networks.
+func networkName(name string) error {
+	ok := name != "" && len(name) <= 128 && !strings.ContainsAny(name[:1], "_.-") &&
+		!slices.Contains([]string{"default", "bridge", "host", "none"}, name)
+	for _, r := range name {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.-", r))
+	}
+	if !ok {
+		return fmt.Errorf("%q is not a network's name: use letters, digits, dots, dashes and underscores, and none of Docker's own names", name)
+	}
+	return nil
+}
+
+// find returns a network by name, id, or the beginning of one network's id.
+func (a *agent) find(ctx context.Context, name string) (store.Network, error) {
+	n, err := a.cluster.NetworkNamed(ctx, name)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return n, err
+	}
+	all, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return n, err
+	}
+	var found []store.Network
+	for _, n := range all {
+		if n.ID == name {
+			return n, nil
+		}
+		if name != "" && strings.HasPrefix(n.ID, name) {
+			found = append(found, n)
+		}
+	}
+	if len(found) != 1 {
+		return n, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", store.ErrNotFound, name)
+	}
+	return found[0], nil
+}
+
+// RemoveNetwork begins to remove a network from all hosts.
+func (a *agent) RemoveNetwork(ctx context.Context, name string) error {
+	n, err := a.find(ctx, name)
+	if err != nil {
+		return spoken(err)
+	}
+	if n.Declared == nil && len(n.Hosts) > 0 {
+		return fmt.Errorf("%w: network %s is not shared: 'docker network rm' it on the hosts that have it", adminapi.ErrConflict, n.Title())
+	}
+	if err := a.cluster.Remove(ctx, n.ID); err != nil {
+		return spoken(err)
+	}
+	if a.mirror != nil {
+		a.mirror.Wake()
+	}
+	return nil
+}
+
+// AttachNetwork makes this host have a network again that its user removed here.
+func (a *agent) AttachNetwork(ctx context.Context, name string) error {
+	if a.mirror == nil || !a.cfg.Mirror {
+		return fmt.Errorf("%w: this host's agent makes no networks in Docker (--mirror=false or --docker-host none): "+
+			"use 'docker network create -d socketplane' with the network's subnet", adminapi.ErrConflict)
+	}
+	n, err := a.find(ctx, name)
+	if err == nil {
+		err = a.cluster.Attach(ctx, n.ID)
+	}
+	if err != nil {
+		return spoken(err)
+	}
+	a.mirror.Wake()
+	return nil
+}
+
+// RemoveHost forgets a host that will not come back.
+func (a *agent) RemoveHost(ctx context.Context, name string) error {
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := members.FindHost(name)
+	if err == nil {
+		err = a.cluster.RemoveHost(ctx, h.ID)
+	}
+	return spoken(err)
+}
+
+// Endpoints lists all endpoints of the cluster.
+func (a *agent) Endpoints(ctx context.Context) ([]adminapi.Endpoint, error) {
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []adminapi.Endpoint
+	for _, n := range networks {
+		hosts, err := a.cluster.AllEndpoints(ctx, n.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range hosts {
+			for _, e := range h.Endpoints {
+				out := adminapi.Endpoint{
+					ID: e.ID, Network: n.Name, NetworkID: n.ID, Host: members.Hosts[h.Host].Name, HostID: h.Host, MAC: e.MAC, Addrs: e.Addrs,
+				}
+				if c := e.Container; c != nil {
+					out.Container, out.ContainerID, out.Aliases, out.Labels = c.Name, c.ID, c.Aliases, c.Labels
+				}
+				all = append(all, out)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b adminapi.Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+)
+
+func newHost(d Deps) *cobra.Command {
+	cmd := group("host", "List, show and forget hosts")
+	cmd.AddCommand(newHostList(d), newHostInspect(d), newHostRemove(d))
+	return cmd
+}
+
+func newHostList(d Deps) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the cluster's hosts", Args: noArgs}
+	bindQuiet(cmd, &quiet, "print names only")
+	format := bindFormat(cmd)
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		info, err := asked(cmd, ask, (*adminapi.Client).Info)
+		if err != nil {
+			return err
+		}
+		if info.Store.Error != "" {
+			return fmt.Errorf("the hosts are not known at the moment: %s", info.Store.Error)
+		}
+		if quiet {
+			return lines(d.Stdout, info.Hosts, func(h adminapi.Member) string { return hostName(h.Name, h.ID) })
+		}
+		return format.write(d.Stdout, listed("hosts", info.Hosts), func(w io.Writer) error { return columns(w, hostRows(info.Hosts)) })
+	}
+	return cmd
+}
+
+func newHostInspect(d Deps) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "inspect HOST", Aliases: []string{"info"}, Short: "Show one host with its containers",
+		Args: someArgs(1, 1, "the host's name or id"),
+	}
+	format := bindFormat(cmd)
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		info, err := asked(cmd, ask, (*adminapi.Client).Info)
+		if err != nil {
+			return err
+		}
+		h, err := pickHost(info.Hosts, args[0])
+		if err != nil {
+			return err
+		}
+		endpoints, err := asked(cmd, ask, (*adminapi.Client).Endpoints)
+		if err != nil {
+			return err
+		}
+		var its []adminapi.Endpoint
+		for _, e := range endpoints {
+			if e.HostID == h.ID {
+				its = append(its, e)
+			}
+		}
+		shown := struct {
+			Schema int `json:"schema"`
+			adminapi.Member
+			Containers []adminapi.Endpoint `json:"containers"`
+		}{adminapi.Schema, h, orEmpty(its)}
+		return format.write(d.Stdout, shown, func(w io.Writer) error {
+			return hostShown(w, h, its, paletteFor(d.Stdout, d.Env))
+		})
+	}
+	return cmd
+}
+
+func pickHost(all []adminapi.Member, name string) (adminapi.Member, error) {
+	var begun []adminapi.Member
+	for _, h := range all {
+		if h.Name == name || h.ID == name {
+			return h, nil
+		}
+		if strings.HasPrefix(h.ID, name) {
+			begun = append(begun, h)
+		}
+	}
+	if len(begun) == 1 {
+		return begun[0], nil
+	}
+	return adminapi.Member{}, fmt.Errorf("%w: the cluster has no host %s: see 'socketplane host ls'", errNoSuch, name)
+}
+
+func hostShown(w io.Writer, h adminapi.Member, endpoints []adminapi.Endpoint, p palette) error {
+	var subnets []string
+	for _, s := range h.Subnets {
+		subnets = append(subnets, s.String())
+	}
+	started := "-"
+	if !h.Started.IsZero() {
+		started = h.Started.UTC().Format(time.RFC3339)
+	}
+	facts(w, p, []fact{
+		{"Host", fmt.Sprintf("%s (id %s)", hostName(h.Name, h.ID), short(h.ID)), ""},
+		{"Agent", fmt.Sprintf("%s, version %s, started %s", upDown(h.Alive), either(h.Version, "-"), started), ""},
+		{"Tunnel", address(h.VTEP), ""},
+		{"Subnets", either(strings.Join(subnets, " "), "-"), ""},
+	})
+	if len(endpoints) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return columns(w, endpointTable(endpoints, true))
+}
+
+func newHostRemove(d Deps) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use: "rm HOST...", Aliases: []string{"delete", "remove"}, Short: "Forget hosts that will not come back",
+		Long: "Forget hosts that will not come back: their containers' addresses are free again. The agent of such a host must be down.",
+		Args: someArgs(1, -1, "the host's name or id"),
+	}
+	bindQuiet(cmd, &quiet, "print nothing")
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := ask(cmd)
+		if err != nil {
+			return err
+		}
+		return eachArg(args, func(name string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			if err := c.RemoveHost(ctx, name); err != nil || quiet {
+				return err
+			}
+			_, err := fmt.Fprintln(d.Stdout, name)
+			return err
+		})
+	}
+	return cmd
+}

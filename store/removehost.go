@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// RemoveHost removes everything of a host that will not come back: its endpoints, networks, pools and claims, and last
+// its record. It returns ErrNotFound if there is none, and ErrConflict while the host's agent is alive. It can be repeated.
+func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
+	members, err := c.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	h, known := members.Hosts[id]
+	switch {
+	case !known:
+		return fmt.Errorf("%w: the cluster has no host %s", ErrNotFound, id)
+	case members.Alive[id]:
+		return fmt.Errorf("%w: the agent of host %s is up: stop it there first", ErrConflict, h.Name)
+	}
+	gone := NewCluster(c.kv, id)
+	networks, err := c.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range networks {
+		if docker := n.Hosts[id]; docker != "" {
+			if err := gone.Unbind(ctx, n.ID, docker); err != nil {
+				return err
+			}
+		}
+	}
+	pools, err := c.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if err := gone.leavePool(ctx, p.CIDR); err != nil {
+			return err
+		}
+	}
+	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: HostKey(id)})
+}
+
+// leavePool gives back all that the host has of a pool.
+func (c *Cluster) leavePool(ctx context.Context, pool netip.Prefix) error {
+	blocks, err := c.Blocks(ctx, pool)
+	if err != nil {
+		return err
+	}
+	var addrs []netip.Addr
+	for _, b := range blocks {
+		for addr, claim := range b.Claims {
+			if claim.Owner == c.host {
+				addrs = append(addrs, addr)
+			}
+		}
+	}
+	if err := c.Unclaim(ctx, pool, c.host, addrs...); err != nil {
+		return err
+	}
+	return c.ReleasePool(ctx, pool)
+}
+
+// FindHost returns the host with this name or id, or the beginning of one host's id; else ErrNotFound.
+func (m Membership) FindHost(name string) (Host, error) {
+	var found []Host
+	for id, h := range m.Hosts {
+		if id == name || h.Name == name {
+			return h, nil
+		}
+		if name != "" && strings.HasPrefix(id, name) {
+			found = append(found, h)
+		}
+	}
+	if len(found) != 1 {
+		return Host{}, fmt.Errorf("%w: the cluster has no host %s: see 'socketplane host ls'", ErrNotFound, name)
+	}
+	return found[0], nil
+}
