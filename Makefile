@@ -14,9 +14,14 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
-# Packages with hosts of their own that every test run includes, and packages without.
-HOSTS = $(shell go list ./... | grep -E '/test/(lab|e2e|chaos|bench)(/|$$)')
+# Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
 PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm)(/|$$)')
+# What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
+E2E := debian:kernel:. current:ovs:^TestCore
+E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
+# e2e COMBINATIONS FLAGS: the shell code that runs them all, and fails if one of them did.
+e2e = bad=0; for combination in $(1); do IFS=: read -r engine tunnel tests <<<"$$combination"; \
+	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
 
 .PHONY: help
 help: ## show this list
@@ -54,25 +59,29 @@ agent: bin/lab ## start the agent of a demo host again: make agent HOST=2
 
 .PHONY: test unit e2e e2e-all e2e-kernel bench
 test: ## everything that must pass, with what it needs (root)
-	@$(INSTALL) consul ovs docker engine
-	@export SOCKETPLANE_TEST_STRICT=1; { \
-	  go test -json -count=1 -timeout 20m $(PLAIN); plain=$$?; \
-	  $(LABTEST) -json $(HOSTS); exit $$((plain | $$?)); } 2>&1 | $(COUNT)
+	@$(INSTALL) consul ovs docker engine vm
+	@export SOCKETPLANE_TEST_STRICT=1; failed=0; { \
+	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
+	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
+	  $(LABTEST) -json ./test/lab/... ./test/bench/... || failed=1; \
+	  { $(call e2e,$(E2E),-json); } || failed=1; \
+	  $(LABTEST) -json ./test/vm/... || failed=1; \
+	  exit $$failed; } 2>&1 | $(COUNT)
 
 unit: ## tests that need neither root nor other programs; seconds
 	go test -short $(PLAIN)
 
-e2e: ## what users do, on several Docker hosts (root)
-	@$(INSTALL) consul ovs docker
-	SOCKETPLANE_TEST_STRICT=1 $(LABTEST) ./test/lab/... ./test/e2e/...
-
-e2e-all: ## e2e with every engine and tunnel (root)
+e2e: ## what users do, on several Docker hosts, with both engines and both tunnels (root)
 	@$(INSTALL) consul ovs docker engine
-	SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_E2E=all $(LABTEST) ./test/lab/... ./test/e2e/...
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(E2E),-v)
+
+e2e-all: ## the whole of it with every engine and every tunnel (root)
+	@$(INSTALL) consul ovs docker engine
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(E2E_ALL),-v)
 
 e2e-kernel: ## e2e on the kernel's datapath, in a virtual machine (root)
 	@$(INSTALL) consul ovs docker vm
-	SOCKETPLANE_TEST_STRICT=1 $(LABTEST) ./test/vm/...
+	SOCKETPLANE_TEST_STRICT=1 $(LABTEST) -v ./test/vm/...
 
 bench: ## measure, and write docs/benchmarks.md; ten minutes, alone on the machine (root)
 	@$(INSTALL) consul ovs docker
