@@ -23,7 +23,7 @@ type Memory struct {
 	Took   time.Duration
 }
 
-// Resident is a process's memory in MiB: after everything was done, and the most there ever was.
+// Resident is a process's memory in MiB: when it had settled, and the most there ever was.
 type Resident struct {
 	Now, Most float64
 }
@@ -65,40 +65,39 @@ func (w *world) memory(ctx context.Context, s site) (*Memory, error) {
 		return nil, err
 	}
 	m.Took = time.Since(start)
-	var err error
-	if m.Holder, err = settled(ctx, s.lab.Hosts[0].AgentPid()); err != nil {
+	if err := settle(ctx); err != nil {
 		return nil, err
 	}
-	m.Other, err = settled(ctx, s.lab.Hosts[1].AgentPid())
+	var err error
+	if m.Holder, err = residentOf(s.lab.Hosts[0].AgentPid()); err != nil {
+		return nil, err
+	}
+	m.Other, err = residentOf(s.lab.Hosts[1].AgentPid())
 	return m, err
 }
 
-// settled watches a process for some seconds, in which the other host's news and the reconciliation come in, and gives
-// the most that it had in them.
-func settled(ctx context.Context, pid int) (Resident, error) {
-	ticker := time.NewTicker(250 * time.Millisecond)
-	defer ticker.Stop()
-	var r Resident
-	for range 20 {
-		select {
-		case <-ctx.Done():
-			return r, ctx.Err()
-		case <-ticker.C:
-		}
-		now, most, err := residentOf(pid)
-		if err != nil {
-			return r, err
-		}
-		r = Resident{Now: max(r.Now, now), Most: most}
+// settleFor is how long an agent is left alone before its memory is read: it then has compared everything once, which it
+// does every 30 s.
+const settleFor = 35 * time.Second
+
+// settle leaves the agents alone.
+func settle(ctx context.Context) error {
+	timer := time.NewTimer(settleFor)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
-	return r, nil
 }
 
-// residentOf reads VmRSS and VmHWM (proc(5)) in MiB.
-func residentOf(pid int) (now, most float64, err error) {
+// residentOf reads VmRSS and VmHWM (proc(5)).
+func residentOf(pid int) (Resident, error) {
+	var r Resident
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("the agent's memory: %w", err)
+		return r, fmt.Errorf("the agent's memory: %w", err)
 	}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
@@ -106,10 +105,10 @@ func residentOf(pid int) (now, most float64, err error) {
 		switch {
 		case err != nil:
 		case name == "VmRSS":
-			now = kib / 1024
+			r.Now = kib / 1024
 		case name == "VmHWM":
-			most = kib / 1024
+			r.Most = kib / 1024
 		}
 	}
-	return now, most, nil
+	return r, nil
 }
