@@ -80,26 +80,27 @@ func (r *Reconciler) vxlan(n *network) hostlink.VXLAN {
 }
 
 // findDevice takes over the device that a former agent made, or chooses a name and port.
-func (r *Reconciler) findDevice(ctx context.Context, n *network) error {
-	owned, err := r.links.Owned(ctx)
-	if err != nil {
-		return err
+func (r *Reconciler) findDevice(ctx context.Context, n *network) (err error) {
+	var owned []string
+	for name, l := range r.owned {
+		if l.Alias == deviceAlias(n.want.ID) {
+			owned = append(owned, name)
+		}
 	}
-	owned = slices.DeleteFunc(owned, func(l hostlink.Link) bool { return l.Alias != deviceAlias(n.want.ID) })
 	if len(owned) == 0 {
 		n.device, err = r.newDevice(n)
 		return err
 	}
 	for _, p := range r.sw.Ports() {
 		known := p.ExternalIDs[idKind] == kindVXLAN && p.ExternalIDs[idNetwork] == n.want.ID
-		if known && slices.ContainsFunc(owned, func(l hostlink.Link) bool { return l.Name == p.Name }) {
+		if known && slices.Contains(owned, p.Name) {
 			n.device = device{name: p.Name, port: p.OFPort}
 			return nil
 		}
 	}
 	// Without its port a device has no number: it is in the way of a new one.
-	for _, l := range owned {
-		if err := r.links.DeleteLink(ctx, l.Name); err != nil {
+	for _, name := range owned {
+		if err := r.links.DeleteLink(ctx, name); err != nil {
 			return err
 		}
 	}

@@ -213,28 +213,69 @@ func (h *host) ip(args ...string) string {
 // state is all that the agent may change, in a form without numbers that change by themselves.
 func (h *host) state() string {
 	h.t.Helper()
-	out := append([]string{"ports: " + strings.ReplaceAll(h.ovs.Vsctl("list-ports", bridge), "\n", " ")}, h.flows()...)
-	var links []string
-	for line := range strings.Lines(h.ip("-br", "link")) {
-		name, _, _ := strings.Cut(strings.Fields(line)[0], "@")
-		links = append(links, "link: "+name)
+	state, err := h.look()
+	if err != nil {
+		h.t.Fatal(err)
 	}
-	slices.Sort(links)
-	return strings.Join(append(out, links...), "\n")
+	return state
 }
 
-// flows are the switch's flows without their generation.
-func (h *host) flows() []string {
-	h.t.Helper()
-	var flows []string
-	for _, f := range h.ovs.Flows(bridge) {
-		cookie, rest, ok := strings.Cut(f, ", ")
-		if ok && strings.HasPrefix(cookie, "cookie=0x53500000") {
-			f = "ours " + rest
+// look gives the state, or an error while the bridge is not there.
+func (h *host) look() (string, error) {
+	ports, err := exec.Command("ovs-vsctl", "--db="+h.ovs.DB, "--timeout=10", "list-ports", bridge).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ports: %w: %s", err, ports)
+	}
+	out := []string{"ports: " + strings.Join(strings.Fields(string(ports)), " ")}
+	flows, err := h.dump()
+	if err != nil {
+		return "", err
+	}
+	for i, f := range flows {
+		if cookie, rest, _ := strings.Cut(f, ", "); strings.HasPrefix(cookie, "cookie=0x53500000") {
+			flows[i] = "ours " + rest // without its generation
 		}
-		flows = append(flows, f)
 	}
 	slices.Sort(flows)
+	links, err := exec.Command("ip", "-n", h.ns, "-br", "link").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("links: %w: %s", err, links)
+	}
+	var names []string
+	for line := range strings.Lines(string(links)) {
+		name, _, _ := strings.Cut(strings.Fields(line)[0], "@")
+		names = append(names, "link: "+name)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Concat(out, flows, names), "\n"), nil
+}
+
+// dump gives the switch's flows, one each.
+func (h *host) dump() ([]string, error) {
+	out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "--timeout=10", "dump-flows", "unix:"+h.ovs.Mgmt(bridge),
+		"--no-stats", "--no-names").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("flows: %w: %s", err, out)
+	}
+	var flows []string
+	for line := range strings.Lines(string(out)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "cookie=") {
+			flows = append(flows, line)
+		}
+	}
+	return flows, nil
+}
+
+// flows are the switch's flows without their cookies.
+func (h *host) flows() []string {
+	h.t.Helper()
+	flows, err := h.dump()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for i, f := range flows {
+		_, flows[i], _ = strings.Cut(f, ", ")
+	}
 	return flows
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,12 +102,13 @@ func TestRestartedAgentInterruptsNothing(t *testing.T) {
 func watchFlows(ctx context.Context, h *host, wanted []string, dumps *atomic.Int32) error {
 	for ctx.Err() == nil {
 		dumps.Add(1)
-		out, err := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", "unix:"+h.ovs.Mgmt(bridge), "--no-stats", "--no-names").Output()
+		flows, err := h.dump()
 		if err != nil {
 			return err
 		}
+		all := strings.Join(flows, "\n")
 		for _, w := range wanted {
-			if w = strings.TrimPrefix(w, "ours "); !strings.Contains(string(out), w) {
+			if !strings.Contains(all, w) {
 				return errors.New("missing for a moment: " + w)
 			}
 		}
@@ -143,13 +142,11 @@ func TestSwitchRestarts(t *testing.T) {
 }
 
 func same(h *host, want string) error {
-	if exec.Command("test", "-S", h.ovs.Mgmt(bridge)).Run() != nil || !slices.Contains(strings.Fields(h.ovs.Vsctl("list-br")), bridge) {
-		return errors.New("no bridge")
+	got, err := h.look()
+	if err == nil && got != want {
+		err = errors.New("it is\n" + got + "\nwant\n" + want)
 	}
-	if got := h.state(); got != want {
-		return errors.New("it is\n" + got + "\nwant\n" + want)
-	}
-	return nil
+	return err
 }
 
 func TestWhatIsWantedWhileItCannotBeDone(t *testing.T) {

@@ -7,17 +7,17 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 )
 
-// owned are the links of ours that the kernel has, by name.
-func (r *Reconciler) owned(ctx context.Context) (map[string]hostlink.Link, error) {
+// listOwned notes the links of ours that the kernel has.
+func (r *Reconciler) listOwned(ctx context.Context) error {
 	links, err := r.links.Owned(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	byName := make(map[string]hostlink.Link, len(links))
+	r.owned = make(map[string]hostlink.Link, len(links))
 	for _, l := range links {
-		byName[l.Name] = l
+		r.owned[l.Name] = l
 	}
-	return byName, nil
+	return nil
 }
 
 // inspect finds out whether the device is as it was made.
@@ -36,10 +36,10 @@ func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
 
 // mendLinks sets up the host ends that somebody set down. One that is missing went with its
 // container's namespace, and a new one would lead nowhere.
-func (r *Reconciler) mendLinks(ctx context.Context, n *network, owned map[string]hostlink.Link) error {
+func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
 	var errs []error
 	for _, e := range n.want.Local {
-		if l, ok := owned[e.HostLink]; ok && e.Attached && !l.Up {
+		if l, ok := r.owned[e.HostLink]; ok && e.Attached && !l.Up {
 			errs = append(errs, r.links.EnsureVeth(ctx, r.veth(n.want, e)))
 		}
 	}
@@ -47,7 +47,7 @@ func (r *Reconciler) mendLinks(ctx context.Context, n *network, owned map[string
 }
 
 // collectLinks removes links of ours that belong to no endpoint or device that is known.
-func (r *Reconciler) collectLinks(ctx context.Context, owned map[string]hostlink.Link) error {
+func (r *Reconciler) collectLinks(ctx context.Context) error {
 	keep := map[string]bool{}
 	for _, n := range r.networks {
 		keep[n.device.name] = true
@@ -56,7 +56,7 @@ func (r *Reconciler) collectLinks(ctx context.Context, owned map[string]hostlink
 		}
 	}
 	var errs []error
-	for name, l := range owned {
+	for name, l := range r.owned {
 		if keep[name] {
 			continue
 		}

@@ -140,7 +140,7 @@ func (r *Reconciler) portsOf(n *network) []ovsctl.Port {
 		})
 	}
 	for _, e := range n.want.Local {
-		if e.Attached && r.present[e.HostLink] {
+		if _, ok := r.owned[e.HostLink]; ok && e.Attached {
 			ports = append(ports, ovsctl.Port{
 				Name: e.HostLink, OFPort: e.Port,
 				ExternalIDs: map[string]string{idKind: kindEndpoint, idEndpoint: e.ID, idNetwork: n.want.ID},

@@ -70,8 +70,8 @@ type Reconciler struct {
 	// applying has room for one: who puts something in may change the host and what follows.
 	applying chan struct{}
 	networks map[string]*network
-	present  map[string]bool // links of ours that the kernel has; one that went has no port
-	conn     *openflow.Conn  // only Run's goroutine changes it
+	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
+	conn     *openflow.Conn           // only Run's goroutine changes it
 	datapath string
 	tunnel   dataplane.TunnelKind
 	tso      bool
@@ -104,7 +104,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 	return &Reconciler{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
 		poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
-		networks: map[string]*network{}, present: map[string]bool{}, desired: map[string]desired{},
+		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }
@@ -176,7 +176,7 @@ func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoin
 	err = r.links.EnsureVeth(ctx, r.veth(want, want.Local[i]))
 	undo := func() {}
 	if err == nil {
-		r.present[want.Local[i].HostLink] = true
+		r.owned[want.Local[i].HostLink] = hostlink.Link{Name: want.Local[i].HostLink, Alias: endpointAlias(endpoint)}
 		undo = r.want(want)
 		err = r.apply(ctx, want.ID)
 	}

@@ -108,13 +108,8 @@ func (r *Reconciler) everything(ctx context.Context, full bool) (trouble, err er
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	owned, err := r.owned(ctx)
-	if err != nil {
+	if err := r.listOwned(ctx); err != nil {
 		return nil, err
-	}
-	r.present = make(map[string]bool, len(owned))
-	for name := range owned {
-		r.present[name] = true
 	}
 	r.takeAll()
 	failed := map[*network]error{}
@@ -126,20 +121,20 @@ func (r *Reconciler) everything(ctx context.Context, full bool) (trouble, err er
 		}
 	}
 	for _, n := range r.networks {
-		n.inspect(owned, full)
+		n.inspect(r.owned, full)
 	}
 	each(r.ensureDevice)
 	if err := r.syncAllFlows(ctx, full); err != nil {
 		return nil, err
 	}
 	each(r.syncFDB)
-	each(func(ctx context.Context, n *network) error { return r.mendLinks(ctx, n, owned) })
+	each(r.mendLinks)
 	trouble, err = r.syncAllPorts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	each(r.drop)
-	errs := []error{trouble, r.collectLinks(ctx, owned)}
+	errs := []error{trouble, r.collectLinks(ctx)}
 	for _, n := range r.networks {
 		if failed[n] == nil {
 			r.finished(n)
