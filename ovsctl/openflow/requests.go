@@ -6,6 +6,11 @@ import (
 	"math"
 )
 
+// cookieButOne is the mask of all bits of a cookie but the first. With all of them Open vSwitch finds
+// the flow by its cookie, and walks through all others that have it (ofproto.c, collect_rules_strict):
+// 30 ms a flow when there are 60,000. With this one it finds the flow by its match.
+const cookieButOne = math.MaxUint64 >> 1
+
 // Change is what Apply does, in this order: the deletes, then the adds.
 type Change struct {
 	// Add adds flows, and replaces those with the same Key.
@@ -25,7 +30,7 @@ func (c *Conn) Apply(ctx context.Context, change Change) error {
 	for _, f := range change.Delete {
 		m := mod{flow: f, command: commandDeleteStrict}
 		if f.Cookie != 0 {
-			m.cookieMask = math.MaxUint64
+			m.cookieMask = cookieButOne
 		}
 		mods = append(mods, m)
 	}
