@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,7 +48,10 @@ func boot(ctx context.Context, o Options, k kernel, dir string) (int, error) {
 	cmd := exec.Command(emulator, args...)
 	cmd.ExtraFiles = []*os.File{outWrite} // its descriptor 3
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C comes by way of ctx
+	// A terminal's ^C comes by way of ctx. The signal at the parent's death is one at its thread's death.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err = cmd.Start()
 	if err = errors.Join(err, outWrite.Close()); err != nil {
 		return Failed, err

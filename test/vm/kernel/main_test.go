@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("not run, as the VM takes minutes: use make e2e-kernel")
 		os.Exit(0)
 	}
-	vm.Main(m, vm.Options{Env: []string{"SOCKETPLANE_TEST_STRICT=1"}}, func(ctx context.Context, dir string, o *vm.Options) error {
+	vm.Main(m, vm.Options{Timeout: 35 * time.Minute, Env: []string{"SOCKETPLANE_TEST_STRICT=1"}}, func(ctx context.Context, dir string, o *vm.Options) error {
 		o.Env = append(o.Env, lab.BuiltVar+"="+dir)
 		return lab.Build(ctx, dir)
 	})
@@ -39,7 +40,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	testenv.Root(t)
 	testenv.Need(t, "modprobe", "ovs-vswitchd", "dockerd", "docker", "consul", "tcpdump")
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	t.Cleanup(cancel)
 	if out, err := exec.CommandContext(ctx, "modprobe", "openvswitch").CombinedOutput(); err != nil {
 		t.Fatalf("modprobe openvswitch: %v: %s", err, out)
@@ -63,16 +64,6 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// run fails the running subtest, which t is.
-func (w *world) docker(t *testing.T, h *lab.Host, args ...string) string {
-	t.Helper()
-	out, err := h.Docker(w.ctx, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(out)
-}
-
 func (w *world) exec(t *testing.T, h *lab.Host, args ...string) string {
 	t.Helper()
 	out, err := h.Exec(w.ctx, args...)
@@ -90,16 +81,18 @@ type container struct {
 	ip, ip6, mac string
 }
 
-func (w *world) start(t *testing.T, h *lab.Host, name, network string) *container {
-	t.Helper()
-	w.docker(t, h, "run", "-d", "--name", name, "--cap-add", "NET_ADMIN", "--network", network, lab.ImageName)
-	out := w.docker(t, h, "inspect", "-f",
+func (w *world) start(h *lab.Host, name, network string) (*container, error) {
+	_, err := h.Docker(w.ctx, "run", "-d", "--name", name, "--network", network, lab.ImageName)
+	if err != nil {
+		return nil, err
+	}
+	out, err := h.Docker(w.ctx, "inspect", "-f",
 		"{{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}{{end}}", name)
 	f := strings.Fields(out)
-	if len(f) != 4 {
-		t.Fatalf("container %s: %q", name, out)
+	if err != nil || len(f) != 4 {
+		return nil, errors.Join(fmt.Errorf("container %s has %q", name, out), err)
 	}
-	return &container{w: w, h: h, name: name, pid: f[0], ip: f[1], ip6: f[2], mac: f[3]}
+	return &container{w: w, h: h, name: name, pid: f[0], ip: f[1], ip6: f[2], mac: f[3]}, nil
 }
 
 // enter is the command that runs a program of the image in the container. Under emulation `docker exec` takes seconds.
