@@ -55,7 +55,7 @@ func (c *Consul) Start(ctx context.Context) error {
 	if err := c.record(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.lab.opts.Patience)
 	defer cancel()
 	if err := testenv.WaitConsul(ctx, c.Client(), "consul", c.proc); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
-// startPatience bounds the wait for one daemon; it is long, as hosts start side by side on few cores.
+// startPatience bounds the wait for one daemon, unless Options say more; it is long, as hosts start side by side on few cores.
 const startPatience = 90 * time.Second
 
 // Host is one Docker host.
@@ -130,7 +130,7 @@ func (h *Host) Reboot(ctx context.Context) error {
 		return err
 	}
 	// The NIC goes when the namespace's last user is gone, which is a moment later.
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, h.lab.opts.Patience)
 	defer cancel()
 	gone := func() bool {
 		_, err := run(ctx, "ip", "-n", h.lab.netns("und"), "link", "show", h.Name)
@@ -205,7 +205,7 @@ func (h *Host) daemon(name string, env []string, argv ...string) (*testenv.Proce
 
 // await waits until a daemon is ready; it fails as soon as the daemon ends.
 func (h *Host) await(ctx context.Context, what string, p *testenv.Process, ready func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, h.lab.opts.Patience)
 	defer cancel()
 	ended := false
 	err := testenv.Poll(ctx, 25*time.Millisecond, func() bool {

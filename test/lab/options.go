@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"time"
 )
 
 // Engine says which Docker Engine a lab's hosts run.
@@ -55,6 +56,8 @@ type Options struct {
 	Dir string
 	// MTU of the underlay in bytes, 1500 by default.
 	MTU int
+	// Patience bounds the wait for each daemon, 90 s by default; emulated machines need more.
+	Patience time.Duration
 	// Detached lets the lab outlive this program; Open finds it again.
 	Detached bool
 	// Log gets a line for each step; nil drops them.
@@ -81,6 +84,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500
+	}
+	if o.Patience == 0 {
+		o.Patience = startPatience
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}

@@ -45,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	if out, err := exec.CommandContext(ctx, "modprobe", "openvswitch").CombinedOutput(); err != nil {
 		t.Fatalf("modprobe openvswitch: %v: %s", err, out)
 	}
-	l, err := lab.Start(ctx, lab.Options{Hosts: 2, Tunnel: lab.TunnelAuto, Consul: true, Log: t.Logf})
+	l, err := lab.Start(ctx, lab.Options{Hosts: 2, Tunnel: lab.TunnelAuto, Consul: true, Patience: 4 * patience, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
