@@ -11,11 +11,25 @@ import (
 )
 
 // A revision is drawn anew with each change of what it guards, and a host's record and session with each start of
-// its agent: none of them is something that is left.
-var noise = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"`)
+// its agent; the kernel says of some devices UP or UNKNOWN as it likes: none of them is something that is left.
+var noise = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"| state (UP|DOWN|UNKNOWN)`)
+
+// Which addresses of a network that is there a host keeps as spares, or lets rest, is chance; that a network's blocks go
+// with it is not.
+var claims = regexp.MustCompile(`(?m)(/blocks/[^/]+)/.*$`)
 
 // view is the lab's dump without what differs by chance.
-func (w *world) view(ctx context.Context) string { return noise.ReplaceAllString(w.Dump(ctx), "…") }
+func (w *world) view(ctx context.Context) string {
+	var b strings.Builder
+	last := ""
+	for line := range strings.Lines(claims.ReplaceAllString(noise.ReplaceAllString(w.Dump(ctx), "…"), "$1")) {
+		if line != last || !strings.Contains(line, "/blocks/") {
+			b.WriteString(line)
+		}
+		last = line
+	}
+	return b.String()
+}
 
 // settled gives a dump that did not change for a moment: what is released in the background is gone.
 func (w *world) settled(ctx context.Context) (string, error) {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// window is how long captures run; everything is sent at its beginning.
-const window = 4 * time.Second
+// captureLimit bounds captures that are not ended before.
+const captureLimit = 2 * time.Minute
 
 const (
 	broadcast = "ff:ff:ff:ff:ff:ff"
@@ -38,12 +38,32 @@ func sniffAll(ctx context.Context, t *testing.T, all []*container) []*sniffer {
 	t.Helper()
 	sniffers := make([]*sniffer, len(all))
 	for i, c := range all {
-		sniffers[i] = &sniffer{c.spawn(t, "labprobe", "sniff", "-i", "eth0", "-for", window.String()), c}
+		sniffers[i] = &sniffer{c.spawn(t, "labprobe", "sniff", "-i", "eth0", "-for", captureLimit.String()), c}
 	}
 	for _, s := range sniffers {
 		s.says(ctx, t, "listening")
 	}
 	return sniffers
+}
+
+// settle sends a last frame a few times, and waits until all those have seen it who must: whatever was sent before
+// has arrived then, and so has what would come too often.
+func settle(ctx context.Context, t *testing.T, from *container, sniffers []*sniffer) {
+	t.Helper()
+	const times = 3
+	last := mark()
+	from.send(ctx, t, broadcast, testType, last, "-count", fmt.Sprint(times), "-every", "150ms")
+	for _, s := range sniffers {
+		if s.c == from {
+			continue
+		}
+		eventually(ctx, t, patience, func(context.Context) error {
+			if n := strings.Count(s.text(), last); n < times {
+				return fmt.Errorf("%s on %s has seen %d of the %d last frames", s.c.name, s.c.h.Name, n, times)
+			}
+			return nil
+		})
+	}
 }
 
 // TestCoreNetworksAreApart: nothing of one network is seen on another, also when MAC addresses are equal.
@@ -74,8 +94,10 @@ func TestCoreNetworksAreApart(t *testing.T) {
 	if err := reds[0].reaches(ctx, blues[1].addr); err == nil {
 		t.Error("a container of one network reaches one of the other")
 	}
+	settle(ctx, t, reds[0], sniffers[:len(reds)-1])
+	settle(ctx, t, blues[0], sniffers[len(reds)-1:])
 	for _, s := range sniffers {
-		frames := s.frames(ctx, t)
+		frames := s.frames(t)
 		if s.c.name == "red" {
 			if s.c == reds[1] && (count(frames, marks[broadcast]) != 1 || count(frames, marks[reds[1].mac]) != 1) {
 				t.Errorf("the capture on %s proves nothing: it did not see its own network", s.c.h.Name)
@@ -120,8 +142,9 @@ func TestCoreFloodsReachEachMemberOnce(t *testing.T) {
 	for dst, payload := range marks {
 		all[0].send(ctx, t, dst, testType, payload)
 	}
+	settle(ctx, t, all[0], sniffers[:len(members)])
 	for _, s := range sniffers {
-		frames := s.frames(ctx, t)
+		frames := s.frames(t)
 		want := 1
 		if s.c == all[0] || s.c == stranger {
 			want = 0
@@ -209,8 +232,9 @@ func TestCoreFalseSendersReachNobody(t *testing.T) {
 			liar.send(ctx, t, dst, l.etherType, l.payload, l.more...)
 		}
 	}
+	settle(ctx, t, liar, sniffers)
 	for _, s := range sniffers {
-		frames := s.frames(ctx, t)
+		frames := s.frames(t)
 		for _, l := range lies {
 			got := count(frames, l.mark[:min(len(l.mark), 128)])
 			switch {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/socketplane/socketplane/test/lab"
 )
 
 // answerTime is how long Docker may wait for us: a handler's deadline of 10 s, and Docker's own part on a busy machine.
@@ -116,7 +118,8 @@ func TestAgentKilled(t *testing.T) {
 		t.Error(err)
 	}
 	for _, p := range []*pinging{ping, ping6} {
-		if replies, lost := p.end(t); lost > 0 {
+		// One may be lost by what the machine does meanwhile; a gap would be many.
+		if replies, lost := p.end(t); lost > 1 {
 			t.Errorf("%d of %d pings to %s were lost", lost, len(replies)+lost, p.to)
 		}
 	}
@@ -148,11 +151,13 @@ func TestOpenVSwitchAway(t *testing.T) {
 		}
 		return back(ctx)
 	})
+	cleanup(t, (&segment{w: w, name: "early", hosts: []*lab.Host{h}}).remove)
 	cleanup(t, func(ctx context.Context) error { return remove(ctx, h, "early") })
 	// A moment passes until the agent has noticed.
 	began := time.Now()
 	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
-		_, err := h.Docker(ctx, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.67.0.0/24", "early")
+		// With Docker's own addresses, as nothing but the switch is needed then: it may carry the way to Consul, too.
+		_, err := h.Docker(ctx, "network", "create", "-d", "socketplane", "--subnet", "10.67.0.0/24", "early")
 		if err == nil {
 			_, err = h.Docker(ctx, "network", "rm", "early")
 			return fmt.Errorf("a network is created without Open vSwitch (%v)", err)

@@ -93,17 +93,6 @@ func (b *background) stop(sig syscall.Signal) string {
 	return b.text()
 }
 
-// wait waits for the program's own end.
-func (b *background) wait(ctx context.Context, t *testing.T) string {
-	t.Helper()
-	select {
-	case <-b.done:
-	case <-ctx.Done():
-		t.Fatalf("%s does not end: %v", b.what, ctx.Err())
-	}
-	return b.text()
-}
-
 // frame is a line of labprobe sniff.
 type frame struct {
 	Dst, Src, Type, Payload string
@@ -116,19 +105,11 @@ type sniffer struct {
 	c *container
 }
 
-// sniff captures all that arrives at the container's interface, for a time that is counted from now.
-func (c *container) sniff(ctx context.Context, t *testing.T, ifname string, limit time.Duration) *sniffer {
-	t.Helper()
-	s := &sniffer{c.spawn(t, "labprobe", "sniff", "-i", ifname, "-for", limit.String()), c}
-	s.says(ctx, t, "listening")
-	return s
-}
-
-// frames ends the capture by its time and gives what arrived.
-func (s *sniffer) frames(ctx context.Context, t *testing.T) []frame {
+// frames ends the capture and gives what arrived.
+func (s *sniffer) frames(t *testing.T) []frame {
 	t.Helper()
 	var all []frame
-	for line := range strings.Lines(s.wait(ctx, t)) {
+	for line := range strings.Lines(s.stop(syscall.SIGKILL)) {
 		var f frame
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
 			t.Fatalf("%s: %v: %s", s.what, err, line)
