@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"reflect"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -60,6 +61,21 @@ func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
 	return nil
 }
 
+// Attached tells the endpoints of this host that are not being deleted: Docker's network id to endpoint ids.
+func (d *Driver) Attached() map[string][]string {
+	all := map[string][]string{}
+	for _, n := range d.all() {
+		n.lock.Lock()
+		for id, e := range n.endpoints {
+			if !e.Deleting && !n.gone && !n.rec.Removing {
+				all[n.rec.DockerID] = append(all[n.rec.DockerID], id)
+			}
+		}
+		n.lock.Unlock()
+	}
+	return all
+}
+
 // Described tells which joined endpoints of this host there are: endpoint id to who has it, as far as that is known.
 func (d *Driver) Described() map[string]*store.Container {
 	all := map[string]*store.Container{}
@@ -97,4 +113,28 @@ func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c st
 	*e = next
 	d.markDirty(n.rec.Network)
 	return nil
+}
+
+// EndEndpoint removes an endpoint that Docker has forgotten without telling, and gives its addresses back
+// whoever chose them. An endpoint that is gone is no error.
+func (d *Driver) EndEndpoint(ctx context.Context, dockerID, endpointID string) error {
+	n, err := d.bound(dockerID)
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	e, ok := n.endpoints[endpointID]
+	if !ok || e.Deleting {
+		return nil // what is being deleted, Sync finishes
+	}
+	e.Reserved = nil
+	for _, p := range e.Addrs {
+		if pool, ok := n.poolOf(p.Addr()); ok {
+			e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+		}
+	}
+	return d.removeEndpoint(ctx, n, e)
 }

@@ -91,6 +91,21 @@ func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
 	return wire.network(), nil
 }
 
+// Endpoints tells which endpoints Docker knows of on one of its networks, given by id.
+func (w *Watcher) Endpoints(ctx context.Context, id string) (map[string]bool, error) {
+	var wire struct {
+		Containers map[string]struct{ EndpointID string }
+	}
+	if err := w.get(ctx, "/networks/"+id, nil, &wire); err != nil {
+		return nil, fmt.Errorf("docker's network %.12s: %w", id, err)
+	}
+	known := make(map[string]bool, len(wire.Containers))
+	for _, c := range wire.Containers {
+		known[c.EndpointID] = true
+	}
+	return known, nil
+}
+
 func (n wireNetwork) network() Network {
 	out := Network{
 		ID: n.ID, Name: n.Name, Driver: n.Driver, IPv6: n.EnableIPv6, Internal: n.Internal, Attachable: n.Attachable,

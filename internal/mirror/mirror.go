@@ -42,6 +42,7 @@ type Docker interface {
 	Create(context.Context, dockerwatch.Network) (string, error)
 	Remove(ctx context.Context, id string) error
 	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
+	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
 	EngineID(context.Context) (string, error)
 }
 
@@ -89,6 +90,8 @@ type Mirror struct {
 	defaultMade bool
 	engineSeen  bool
 	missing     map[string]time.Time // by Docker's id: since when Docker has not had a network that is bound here
+	lost        map[string]time.Time // by endpoint: since when Docker has not known it
+	lookedAt    time.Time            // when endpoints were last compared
 	strange     map[string]time.Time // by Docker's id: since when Docker has had a network that is not bound here
 
 	mu       sync.Mutex
@@ -102,7 +105,7 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	}
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
-		wake: make(chan struct{}, 1), missing: map[string]time.Time{}, strange: map[string]time.Time{}, troubles: map[string]Trouble{},
+		wake: make(chan struct{}, 1), missing: map[string]time.Time{}, strange: map[string]time.Time{}, lost: map[string]time.Time{}, troubles: map[string]Trouble{},
 	}
 }
 

@@ -44,7 +44,7 @@ func (m *Mirror) pass(ctx context.Context) error {
 	if err := m.docker.Ready(); err != nil {
 		return err
 	}
-	described := m.describe(ctx)
+	described := errors.Join(m.describe(ctx), m.forget(ctx))
 	if !m.opts.Follow {
 		return described
 	}
