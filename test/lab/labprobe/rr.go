@@ -38,10 +38,10 @@ func rrServe(fs *flag.FlagSet) func(io.Writer) error {
 				_ = blocking(conn, *limit, func(fd int) error {
 					one := make([]byte, 1)
 					for {
-						if n, err := unix.Read(fd, one); n != 1 {
+						if err := again(unix.Read, fd, one); err != nil {
 							return err
 						}
-						if _, err := unix.Write(fd, one); err != nil {
+						if err := again(unix.Write, fd, one); err != nil {
 							return err
 						}
 					}
@@ -65,11 +65,8 @@ func rr(fs *flag.FlagSet) func(io.Writer) error {
 			one := []byte{1}
 			start := time.Now()
 			for last := start; total < *limit; {
-				if _, err := unix.Write(fd, one); err != nil {
+				if err := errors.Join(again(unix.Write, fd, one), again(unix.Read, fd, one)); err != nil {
 					return fmt.Errorf("after %d answers: %w", len(took), err)
-				}
-				if n, err := unix.Read(fd, one); n != 1 {
-					return fmt.Errorf("after %d answers: %w", len(took), errors.Join(err, io.ErrUnexpectedEOF))
 				}
 				now := time.Now()
 				took = append(took, now.Sub(last))
@@ -87,6 +84,22 @@ func rr(fs *flag.FlagSet) func(io.Writer) error {
 		return printJSON(out, map[string]any{
 			"transactions": len(took), "seconds": total.Seconds(), "p50_us": at(0.5), "p99_us": at(0.99),
 		})
+	}
+}
+
+// again reads or writes one byte. Go's runtime interrupts threads by signals, and a socket with a time limit does not resume
+// by itself then (signal(7)).
+func again(do func(int, []byte) (int, error), fd int, one []byte) error {
+	for {
+		switch n, err := do(fd, one); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case n != 1:
+			return io.ErrUnexpectedEOF
+		default:
+			return nil
+		}
 	}
 }
 
