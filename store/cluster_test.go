@@ -133,6 +133,8 @@ func TestCluster(t *testing.T) {
 		"claims": testClaims, "claims-race": testClaimsRace, "claims-block-boundaries": testBlockBoundaries, "gateway": testGateway,
 		"bind": testBind, "bind-refused": testBindRefused, "bind-race": testBindRace, "bind-churn": testBindChurn,
 		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
+		"declare": testDeclare, "declare-race": testDeclareRace, "create": testCreate, "release": testRelease,
+		"made-anew": testMadeAnew, "remove-host": testRemoveHost,
 		"endpoints": testEndpoints, "hosts": testHosts, "newer-schema": testNewerSchema, "ended-context": testEndedContext,
 		"faults": testFaults,
 	}
