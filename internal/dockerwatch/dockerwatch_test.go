@@ -1,0 +1,184 @@
+package dockerwatch_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+)
+
+// engine answers like Docker Engine 20.10, whose answers are the oddest; test/e2e has real ones.
+type engine struct {
+	mu      sync.Mutex
+	created []map[string]any
+	events  chan string
+	server  *http.Server
+	path    string
+}
+
+func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Api-Version", "1.41")
+	path, versioned := strings.CutPrefix(r.URL.Path, "/v1.41")
+	if !versioned && path != "/_ping" {
+		http.Error(w, `{"message":"client version is too new"}`, http.StatusBadRequest)
+		return
+	}
+	switch path {
+	case "/_ping":
+	case "/events":
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case text := <-e.events:
+				_, _ = io.WriteString(w, text)
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	case "/networks":
+		_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","EnableIPv6":true,"Internal":true,"Labels":{"a":"b"},"IPAM":{"Driver":"default",
+			"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.1.0.128/25","Gateway":"10.1.0.1","AuxiliaryAddresses":{"x":"10.1.0.5"}},
+			{"Subnet":"fd00:1::/64","Gateway":"fd00:1::1/64"}]}},{"Name":"odd","Id":"d2","Driver":"socketplane","IPAM":{"Config":null}}]`)
+	case "/networks/d1":
+		_, _ = io.WriteString(w, `{"Name":"web","Id":"d1","Containers":{"c1":{"EndpointID":"e1"},"ep-e2":{"EndpointID":"e2"}}}`)
+	case "/networks/create":
+		var body map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		e.mu.Lock()
+		e.created = append(e.created, body)
+		e.mu.Unlock()
+		if body["Name"] == "taken" {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"message":"network with name taken already exists"}`)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"Id":"d3","Warning":""}`)
+	case "/containers/json":
+		_, _ = io.WriteString(w, `[{"Id":"c1ffee","Names":["/web/db","/front"],"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1"}}}},
+			{"Id":"c2","Names":["/other"],"NetworkSettings":{"Networks":{"bridge":{"EndpointID":"x"}}}}]`)
+	case "/containers/c1ffee/json":
+		_, _ = io.WriteString(w, `{"Id":"c1ffee","Name":"/front","Config":{"Labels":{"k":"v"}},
+			"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1","Aliases":["c1ff","www"]}}}}`)
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"message":"no such thing"}`)
+	}
+}
+
+func (e *engine) start(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("unix", e.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.server = &http.Server{Handler: e, ReadHeaderTimeout: time.Minute}
+	go func() { _ = e.server.Serve(l) }()
+}
+
+// watch runs a watcher; woken gets a value for each Wake.
+func watch(t *testing.T, e *engine) (w *dockerwatch.Watcher, woken chan struct{}) {
+	t.Helper()
+	woken = make(chan struct{}, 100)
+	w = dockerwatch.New("unix://"+e.path, dockerwatch.Options{Driver: "socketplane", Wake: func() { woken <- struct{}{} }})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return w, woken
+}
+
+func wakes(t *testing.T, woken chan struct{}) {
+	t.Helper()
+	select {
+	case <-woken:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no wake")
+	}
+}
+
+func TestWatch(t *testing.T) {
+	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+	w, woken := watch(t, e)
+	if err := w.Ready(); !errors.Is(err, dockerwatch.ErrUnavailable) {
+		t.Errorf("before Docker is there: %v", err)
+	}
+	e.start(t)
+	wakes(t, woken) // whatever was missed
+	if err := w.Ready(); err != nil {
+		t.Error(err)
+	}
+	e.events <- `{"Type":"network","Action":"create","Actor":{"ID":"d1","Attributes":{"name":"web"}}}` + "\n"
+	wakes(t, woken)
+	if err := e.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e.start(t)
+	wakes(t, woken) // after Docker's restart
+	if err := e.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnswersOfOldEngines(t *testing.T) {
+	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+	e.start(t)
+	w, woken := watch(t, e)
+	wakes(t, woken)
+	ctx := t.Context()
+
+	networks, err := w.Networks(ctx)
+	if err != nil || len(networks) != 2 {
+		t.Fatalf("%v %+v", err, networks)
+	}
+	web := networks[0]
+	if len(web.Subnets) != 2 || web.Subnets[1].Gateway != netip.MustParseAddr("fd00:1::1") || web.Subnets[0].Aux["x"] != netip.MustParseAddr("10.1.0.5") ||
+		!web.IPv6 || !web.Internal || web.Labels["a"] != "b" || web.IPAMDriver != "default" {
+		t.Errorf("network is %+v", web)
+	}
+	known, err := w.Endpoints(ctx, "d1")
+	if err != nil || !known["e1"] || !known["e2"] || len(known) != 2 {
+		t.Errorf("endpoints: %v %v", err, known)
+	}
+	if _, err := w.Named(ctx, "d1"); !errors.Is(err, dockerwatch.ErrNotFound) {
+		t.Errorf("an id is taken for a name: %v", err)
+	}
+	if _, err := w.Named(ctx, "nope"); !errors.Is(err, dockerwatch.ErrNotFound) {
+		t.Errorf("no such network: %v", err)
+	}
+	id, err := w.Create(ctx, dockerwatch.Network{Name: "new", Subnets: web.Subnets, IPAMOptions: map[string]string{"k": "v"}})
+	if err != nil || id != "d3" {
+		t.Errorf("create: %v %s", err, id)
+	}
+	if made := e.created[0]; made["CheckDuplicate"] != true || made["Driver"] != "socketplane" || made["IPAM"].(map[string]any)["Driver"] != "socketplane" {
+		t.Errorf("asked for %v", made)
+	}
+	_, err = w.Create(ctx, dockerwatch.Network{Name: "taken"})
+	if !errors.Is(err, dockerwatch.ErrRefused) || !strings.Contains(err.Error(), "network with name taken already exists") {
+		t.Errorf("create what is there: %v", err)
+	}
+	if err := w.Remove(ctx, "nope"); err != nil {
+		t.Errorf("remove what is not there: %v", err)
+	}
+	all, err := w.Attachments(ctx, func(endpoint, name string) bool { return endpoint == "e1" && name == "front" })
+	if err != nil || len(all) != 1 || all[0].Name != "front" || strings.Join(all[0].Aliases, " ") != "www" || all[0].Labels["k"] != "v" {
+		t.Errorf("attachments: %v %+v", err, all)
+	}
+}
