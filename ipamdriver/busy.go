@@ -6,16 +6,15 @@ import (
 	"sync"
 )
 
-// busy lets one caller at a time work on an address or pool of this host, named
-// by its key in the journal: between what the journal says and what the cluster is told
-// nobody else may change either. The zero value is ready.
-type busy struct {
+// busy lets one caller at a time work on an address or pool of this host: between what the journal says and what
+// memory and the cluster are told nobody else may change either. The zero value is ready.
+type busy[K comparable] struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // closed when it is free again
+	held map[K]chan struct{} // closed when it is free again
 }
 
 // lock waits until the key is free, at most until ctx ends, and takes it.
-func (b *busy) lock(ctx context.Context, key string) (unlock func(), err error) {
+func (b *busy[K]) lock(ctx context.Context, key K) (unlock func(), err error) {
 	for {
 		unlock, wait := b.try(key)
 		if unlock != nil {
@@ -24,20 +23,20 @@ func (b *busy) lock(ctx context.Context, key string) (unlock func(), err error) 
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another request for %s is still under way: %w", key, context.Cause(ctx))
+			return nil, fmt.Errorf("another request for %v is still under way: %w", key, context.Cause(ctx))
 		}
 	}
 }
 
 // try takes the key if it is free, else it tells what to wait for.
-func (b *busy) try(key string) (unlock func(), wait <-chan struct{}) {
+func (b *busy[K]) try(key K) (unlock func(), wait <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if wait, held := b.held[key]; held {
 		return nil, wait
 	}
 	if b.held == nil {
-		b.held = map[string]chan struct{}{}
+		b.held = map[K]chan struct{}{}
 	}
 	free := make(chan struct{})
 	b.held[key] = free
@@ -47,12 +46,4 @@ func (b *busy) try(key string) (unlock func(), wait <-chan struct{}) {
 		delete(b.held, key)
 		close(free)
 	}, nil
-}
-
-// has says whether somebody works on the key.
-func (b *busy) has(key string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, held := b.held[key]
-	return held
 }

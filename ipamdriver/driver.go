@@ -1,19 +1,18 @@
 // Package ipamdriver hands out pools and addresses: libnetwork's IPAM role.
 //
-// It owns which addresses this host has handed out (the journal, in the host's
-// own store) and keeps the cluster's claims equal to that. It may import
+// It owns which addresses this host has claimed and what it does with them: handed out, resting, spare
+// (the journal, in a store of this host), and keeps the cluster's claims equal to that. It may import
 // store and internal/ipalloc; it knows neither bridges nor Open vSwitch nor HTTP.
 //
-// An address is claimed in the cluster first and journalled second, both before
-// it is answered. A crash between the two leaves a claim that no journal
-// knows, which Sync gives back; the other order could hand an address out twice. A claim
-// whose outcome is unknown, for the store did not answer, is journalled as one to be returned.
+// An address goes the way claimed in the cluster, journalled, answered, and back the way journalled, given up in the cluster.
+// Whatever happens in between leaves a claim too many, which Sync gives back, never one too few. A
+// claim counts only after a write of it was acknowledged: what was to be given back, or whose outcome is unknown,
+// is written anew before it is handed out, which fences a late write of before.
 package ipamdriver
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -29,6 +28,13 @@ var ErrExhausted = errors.New("no free address")
 // ErrBadRequest says that a request can't be understood or never succeed.
 var ErrBadRequest = errors.New("bad request")
 
+// Journal keeps what this host has claimed. What Apply acknowledged must survive the death of the process, but need not
+// survive that of the machine. Only store.OpPut and store.OpRemove are used. A store.KV is one.
+type Journal interface {
+	List(ctx context.Context, prefix string) ([]store.Entry, error)
+	Apply(ctx context.Context, ops ...store.Op) error
+}
+
 // Options are the settings of a Driver.
 type Options struct {
 	// Pools are the prefixes from which subnets are cut when none is asked for;
@@ -36,8 +42,25 @@ type Options struct {
 	Pools []PoolRange
 	// Subnets tells the connected routes of this host, which chosen pools avoid.
 	Subnets func(context.Context) ([]netip.Prefix, error)
-	Logger  *slog.Logger
+	// Journal is where addresses are noted; nil means the host's own store.
+	Journal Journal
+	// Spares is how many unused addresses are kept of a large pool at rest; 0 means 32, less than 0 none.
+	Spares int
+	// Rest is how long a released address is not used again; 0 means 60 s. With less than 0 it is given back to the
+	// cluster before the release is answered, if the cluster answers soon.
+	Rest   time.Duration
+	Logger *slog.Logger
 }
+
+// Defaults of Options, and what is not for operators to choose.
+const (
+	defaultSpares = 32
+	defaultRest   = time.Minute
+	burstSpares   = 2048
+	returnSoon    = 2 * time.Second  // how long a release waits for the cluster
+	recallWait    = 2 * time.Second  // how long a request waits for other hosts' spares
+	dryTime       = 10 * time.Second // how long no spares are kept of a pool of which somebody needed them
+)
 
 // PoolRange is a prefix and the length of the subnets that are cut from it.
 type PoolRange struct {
@@ -54,18 +77,20 @@ func DefaultPools() []PoolRange {
 type Driver struct {
 	cluster *store.Cluster
 	local   store.KV
+	journal Journal
 	opts    Options
+	policy  ipalloc.Policy
 	log     *slog.Logger
 
-	// busy are the addresses and pools that are being claimed or returned: Sync must
-	// not take a claim that is about to be journalled for a leak, and a release must
-	// not return what was just claimed anew.
-	busy busy
+	// pools are those that are being acquired or returned: Sync must not take a hold that is about to be
+	// journalled for a leak.
+	pools busy[netip.Prefix]
+	kick  chan struct{} // somebody needs Run
 
-	mu sync.Mutex
-	// hints name the block of each pool in which an address was found last.
-	// They only save time: any value is right.
-	hints map[string]netip.Prefix
+	mu     sync.Mutex
+	loaded bool
+	stocks map[netip.Prefix]*stock
+	synced bool // Sync has seen all pools once
 }
 
 // New returns a driver on the cluster's state and this host's own.
@@ -76,34 +101,29 @@ func New(cluster *store.Cluster, local store.KV, opts Options) *Driver {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{cluster: cluster, local: local, opts: opts, log: opts.Logger, hints: map[string]netip.Prefix{}}
-}
-
-// address is the journal's record of one address that this host handed out.
-type address struct {
-	Schema int          `json:"schema"`
-	Pool   netip.Prefix `json:"pool"`
-	Addr   netip.Addr   `json:"addr"`
-	MAC    string       `json:"mac,omitempty"`
-	// Returning is set when it was released but the cluster does not know yet.
-	Returning bool      `json:"returning,omitempty"`
-	Since     time.Time `json:"since"`
-}
-
-func (a address) key() string { return store.LocalAddressKey(a.Pool, a.Addr) }
-
-// heldPool is the record of a pool that Docker holds through us on this host.
-type heldPool struct {
-	Schema    int          `json:"schema"`
-	CIDR      netip.Prefix `json:"cidr"`
-	Returning bool         `json:"returning,omitempty"`
-}
-
-// parsePoolID reads what RequestPool answered.
-func parsePoolID(id string) (ipalloc.Pool, error) {
-	p, err := ipalloc.Parse(id)
-	if err != nil {
-		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	if opts.Journal == nil {
+		opts.Journal = local
 	}
-	return p, nil
+	if opts.Spares == 0 {
+		opts.Spares = defaultSpares
+	}
+	if opts.Rest == 0 {
+		opts.Rest = defaultRest
+	}
+	policy := ipalloc.Policy{Spares: max(opts.Spares, 0), Burst: burstSpares, Rest: ipalloc.Moment(max(opts.Rest, 0).Milliseconds())}
+	return &Driver{
+		cluster: cluster, local: local, journal: opts.Journal, opts: opts, policy: policy, log: opts.Logger,
+		kick: make(chan struct{}, 1), stocks: map[netip.Prefix]*stock{},
+	}
+}
+
+// now is the present moment for ledgers. It survives the process, as journals do.
+func now() ipalloc.Moment { return ipalloc.Moment(time.Now().UnixMilli()) }
+
+// wake makes Run look at the pools.
+func (d *Driver) wake() {
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
 }

@@ -100,15 +100,24 @@ func file(t *testing.T, name string) store.KV {
 	return kv
 }
 
+// plain makes the cluster's claims those addresses that were handed out, no more.
+func plain(opts ipamdriver.Options) ipamdriver.Options {
+	if opts.Spares == 0 {
+		opts.Spares, opts.Rest = -1, -1
+	}
+	return opts
+}
+
+// host is a host without spares and rest, unless opts say otherwise.
 func (w *world) host(id string, opts ipamdriver.Options) *host {
 	h := &host{w: w, shared: &flaky{KV: w.kv}, local: &flaky{KV: file(w.T, id)}}
 	h.cluster = store.NewCluster(h.shared, id)
-	h.Driver = ipamdriver.New(h.cluster, h.local, opts)
+	h.Driver = ipamdriver.New(h.cluster, h.local, plain(opts))
 	return h
 }
 
 // restart is the agent's death: what was in memory is gone.
-func (h *host) restart() { h.Driver = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{}) }
+func (h *host) restart() { h.Driver = ipamdriver.New(h.cluster, h.local, plain(ipamdriver.Options{})) }
 
 func (w *world) must(err error) {
 	w.Helper()

@@ -116,7 +116,7 @@ func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
 
 // hold gets a pool from the cluster and journals it.
 func (d *Driver) hold(ctx context.Context, cidr netip.Prefix, get func(context.Context, netip.Prefix) (store.Pool, error)) error {
-	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(cidr))
+	unlock, err := d.pools.lock(ctx, cidr)
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) er
 	if err != nil {
 		return err
 	}
-	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(pool.CIDR))
+	unlock, err := d.pools.lock(ctx, pool.CIDR)
 	if err != nil {
 		return err
 	}
@@ -267,6 +267,9 @@ func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) er
 func (d *Driver) returnPool(ctx context.Context, p heldPool) error {
 	ctx, cancel := context.WithTimeout(ctx, returnSoon)
 	defer cancel()
+	if err := d.empty(ctx, p.CIDR); err != nil {
+		return err
+	}
 	if err := d.cluster.ReleasePool(ctx, p.CIDR); err != nil {
 		return err
 	}

@@ -6,18 +6,19 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/socketplane/socketplane/internal/ipalloc"
 	"github.com/socketplane/socketplane/store"
 )
 
 // Sync makes the cluster's claims equal to this host's journal: releases that
 // did not get through are repeated, pools and addresses that no journal knows (a crash
-// between claim and journal) are given back, and those that the cluster has lost are
+// between claim and journal, an answer that was lost) are given back, and those that the cluster has lost are
 // claimed again. It can be called at any time; what it can't do now it returns as an error.
 //
 // What it has read is only a hint: it decides anew on each pool and address while nobody else works on it.
 func (d *Driver) Sync(ctx context.Context) error {
 	errs := []error{d.syncHolds(ctx)}
-	journal, err := d.readJournal(ctx)
+	stocks, err := d.all(ctx)
 	if err != nil {
 		return err
 	}
@@ -25,62 +26,45 @@ func (d *Driver) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	synced := d.synced
+	d.mu.Unlock()
 	for _, p := range pools {
-		errs = append(errs, d.syncPool(ctx, p.CIDR, journal[p.CIDR]))
-		delete(journal, p.CIDR)
-	}
-	// What is left belongs to pools that the cluster does not have.
-	for _, gone := range journal {
-		for _, a := range gone {
-			if a.Returning {
-				errs = append(errs, d.syncAddress(ctx, a.Pool, a.Addr))
-			} else {
-				d.log.Error("a container has an address of a subnet that the cluster does not know", "addr", a.Addr, "pool", a.Pool)
-			}
+		mine := func(s *stock) bool { return s.pool == p.CIDR }
+		// Claims of pools that this host does not know are left by a lost journal: they are looked for once.
+		if !synced || slices.ContainsFunc(stocks, mine) || slices.Contains(p.Hosts, d.cluster.Host()) {
+			errs = append(errs, d.syncPool(ctx, p.CIDR))
 		}
+		stocks = slices.DeleteFunc(stocks, mine)
 	}
-	return errors.Join(errs...)
+	for _, s := range stocks {
+		errs = append(errs, d.syncGone(ctx, s))
+	}
+	err = errors.Join(errs...)
+	if err == nil {
+		d.mu.Lock()
+		d.synced = true
+		d.mu.Unlock()
+	}
+	return err
 }
 
-// Pending says whether a release waits for the cluster.
+// Pending says whether a release waits for the cluster, or a claim's outcome is unknown.
 func (d *Driver) Pending(ctx context.Context) (bool, error) {
-	journal, err := d.readJournal(ctx)
+	stocks, err := d.all(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, addrs := range journal {
-		for _, a := range addrs {
-			if a.Returning {
-				return true, nil
-			}
+	for _, s := range stocks {
+		s.mu.Lock()
+		pending := s.unsure || len(s.returning) > 0
+		s.mu.Unlock()
+		if pending {
+			return true, nil
 		}
 	}
 	held, err := d.readHolds(ctx)
-	for _, h := range held {
-		if h.Returning {
-			return true, err
-		}
-	}
-	return false, err
-}
-
-func (d *Driver) readJournal(ctx context.Context) (map[netip.Prefix]map[netip.Addr]address, error) {
-	entries, err := d.local.List(ctx, store.LocalAddresses)
-	if err != nil {
-		return nil, err
-	}
-	journal := map[netip.Prefix]map[netip.Addr]address{}
-	for _, e := range entries {
-		a, err := store.Decode[address](e)
-		if err != nil {
-			return nil, err
-		}
-		if journal[a.Pool] == nil {
-			journal[a.Pool] = map[netip.Addr]address{}
-		}
-		journal[a.Pool][a.Addr] = a
-	}
-	return journal, nil
+	return slices.ContainsFunc(held, func(h heldPool) bool { return h.Returning }), err
 }
 
 func (d *Driver) readHolds(ctx context.Context) ([]heldPool, error) {
@@ -99,56 +83,99 @@ func (d *Driver) readHolds(ctx context.Context) ([]heldPool, error) {
 	return held, nil
 }
 
-// syncPool compares a pool's claims with the journal.
-func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix, journal map[netip.Addr]address) error {
-	blocks, err := d.cluster.Blocks(ctx, pool)
+// syncPool compares a pool's claims with what this host has.
+func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix) error {
+	s, err := d.find(ctx, pool)
 	if err != nil {
 		return err
 	}
-	own := map[netip.Addr]bool{}
-	for _, b := range blocks {
-		for addr, c := range b.Claims {
-			own[addr] = c.Owner == d.cluster.Host()
-		}
+	if err := s.takeTurn(ctx); err != nil {
+		return err
 	}
-	var errs []error
-	for addr, ours := range own {
-		if _, known := journal[addr]; ours && !known {
-			errs = append(errs, d.syncAddress(ctx, pool, addr))
-		}
+	defer s.endTurn()
+	claims, err := d.survey(ctx, s)
+	if err != nil {
+		return err
 	}
-	for addr, a := range journal {
-		if a.Returning || !own[addr] {
-			errs = append(errs, d.syncAddress(ctx, pool, addr))
-		}
+	lost, keep, unknown := s.compare(d.cluster.Host(), claims)
+	if len(unknown) > 0 {
+		d.log.Info("giving back addresses that no container has", "pool", pool, "addrs", unknown)
 	}
-	return errors.Join(errs...)
+	errs := []error{d.forget(ctx, pool, lost...), d.giveBack(ctx, s)}
+	for _, addr := range keep {
+		errs = append(errs, d.keep(ctx, s, addr))
+	}
+	err = errors.Join(errs...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsure = err != nil
+	return err
 }
 
-// syncAddress makes the claim of one address what the journal says.
-func (d *Driver) syncAddress(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
-	unlock, err := d.busy.lock(ctx, store.LocalAddressKey(pool, addr))
-	if err != nil {
-		return err
+// compare finds spares that the cluster does not know as this host's, which it drops, held addresses for which that is so, and
+// claims that this host does not know, which are to be given back. The caller has the turn.
+func (s *stock) compare(host string, claims map[netip.Addr]store.Claim) (lost, keep, unknown []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger.All(func(a netip.Addr, st ipalloc.State) {
+		switch {
+		case claims[a].Owner == host:
+		case st == ipalloc.Held:
+			keep = append(keep, a)
+		default:
+			lost = append(lost, a)
+		}
+	})
+	for _, a := range lost {
+		s.ledger.Drop(a)
 	}
-	defer unlock()
-	a, err := d.journalled(ctx, pool, addr)
-	switch {
-	case err != nil:
-		return err
-	case a == nil:
-		d.log.Info("giving back an address that no container has", "pool", pool, "addr", addr)
-		return d.cluster.Unclaim(ctx, pool, d.cluster.Host(), addr)
-	case a.Returning:
-		return d.giveBack(ctx, *a)
+	for a := range s.returning {
+		if claims[a].Owner != host {
+			delete(s.returning, a)
+		}
 	}
-	err = d.cluster.Keep(ctx, pool, addr)
+	for a, c := range claims {
+		if c.Owner == host && s.ledger.State(a) == ipalloc.None && !s.returning[a] {
+			s.returning[a] = true
+			unknown = append(unknown, a)
+		}
+	}
+	return lost, keep, unknown
+}
+
+// keep claims an address again that a container has; the caller has the turn.
+func (d *Driver) keep(ctx context.Context, s *stock, addr netip.Addr) error {
+	if !s.has(addr) {
+		return nil // released meanwhile
+	}
+	err := d.cluster.Keep(ctx, s.pool, addr)
 	if errors.Is(err, store.ErrTaken) {
 		// Nothing that is tried again would help.
 		d.log.Error("a container of this host has an address that belongs to somebody else: restart the container",
-			"pool", pool, "addr", addr, "err", err)
+			"pool", s.pool, "addr", addr, "err", err)
 		return nil
 	}
+	return err
+}
+
+// syncGone drops what this host has of a pool that the cluster does not know.
+func (d *Driver) syncGone(ctx context.Context, s *stock) error {
+	if err := s.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer s.endTurn()
+	// The pool may have come a moment ago.
+	if _, err := d.cluster.Pool(ctx, s.pool); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	lost, keep, _ := s.compare(d.cluster.Host(), nil)
+	if len(keep) > 0 {
+		d.log.Error("containers have addresses of a subnet that the cluster does not know", "addrs", keep, "pool", s.pool)
+	}
+	err := d.forget(ctx, s.pool, lost...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsure, s.seen = err != nil, false
 	return err
 }
 
@@ -182,7 +209,7 @@ func (d *Driver) syncHolds(ctx context.Context) error {
 
 // syncHold makes the hold of one pool what the journal says.
 func (d *Driver) syncHold(ctx context.Context, cidr netip.Prefix) error {
-	unlock, err := d.busy.lock(ctx, store.LocalPoolKey(cidr))
+	unlock, err := d.pools.lock(ctx, cidr)
 	if err != nil {
 		return err
 	}

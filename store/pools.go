@@ -153,7 +153,7 @@ func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, err
 	return []Op{{Kind: OpDelete, Key: PoolsRevisionKey, Version: revision.Version}}, nil
 }
 
-// clearPool removes the claims of a pool that nobody needs, in transactions of
+// clearPool removes the claims and asks of a pool that nobody needs, in transactions of
 // their own but for the last few, whose operations it returns. A claim needs a holder, and a new
 // holder changes the pool's version or what the guards check: while these stand, the claims are nobody's.
 func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool versioned, last int) ([]Op, error) {
@@ -161,6 +161,11 @@ func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool versioned, la
 	if err != nil {
 		return nil, err
 	}
+	asks, err := c.kv.List(ctx, asksOf(pool.CIDR))
+	if err != nil {
+		return nil, err
+	}
+	blocks = append(asks, blocks...)
 	guards = append(slices.Clone(guards), Op{Kind: OpCheck, Key: PoolKey(pool.CIDR), Version: pool.version})
 	for len(blocks) > last {
 		n := min(len(blocks), (MaxOps-len(guards))/2) // OpDelete counts twice

@@ -22,6 +22,7 @@ import (
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/internal/version"
@@ -44,6 +45,7 @@ type agent struct {
 	log      *slog.Logger
 	started  time.Time
 	local    store.KV
+	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
 	links    *hostlink.Links
@@ -88,6 +90,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(a.driver.Run)
 	run(a.announce)
 	run(a.syncLoop)
+	run(a.ipam.Run)
 	if a.mirror != nil {
 		run(a.docker.Run)
 		run(a.mirror.Run)
@@ -149,11 +152,17 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
 		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Underlay: a.underlay, Logger: a.log,
 	})
-	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{Subnets: a.links.Subnets, Logger: a.log})
+	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
+		return err
+	}
+	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{Subnets: a.links.Subnets, Journal: a.journal, Logger: a.log})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, Logger: a.log})
 	if err != nil {
+		return err
+	}
+	if err := a.ipam.Restore(ctx, a.driver.Held()); err != nil {
 		return err
 	}
 	a.driver.Replay(ctx)
@@ -241,6 +250,9 @@ func (a *agent) close() {
 	}
 	if a.storage.kv != nil {
 		errs = append(errs, a.storage.kv.Close())
+	}
+	if a.journal != nil {
+		errs = append(errs, a.journal.Close())
 	}
 	if a.local != nil {
 		errs = append(errs, a.local.Close())

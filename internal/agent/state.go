@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 	"github.com/socketplane/socketplane/store/consul"
@@ -21,6 +23,8 @@ import (
 const (
 	localFile   = "local.db"
 	clusterFile = "cluster.db"
+	journalFile = "addresses.journal"
+	bootFile    = "/proc/sys/kernel/random/boot_id"
 )
 
 // openLocal opens the host's own store.
@@ -33,6 +37,20 @@ func openLocal(dir string) (store.KV, error) {
 		return nil, fmt.Errorf("state directory %s can't be used: %w", dir, err)
 	}
 	return kv, nil
+}
+
+// openJournal opens the journal of addresses, which belongs to the machine's present life: containers that
+// had addresses before are gone, and what was not synced may be damaged. The lock on the host's own store guards it.
+func openJournal(dir string, log *slog.Logger) (*journal.Journal, error) {
+	boot, err := os.ReadFile(bootFile)
+	if err != nil {
+		return nil, fmt.Errorf("the machine's boot can't be told from earlier ones: %w: mount /proc", err)
+	}
+	j, lost, err := journal.Open(filepath.Join(dir, journalFile), strings.TrimSpace(string(boot)))
+	if err == nil && lost {
+		log.Info("the journal of addresses begins anew: addresses without endpoints are given back")
+	}
+	return j, err
 }
 
 // hostRecord is the identity of this host.

@@ -1,0 +1,84 @@
+package ipamdriver
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/store"
+)
+
+// address is the journal's record of one address that this host has claimed.
+type address struct {
+	Schema int          `json:"schema"`
+	Pool   netip.Prefix `json:"pool"`
+	Addr   netip.Addr   `json:"addr"`
+	MAC    string       `json:"mac,omitempty"`
+	// Static is set when it was asked for by name.
+	Static bool `json:"static,omitempty"`
+	// State is one of the words below.
+	State string `json:"state,omitempty"`
+	// Since is when it came into that state, in milliseconds since 1970.
+	Since int64 `json:"since"`
+}
+
+// States of an address in the journal.
+const (
+	stateHeld    = "" // handed out
+	stateResting = "resting"
+	stateSpare   = "spare"
+)
+
+func (a address) key() string { return store.LocalAddressKey(a.Pool, a.Addr) }
+
+func (a address) op() store.Op {
+	return store.Op{Kind: store.OpPut, Key: a.key(), Value: store.Encode(a)}
+}
+
+func (a address) state() ipalloc.State {
+	switch a.State {
+	case stateResting:
+		return ipalloc.Resting
+	case stateSpare:
+		return ipalloc.Spare
+	}
+	return ipalloc.Held
+}
+
+// note writes the journal, in as many steps as it takes.
+func (d *Driver) note(ctx context.Context, ops ...store.Op) error {
+	for len(ops) > 0 {
+		n := min(len(ops), store.MaxOps)
+		if err := d.journal.Apply(ctx, ops[:n]...); err != nil {
+			return fmt.Errorf("this host's journal of addresses can't be written: %w", err)
+		}
+		ops = ops[n:]
+	}
+	return nil
+}
+
+// forget removes addresses from the journal.
+func (d *Driver) forget(ctx context.Context, pool netip.Prefix, addrs ...netip.Addr) error {
+	ops := make([]store.Op, len(addrs))
+	for i, a := range addrs {
+		ops[i] = store.Op{Kind: store.OpRemove, Key: store.LocalAddressKey(pool, a)}
+	}
+	return d.note(ctx, ops...)
+}
+
+// heldPool is the record of a pool that Docker holds through us on this host.
+type heldPool struct {
+	Schema    int          `json:"schema"`
+	CIDR      netip.Prefix `json:"cidr"`
+	Returning bool         `json:"returning,omitempty"`
+}
+
+// parsePoolID reads what RequestPool answered.
+func parsePoolID(id string) (ipalloc.Pool, error) {
+	p, err := ipalloc.Parse(id)
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return p, nil
+}

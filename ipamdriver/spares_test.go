@@ -1,0 +1,357 @@
+package ipamdriver_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/ipamdriver"
+	"github.com/socketplane/socketplane/store"
+)
+
+func TestSpares(t *testing.T) {
+	both(t, map[string]func(*world){
+		"away": testAway, "settles": testSettles, "static-spare": testStaticSpare, "fill": testFill, "rest": testRest,
+		"lost-journal": testLostJournal, "shared-spare": testSharedSpare, "dead-host": testDeadHost, "leaves": testLeaves,
+	})
+}
+
+// spares are a host's settings with what production has, but for a shorter rest.
+var spares = ipamdriver.Options{Spares: 32, Rest: time.Hour}
+
+// run lets a host work in the background, alive, until the test ends.
+func (h *host) run() *host {
+	ctx, cancel := context.WithCancel(h.w.ctx)
+	done := make(chan struct{})
+	d := h.Driver
+	go func() { defer close(done); _ = d.Run(ctx) }()
+	h.alive(true)
+	h.w.Cleanup(func() { cancel(); <-done })
+	return h
+}
+
+// alive sets the sign of life that the agent keeps.
+func (h *host) alive(is bool) {
+	op := store.Op{Kind: store.OpRemove, Key: store.AliveKey(h.cluster.Host())}
+	if is {
+		op = store.Op{Kind: store.OpPut, Key: op.Key, Value: []byte("1")}
+	}
+	h.w.must(h.w.kv.Apply(h.w.ctx, op))
+}
+
+// again is the agent's start after its death, with these settings.
+func (h *host) again(opts ipamdriver.Options) { h.Driver = ipamdriver.New(h.cluster, h.local, opts) }
+
+func (w *world) eventually(limit time.Duration, what string, ok func() bool) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			w.Fatalf("not within %s: %s", limit, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// owned counts a host's claims of a pool.
+func (w *world) owned(pool, host string) (n int) {
+	w.Helper()
+	for _, c := range w.claims(pool) {
+		if strings.HasSuffix(c, "="+host) {
+			n++
+		}
+	}
+	return n
+}
+
+// testAway: without the store addresses go out as long as there are spares, also after a crash, then the error says why.
+func testAway(w *world) {
+	a := w.host("a", spares)
+	id := a.pool("10.1.0.0/24", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	a.shared.set(true, false)
+	given := map[string]bool{first: true}
+	take := func() error {
+		address, err := a.container(id, "")
+		if err == nil && given[address] {
+			w.Fatalf("%s was given twice", address)
+		}
+		given[address] = err == nil
+		return err
+	}
+	w.must(take())
+	a.again(spares) // the spares are in the journal
+	w.must(take())
+	w.must(take())
+	w.must(take())
+	err = take()
+	w.wants(err, store.ErrUnavailable, "no spare address of 10.1.0.0/24", "this host")
+	_, err = a.container(id, "10.1.0.200")
+	w.wants(err, store.ErrUnavailable)
+	// What rests is better than nothing.
+	w.must(a.release(id, first))
+	again, err := a.container(id, "")
+	w.must(err)
+	if again != first {
+		w.Fatalf("%s, want %s", again, first)
+	}
+	for address, is := range given {
+		if is {
+			w.must(a.release(id, address))
+		}
+	}
+	w.must(a.releasePool(id))
+	a.shared.set(false, false)
+	w.must(a.Sync(w.ctx))
+	w.clean(a)
+}
+
+// testSettles: what is claimed follows what is used.
+func testSettles(w *world) {
+	opts := spares
+	opts.Rest = 50 * time.Millisecond
+	a := w.host("a", opts).run()
+	id := a.pool("10.1.0.0/20", "")
+	var all []string
+	for range 100 {
+		address, err := a.container(id, "")
+		w.must(err)
+		all = append(all, address)
+	}
+	w.eventually(15*time.Second, "spares are those of a pool at rest", func() bool {
+		n := w.owned(id, "a")
+		return n > 100+16 && n <= 132
+	})
+	for _, address := range all {
+		w.must(a.release(id, address))
+	}
+	w.eventually(15*time.Second, "an unused pool has no claims", func() bool { return w.owned(id, "a") == 0 })
+	w.must(a.releasePool(id))
+	a.alive(false)
+	w.clean(a)
+}
+
+// testStaticSpare: an address that another host merely keeps can be had by name; one that a container has can't.
+func testStaticSpare(w *world) {
+	a, b := w.host("a", spares).run(), w.host("b", spares).run()
+	id := a.pool("10.1.0.0/24", "")
+	b.pool("10.1.0.0/24", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	others := w.claims(id)
+	if len(others) != 5 {
+		w.Fatalf("claims are %q, want one and four spares", others)
+	}
+	for _, c := range others {
+		address := strings.TrimSuffix(c, "=a")
+		_, err := b.container(id, address)
+		if address+"/24" == first {
+			w.wants(err, store.ErrTaken, "host a")
+		} else {
+			w.must(err)
+			w.must(b.release(id, address))
+			_, err = a.container(id, address) // it rests on b
+			w.must(err)
+		}
+	}
+	if asks, err := a.cluster.Asks(w.ctx); err != nil || len(asks) > 0 {
+		w.Fatalf("asks are left: %v, %v", asks, err)
+	}
+}
+
+// testSharedSpare: gateways and auxiliary addresses call spares back, too, also this host's own.
+func testSharedSpare(w *world) {
+	a, b := w.host("a", spares).run(), w.host("b", spares).run()
+	id := a.pool("10.1.0.0/24", "")
+	b.pool("10.1.0.0/24", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	for i, c := range w.claims(id) {
+		address := strings.TrimSuffix(c, "=a")
+		ask := []*host{a, b}[i%2]
+		if i < 2 {
+			_, err = ask.gateway(id, address)
+			if i == 1 && err != nil {
+				w.wants(err, store.ErrMismatch) // it has one
+				continue
+			}
+		} else {
+			_, err = ask.request(id, address)
+		}
+		if address+"/24" == first {
+			w.wants(err, store.ErrTaken, "host a")
+		} else {
+			w.must(err)
+		}
+	}
+}
+
+// testFill: eight hosts at once use a pool to its last address, the next request says who has them, and one release is enough for it.
+func testFill(w *world) {
+	const pool = "10.1.0.0/24"
+	var hosts []*host
+	for i := range 8 {
+		hosts = append(hosts, w.host(fmt.Sprint("host", i), spares).run())
+		hosts[i].pool(pool, "")
+	}
+	_, err := hosts[0].gateway(pool, "")
+	w.must(err)
+	var mu sync.Mutex
+	given := map[string]*host{}
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, 253)
+	for range cap(turns) {
+		turns <- struct{}{}
+	}
+	close(turns)
+	for _, h := range hosts {
+		for range 4 {
+			wg.Go(func() {
+				for range turns {
+					address, err := h.container(pool, "")
+					mu.Lock()
+					if err != nil {
+						w.Error(err)
+					} else if given[address] != nil {
+						w.Errorf("%s was given twice", address)
+					}
+					given[address] = h
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if len(given) != 253 {
+		w.Fatalf("%d addresses went out, want 253", len(given))
+	}
+	began := time.Now()
+	_, err = hosts[7].container(pool, "")
+	w.wants(err, ipamdriver.ErrExhausted, pool, "host host0: ", "host host7: ", "network itself", "--subnet")
+	w.Logf("refused after %v: %v", time.Since(began).Round(time.Millisecond), err)
+	for address, h := range given {
+		if h == hosts[7] {
+			continue
+		}
+		w.must(h.release(pool, address))
+		began = time.Now()
+		got, err := hosts[7].container(pool, "")
+		w.must(err)
+		if took := time.Since(began); got != address || took > 2*time.Second {
+			w.Errorf("got %s after %v, want %s within 2 s", got, took, address)
+		} else {
+			w.Logf("another host's release was of use after %v", took.Round(time.Millisecond))
+		}
+		break
+	}
+}
+
+// testRest: a released address is not used again while there are others, and the longest released is first.
+func testRest(w *world) {
+	a := w.host("a", ipamdriver.Options{Spares: -1, Rest: time.Hour})
+	id := a.pool("10.1.0.0/28", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	second, err := a.container(id, "")
+	w.must(err)
+	w.must(a.release(id, second))
+	w.must(a.release(id, first))
+	a.again(ipamdriver.Options{Spares: -1, Rest: time.Hour})
+	for range 12 {
+		got, err := a.container(id, "")
+		w.must(err)
+		if got == first || got == second {
+			w.Fatalf("%s is used while others are free", got)
+		}
+	}
+	for _, want := range []string{second, first} {
+		got, err := a.container(id, "")
+		w.must(err)
+		if got != want {
+			w.Fatalf("got %s, want %s, which was released before", got, want)
+		}
+	}
+	_, err = a.container(id, "")
+	w.wants(err, ipamdriver.ErrExhausted)
+}
+
+// testLostJournal: what endpoints have is kept, the rest is given back.
+func testLostJournal(w *world) {
+	a := w.host("a", spares)
+	id := a.pool("10.1.0.0/24", "")
+	kept, err := a.container(id, "")
+	w.must(err)
+	static, err := a.container(id, "10.1.0.99")
+	w.must(err)
+	lost, err := a.container(id, "")
+	w.must(err)
+	entries, err := a.local.List(w.ctx, store.LocalAddresses)
+	w.must(err)
+	for _, e := range entries {
+		w.must(a.local.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: e.Key}))
+	}
+	a.again(spares)
+	addr := func(s string) netip.Addr { return netip.MustParsePrefix(s).Addr() }
+	prefix := netip.MustParsePrefix(id)
+	w.must(a.Restore(w.ctx, []ipamdriver.Held{
+		{Pool: prefix, Addr: addr(kept), MAC: mac}, {Pool: prefix, Addr: addr(static), MAC: mac, Static: true},
+	}))
+	if pending, err := a.Pending(w.ctx); !pending || err != nil {
+		w.Fatalf("pending is %t, %v", pending, err)
+	}
+	w.must(a.Sync(w.ctx))
+	w.wantClaims(id, addr(kept).String()+"=a", "10.1.0.99=a")
+	a.again(spares)
+	_, err = a.request(id, "10.1.0.99", macOption, "02:00:00:00:00:77")
+	w.wants(err, store.ErrTaken, "this host")
+	_, err = a.container(id, addr(lost).String())
+	w.must(err)
+	use, err := a.Use(w.ctx, prefix)
+	w.must(err)
+	if len(use) != 1 || use[0].HandedOut != 3 || use[0].Static != 2 || use[0].Host != "a" {
+		w.Errorf("use is %+v", use)
+	}
+}
+
+// testDeadHost: nobody waits for a host whose agent is dead.
+func testDeadHost(w *world) {
+	a, b := w.host("a", spares).run(), w.host("b", spares).run()
+	id := a.pool("10.1.0.0/24", "")
+	_, err := a.container(id, "")
+	w.must(err)
+	a.alive(false)
+	began := time.Now()
+	_, err = b.container(id, strings.TrimSuffix(w.claims(id)[3], "=a"))
+	w.wants(err, store.ErrTaken, "host a")
+	if took := time.Since(began); took > time.Second {
+		w.Errorf("it took %v", took)
+	}
+}
+
+// testLeaves: a host that lets go of a pool gives its spares back while others use it.
+func testLeaves(w *world) {
+	a, b := w.host("a", spares), w.host("b", spares)
+	id := a.pool("10.1.0.0/24", "")
+	b.pool("10.1.0.0/24", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	other, err := b.container(id, "")
+	w.must(err)
+	w.must(a.release(id, first))
+	w.must(a.releasePool(id))
+	if n := w.owned(id, "a"); n > 0 {
+		w.Fatalf("%d claims are left of a host that has left", n)
+	}
+	w.must(b.release(id, other))
+	w.must(b.releasePool(id))
+	w.clean(a, b)
+}

@@ -1,0 +1,98 @@
+package ipamdriver
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Use is what one host has of a pool.
+type Use struct {
+	// Host is its id, or store.OwnerNetwork for gateway and auxiliary addresses.
+	Host string
+	// HandedOut counts addresses that containers have; of other hosts, as far as they have published them.
+	HandedOut int
+	// Static counts those among them that were asked for by name. It is 0 for other hosts, whose claims do not tell.
+	Static int
+	// Resting and Spare count claims that no container has. Those of other hosts are all counted as spare.
+	Resting, Spare int
+}
+
+// Use tells which hosts have how much of a pool, sorted by host. What this host has is known exactly.
+func (d *Driver) Use(ctx context.Context, pool netip.Prefix) ([]Use, error) {
+	blocks, err := d.cluster.Blocks(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	p, err := d.cluster.Pool(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	claims := map[string]map[netip.Addr]bool{}
+	for _, b := range blocks {
+		for a, c := range b.Claims {
+			if claims[c.Owner] == nil {
+				claims[c.Owner] = map[netip.Addr]bool{}
+			}
+			claims[c.Owner][a] = true
+		}
+	}
+	delete(claims, d.cluster.Host())
+	own, err := d.ownUse(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	var all []Use
+	if own != (Use{Host: own.Host}) {
+		all = append(all, own)
+	}
+	for host, addrs := range claims {
+		u := Use{Host: host}
+		if host == store.OwnerNetwork {
+			u.HandedOut = len(addrs)
+		} else if u.HandedOut, err = d.published(ctx, p.Network, host, addrs); err != nil {
+			return nil, err
+		}
+		u.Spare = len(addrs) - u.HandedOut
+		all = append(all, u)
+	}
+	slices.SortFunc(all, func(a, b Use) int { return cmp.Compare(a.Host, b.Host) })
+	return all, nil
+}
+
+func (d *Driver) ownUse(ctx context.Context, pool netip.Prefix) (Use, error) {
+	u := Use{Host: d.cluster.Host()}
+	s, err := d.find(ctx, pool)
+	if err != nil {
+		return u, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u.HandedOut, u.Resting, u.Spare = s.ledger.Counts(now())
+	for addr, a := range s.held {
+		if a.Static && s.ledger.State(addr) == ipalloc.Held {
+			u.Static++
+		}
+	}
+	return u, nil
+}
+
+// published counts which of the addresses a host's endpoints have.
+func (d *Driver) published(ctx context.Context, network, host string, addrs map[netip.Addr]bool) (n int, err error) {
+	if network == "" {
+		return 0, nil
+	}
+	e, err := d.cluster.Endpoints(ctx, network, host)
+	for _, endpoint := range e.Endpoints {
+		for _, a := range endpoint.Addrs {
+			if addrs[a] {
+				n++
+			}
+		}
+	}
+	return n, err
+}
