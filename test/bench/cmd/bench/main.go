@@ -30,10 +30,10 @@ func run(ctx context.Context, args []string) error {
 	opts := bench.Options{Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	out := fs.String("o", "", "write the page to this file (default standard output)")
-	limit := fs.Duration("for", 20*time.Minute, "give up after this time")
+	limit := fs.Duration("for", 30*time.Minute, "give up after this time")
 	fs.IntVar(&opts.Rounds, "rounds", 0, "how often each figure of traffic is taken (default 5)")
-	fs.DurationVar(&opts.Throughput, "throughput", 0, "length of each measurement of throughput (default 3s)")
-	fs.DurationVar(&opts.Rate, "rate", 0, "length of each measurement of the request-response rate (default 1.5s)")
+	fs.DurationVar(&opts.Throughput, "throughput", 0, "length of each measurement of throughput (default 2s)")
+	fs.DurationVar(&opts.Rate, "rate", 0, "length of each measurement of the request-response rate (default 1s)")
 	fs.IntVar(&opts.Calls, "calls", 0, "endpoints made one after the other (default 150)")
 	fs.IntVar(&opts.Reach, "reach", 0, "how often the time to the first reply is taken (default 20)")
 	fs.IntVar(&opts.Endpoints, "endpoints", 0, "endpoints when memory is read (default 1000)")
