@@ -87,6 +87,12 @@ bench: ## measure, and write docs/benchmarks.md; ten minutes, alone on the machi
 	@$(INSTALL) consul ovs docker
 	go run ./test/bench/cmd/bench -o docs/benchmarks.md $(BENCHFLAGS)
 
+.PHONY: addresses
+addresses: ## 100,000 requests for addresses under faults, and figures of them (minutes)
+	@$(INSTALL) consul
+	SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_ADDRESS_REQUESTS=$${REQUESTS:-100000} go test -count=1 -timeout 2h -v -run TestRandom ./test/addresses
+	SOCKETPLANE_TEST_STRICT=1 go test -run '^$$' -bench . -benchtime 20000x -timeout 1h ./test/addresses
+
 .PHONY: lint fuzz generate clean
 lint: ## formatting, go vet, and staticcheck where test/tools/install.sh lint was run
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
