@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/store"
+)
+
+func TestCheckRequest(t *testing.T) {
+	subnets := func(texts ...string) (all []netip.Prefix) {
+		for _, text := range texts {
+			all = append(all, netip.MustParsePrefix(text))
+		}
+		return all
+	}
+	tests := []struct {
+		name string
+		r    adminapi.NetworkRequest
+		want string // "" if it is fine
+	}{
+		{"name only", adminapi.NetworkRequest{Name: "web"}, ""},
+		{"everything", adminapi.NetworkRequest{Name: "w_e.b-1", Subnets: subnets("10.1.0.0/16", "fd00::/64"), Ranges: subnets("10.1.2.0/24"),
+			Gateways: []netip.Addr{netip.MustParseAddr("10.1.0.9")}, Aux: map[string]string{"a": "fd00::5"}, MTU: 1400}, ""},
+		{"no name", adminapi.NetworkRequest{}, "not a network's name"},
+		{"one of Docker's names", adminapi.NetworkRequest{Name: "host"}, "Docker's own"},
+		{"a name that is a path", adminapi.NetworkRequest{Name: "../x"}, "not a network's name"},
+		{"host bits", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.1/16")}, "use 10.1.0.0/16"},
+		{"a range elsewhere", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Ranges: subnets("10.2.0.0/24")}, "none of the network's subnets"},
+		{"a range that is too large", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Ranges: subnets("10.1.0.0/8")}, "none of the network's subnets"},
+		{"a gateway without subnet", adminapi.NetworkRequest{Name: "web", Gateways: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}, "name the subnet"},
+		{"the broadcast address", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Aux: map[string]string{"a": "10.1.255.255"}}, "can't be used"},
+		{"no address", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Aux: map[string]string{"a": "x"}}, "not an IP address"},
+		{"an MTU too small for IPv6", adminapi.NetworkRequest{Name: "web", IPv6: true, MTU: 600}, "MTU"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := checkRequest(&tt.r)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestSpoken: an operator reads one sentence, and its kind crosses the socket.
+func TestSpoken(t *testing.T) {
+	err := spoken(fmt.Errorf("%w: network web is used by containers on h2: remove these first", store.ErrHasEndpoints))
+	if !errors.Is(err, adminapi.ErrConflict) || err.Error() != "network web is used by containers on h2: remove these first" {
+		t.Errorf("%v", err)
+	}
+	down := fmt.Errorf("%w: consul at 192.0.2.1:8500", store.ErrUnavailable)
+	if got := spoken(down); got != down {
+		t.Errorf("%v", got)
+	}
+	if spoken(nil) != nil {
+		t.Error("nil is spoken")
+	}
+}
