@@ -155,7 +155,13 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
 		return err
 	}
-	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{Subnets: a.links.Subnets, Journal: a.journal, Logger: a.log})
+	var pools []ipamdriver.PoolRange
+	for _, r := range a.cfg.Ranges() {
+		pools = append(pools, ipamdriver.PoolRange(r))
+	}
+	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
+		Pools: pools, Subnets: a.links.Subnets, Journal: a.journal, Logger: a.log,
+	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, Logger: a.log})

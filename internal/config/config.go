@@ -72,6 +72,8 @@ type Config struct {
 	DefaultNetwork string
 	// DefaultSubnet is that network's subnet; the zero Prefix means that a free one is chosen.
 	DefaultSubnet netip.Prefix
+	// AddressPools are the prefixes from which subnets are cut that nobody names, in the form of [Config.Ranges].
+	AddressPools string
 	// Advertise is this host's tunnel address. The zero Addr means that the agent takes that of the default route.
 	Advertise netip.Addr
 	// Tunnel is the kind of tunnel.
@@ -101,6 +103,7 @@ func Defaults() Config {
 		Mirror:       true,
 		// Docker refuses the name "default".
 		DefaultNetwork: "socketplane",
+		AddressPools:   "10.32.0.0/12:20",
 		VXLANPort:      4789, // RFC 7348, section 8
 		LogLevel:       slog.LevelInfo,
 		LogFormat:      LogText,

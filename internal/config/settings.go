@@ -90,6 +90,7 @@ func mirrorSettings() []Setting {
 			},
 			set: setDefaultSubnet,
 		},
+		addressPools(),
 	}
 }
 
@@ -104,6 +105,12 @@ func setDefaultSubnet(c *Config, v string) error {
 	}
 	c.DefaultSubnet = p
 	return nil
+}
+
+// addressPools is where subnets are cut from that nobody names.
+func addressPools() Setting {
+	return text("address-pools", "where subnets come from that nobody names: PREFIX:BITS, comma-separated (IPv6: default a random ULA /64)",
+		func(c *Config) *string { return &c.AddressPools }, func(v string) error { _, err := parsePools(v); return err })
 }
 
 // networkSettings are those that concern packets and this host's identity.
