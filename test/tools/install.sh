@@ -61,7 +61,7 @@ group() {
 	consul) build consul "$cache/bin" "-ldflags=-s" github.com/hashicorp/consul ;;
 	ovs) packages openvswitch-switch iproute2 ethtool procps util-linux ;;
 	docker)
-		packages docker.io containerd runc iptables nftables iputils-ping iperf3 tcpdump busybox-static procps util-linux iproute2
+		packages docker.io docker-compose containerd runc iptables nftables iputils-ping iperf3 tcpdump busybox-static procps util-linux iproute2
 		command -v docker >/dev/null || packages docker-cli ;;
 	engine)
 		packages libseccomp-dev pkg-config gcc libc6-dev
@@ -71,7 +71,7 @@ group() {
 			github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 		CGO_ENABLED=1 build runc "$cache/engine/bin" "-tags=seccomp" github.com/opencontainers/runc ;;
 	lint) build staticcheck "$cache/bin" "-ldflags=-s" honnef.co/go/tools/cmd/staticcheck ;;
-	vm) packages qemu-system-x86 ;;
+	vm) packages qemu-system-x86 kmod xz-utils ;;
 	*) say "unknown group '$1'; there are: unit consul ovs docker engine lint vm" >&2; return 2 ;;
 	esac
 }
