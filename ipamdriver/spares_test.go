@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -315,10 +316,17 @@ func testLostJournal(w *world) {
 	w.wants(err, store.ErrTaken, "this host")
 	_, err = a.container(id, addr(lost).String())
 	w.must(err)
-	use, err := a.Use(w.ctx, prefix)
+	b := w.host("b", spares)
+	b.pool(id, "")
+	other, err := b.container(id, "")
 	w.must(err)
-	if len(use) != 1 || use[0].HandedOut != 3 || use[0].Static != 2 || use[0].Host != "a" {
-		w.Errorf("use is %+v", use)
+	_, err = b.gateway(id, "")
+	w.must(err)
+	use, err := a.Use(w.ctx, prefix, []store.Endpoints{{Host: "b", Endpoints: []store.Endpoint{{Addrs: []netip.Addr{addr(other)}}}}})
+	w.must(err)
+	want := []ipamdriver.Use{{Host: "a", HandedOut: 3, Static: 2}, {Host: "b", HandedOut: 1, Spare: 4}, {Host: "network", HandedOut: 1}}
+	if !slices.Equal(use, want) {
+		w.Errorf("use is %+v, want %+v", use, want)
 	}
 }
 

@@ -22,13 +22,10 @@ type Use struct {
 	Resting, Spare int
 }
 
-// Use tells which hosts have how much of a pool, sorted by host. What this host has is known exactly.
-func (d *Driver) Use(ctx context.Context, pool netip.Prefix) ([]Use, error) {
+// Use tells which hosts have how much of a pool, sorted by host. What this host has is known exactly; of others it
+// takes the network's published endpoints.
+func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.Endpoints) ([]Use, error) {
 	blocks, err := d.cluster.Blocks(ctx, pool)
-	if err != nil {
-		return nil, err
-	}
-	p, err := d.cluster.Pool(ctx, pool)
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +48,9 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix) ([]Use, error) {
 		all = append(all, own)
 	}
 	for host, addrs := range claims {
-		u := Use{Host: host}
+		u := Use{Host: host, HandedOut: published(endpoints, host, addrs)}
 		if host == store.OwnerNetwork {
 			u.HandedOut = len(addrs)
-		} else if u.HandedOut, err = d.published(ctx, p.Network, host, addrs); err != nil {
-			return nil, err
 		}
 		u.Spare = len(addrs) - u.HandedOut
 		all = append(all, u)
@@ -82,17 +77,15 @@ func (d *Driver) ownUse(ctx context.Context, pool netip.Prefix) (Use, error) {
 }
 
 // published counts which of the addresses a host's endpoints have.
-func (d *Driver) published(ctx context.Context, network, host string, addrs map[netip.Addr]bool) (n int, err error) {
-	if network == "" {
-		return 0, nil
-	}
-	e, err := d.cluster.Endpoints(ctx, network, host)
-	for _, endpoint := range e.Endpoints {
-		for _, a := range endpoint.Addrs {
-			if addrs[a] {
-				n++
+func published(endpoints []store.Endpoints, host string, addrs map[netip.Addr]bool) (n int) {
+	for _, e := range endpoints {
+		for _, endpoint := range e.Endpoints {
+			for _, a := range endpoint.Addrs {
+				if e.Host == host && addrs[a] {
+					n++
+				}
 			}
 		}
 	}
-	return n, err
+	return n
 }

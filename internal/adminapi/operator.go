@@ -69,8 +69,27 @@ type NetworkDetail struct {
 	Hosts []NetworkHost `json:"hosts"`
 	// Endpoints counts those of all hosts.
 	Endpoints int `json:"endpoints"`
+	// Addresses tells which hosts have how much of each pool, in the order of Pools and of hosts' names.
+	Addresses []AddressUse `json:"addresses,omitempty"`
 	// Trouble says what keeps this host from having the network as the cluster has it, and the cure.
 	Trouble string `json:"trouble,omitempty"`
+}
+
+// AddressUse is what one host has of a pool.
+type AddressUse struct {
+	Pool netip.Prefix `json:"pool"`
+	// Host is the host's id, or "network" for gateway and auxiliary addresses, which all hosts share.
+	Host string `json:"host"`
+	Name string `json:"name,omitempty"`
+	// HandedOut counts containers' addresses, Static those of them that were asked for by name, Resting those released a
+	// moment ago, Spare those that can be handed out without asking anybody.
+	HandedOut int `json:"handed_out"`
+	Static    int `json:"static"`
+	Resting   int `json:"resting"`
+	Spare     int `json:"spare"`
+	// Here says that it is this agent's host, the only one of which Static and Resting are known; those of others
+	// are counted as handed out and spare.
+	Here bool `json:"here,omitempty"`
 }
 
 // NetworkHost is a host as a network sees it.

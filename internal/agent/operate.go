@@ -74,12 +74,36 @@ func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) 
 		}
 		d := detail(n, members, endpoints)
 		d.Trouble = troubles[n.ID]
+		if d.Addresses, err = a.addressUse(ctx, n, members, endpoints); err != nil {
+			return nil, err
+		}
 		all = append(all, d)
 	}
 	slices.SortFunc(all, func(a, b adminapi.NetworkDetail) int {
 		return cmp.Or(cmp.Compare(strconv.FormatBool(a.Name == ""), strconv.FormatBool(b.Name == "")),
 			cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
+	return all, nil
+}
+
+// addressUse tells which hosts have how much of a network's pools.
+func (a *agent) addressUse(ctx context.Context, n store.Network, members store.Membership, endpoints []store.Endpoints) ([]adminapi.AddressUse, error) {
+	var all []adminapi.AddressUse
+	for _, pool := range n.Pools {
+		use, err := a.ipam.Use(ctx, pool, endpoints)
+		if err != nil {
+			return nil, err
+		}
+		var ofPool []adminapi.AddressUse
+		for _, u := range use {
+			ofPool = append(ofPool, adminapi.AddressUse{
+				Pool: pool, Host: u.Host, Name: members.Hosts[u.Host].Name, HandedOut: u.HandedOut, Static: u.Static,
+				Resting: u.Resting, Spare: u.Spare, Here: u.Host == a.cluster.Host(),
+			})
+		}
+		slices.SortStableFunc(ofPool, func(a, b adminapi.AddressUse) int { return cmp.Compare(a.Name, b.Name) })
+		all = append(all, ofPool...)
+	}
 	return all, nil
 }
 

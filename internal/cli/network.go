@@ -316,11 +316,40 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 		rows = append(rows, []string{clip(plain(hostName(h.Name, h.ID)), 30), h.State, strconv.Itoa(h.Endpoints), upDown(h.Alive)})
 	}
 	fmt.Fprintln(w)
-	if err := columns(w, rows); err != nil || len(endpoints) == 0 {
+	if err := columns(w, rows); err != nil {
 		return err
+	}
+	if len(n.Addresses) > 0 {
+		fmt.Fprintln(w)
+		if err := columns(w, addressTable(n.Addresses)); err != nil {
+			return err
+		}
+	}
+	if len(endpoints) == 0 {
+		return nil
 	}
 	fmt.Fprintln(w)
 	return columns(w, endpointTable(endpoints, false))
+}
+
+// addressTable shows what hosts have of a network's subnets; a dash is what only the host itself knows.
+func addressTable(use []adminapi.AddressUse) [][]string {
+	rows := [][]string{{"ADDRESSES OF", "HOST", "USED", "STATIC", "RESTING", "SPARE"}}
+	for i, u := range use {
+		pool := u.Pool.String()
+		if i > 0 && use[i-1].Pool == u.Pool {
+			pool = ""
+		}
+		name, static, resting := hostName(u.Name, u.Host), "-", "-"
+		if u.Host == "network" {
+			name = "all (gateway, auxiliary)"
+		}
+		if u.Here {
+			static, resting = strconv.Itoa(u.Static), strconv.Itoa(u.Resting)
+		}
+		rows = append(rows, []string{pool, clip(plain(name), 30), strconv.Itoa(u.HandedOut), static, resting, strconv.Itoa(u.Spare)})
+	}
+	return rows
 }
 
 func newNetworkRemove(d Deps) *cobra.Command {

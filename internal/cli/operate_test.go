@@ -101,7 +101,12 @@ func busy() *cluster {
 				Trouble: "this host has a network of that name with driver bridge: 'docker network rm' lets the cluster's come"},
 			{ID: "7d0d1c2e3f4a5b6c7d8e", Name: "old", VNI: 6, State: "deleting", Shared: true, Pools: prefixes("10.9.0.0/24"), Hosts: hosts("present", 0)},
 			{ID: "4b0d1c2e3f4a5b6c7d8e", Name: "web", VNI: 4097, Shared: true, State: "active", Pools: prefixes("10.1.0.0/24"),
-				Labels: map[string]string{"tier": "front", "owner": "me"}, Hosts: hosts("present", 2), Endpoints: 2},
+				Labels: map[string]string{"tier": "front", "owner": "me"}, Hosts: hosts("present", 2), Endpoints: 2,
+				Addresses: []adminapi.AddressUse{
+					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "network", HandedOut: 1},
+					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "7f3a9c0e5b6d4e1f8a2b", Name: "alpha", HandedOut: 2, Static: 1, Resting: 3, Spare: 4, Here: true},
+					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "8e3a9c0e5b6d4e1f8a2b", Name: "beta.example.org", HandedOut: 5, Spare: 4},
+				}},
 			{ID: "6d0d1c2e3f4a5b6c7d8e", VNI: 5, State: "active", Hosts: hosts("present", 0)},
 		},
 		endpoints: []adminapi.Endpoint{
