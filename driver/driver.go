@@ -84,6 +84,8 @@ type Driver struct {
 	// creating are the Docker networks that are being bound: Sync must not take a
 	// binding that is about to be journalled for a leak.
 	creating map[string]bool
+	// expected are copies that are being made here: subnets to the cluster's network.
+	expected map[string]string
 	leaked   bool           // a binding may be left that the journal does not know
 	wake     chan struct{}  // something is dirty
 	watch    func(*segment) // starts watching a network's peers; nil before Run
@@ -106,7 +108,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
-		dirty: map[string]bool{}, creating: map[string]bool{}, wake: make(chan struct{}, 1),
+		dirty: map[string]bool{}, creating: map[string]bool{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err

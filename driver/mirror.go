@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 
@@ -10,6 +11,28 @@ import (
 
 	"github.com/socketplane/socketplane/store"
 )
+
+// Expect announces that Docker is about to create a copy of the cluster's network with this id: until done is
+// called, a network with exactly these subnets is bound to that network, or refused if the cluster has it no
+// more. Nothing of this is seen in the Docker network: Compose refuses networks with options that its file does not have.
+func (d *Driver) Expect(id string, pools []netip.Prefix) (done func()) {
+	key := fmt.Sprint(pools)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.expected[key] = id
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.expected, key)
+	}
+}
+
+// expects is the id of the cluster's network of which a copy with these subnets is expected, if any.
+func (d *Driver) expects(pools []netip.Prefix) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.expected[fmt.Sprint(pools)]
+}
 
 // Drop notes that the agent itself removes a Docker network: its removal then says nothing about what
 // the user wants of the cluster's network. It returns ErrUnknown if the network is not bound here.

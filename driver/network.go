@@ -27,6 +27,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return fmt.Errorf("%w: network %.12s is being created by another request", ErrBadRequest, r.NetworkID)
 	}
 	defer d.end(r.NetworkID)
+	want.ID = d.expects(want.Pools)
 	got, err := d.cluster.Bind(ctx, want.Binding)
 	if err != nil {
 		d.noteLeak(errors.Is(err, store.ErrUnavailable)) // it may have taken effect
@@ -34,7 +35,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	}
 	b := binding{
 		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
-		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, OwnIPAM: want.ownIPAM,
+		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, OwnIPAM: want.ownIPAM, Copied: want.ID != "",
 	}
 	err = d.claimShared(ctx, want)
 	if err == nil {

@@ -17,8 +17,6 @@ const (
 	optGeneric  = "com.docker.network.generic"
 	optInternal = "com.docker.network.internal"
 	optMTUAlias = "com.docker.network.driver.mtu"
-	// OptID is the -o option that names the cluster's network that a copy is of: no other is bound.
-	OptID = "socketplane.id"
 	// OptName is the -o option that names the cluster's network.
 	OptName = "network"
 )
@@ -82,8 +80,6 @@ func (s *spec) options(options map[string]any) error {
 			return fmt.Errorf("%w: option %s is not text", ErrBadRequest, k)
 		}
 		switch {
-		case k == OptID:
-			s.ID = text
 		case k == OptName:
 			if !nameForm.MatchString(text) {
 				return fmt.Errorf("%w: -o network=%q is not a network's name", ErrBadRequest, text)

@@ -22,6 +22,8 @@ type binding struct {
 	// OwnIPAM says that our IPAM gave the pools; else Docker chooses addresses,
 	// and CreateEndpoint claims them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// Copied is set when the network was made here because the cluster has it.
+	Copied bool `json:"copied,omitempty"`
 	// Dropped is set when this host's agent lets go of it, and not its user.
 	Dropped bool `json:"dropped,omitempty"`
 	// Removing is set when Docker deleted it but the cluster does not know yet.

@@ -15,7 +15,6 @@ func declaration(n dockerwatch.Network) store.Declaration {
 		IPv6: n.IPv6, Attachable: n.Attachable, Options: maps.Clone(n.Options), Labels: maps.Clone(n.Labels),
 		DockerIPAM: n.IPAMDriver != DriverName,
 	}
-	delete(d.Options, driver.OptID)
 	delete(d.Options, driver.OptName)
 	for _, s := range n.Subnets {
 		d.Subnets = append(d.Subnets, store.Subnet{CIDR: s.CIDR, Range: s.Range, Gateway: s.Gateway, Aux: s.Aux})
@@ -29,10 +28,6 @@ func copied(n store.Network) dockerwatch.Network {
 		Name: n.Name, IPv6: n.Declared.IPv6, Internal: n.Internal, Attachable: n.Declared.Attachable,
 		Options: maps.Clone(n.Declared.Options), Labels: n.Declared.Labels,
 	}
-	if c.Options == nil {
-		c.Options = map[string]string{}
-	}
-	c.Options[driver.OptID] = n.ID
 	if n.Declared.DockerIPAM {
 		c.IPAMOptions = map[string]string{ipamdriver.OptFill: ipamdriver.FillTop}
 	}

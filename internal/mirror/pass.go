@@ -133,7 +133,7 @@ func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary
 
 // misnamed is for a network that the cluster knows by another name. A copy of ours goes; what a user made stays.
 func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Summary, name string) error {
-	if _, copied := n.Options[driver.OptID]; copied {
+	if b.Copied {
 		return p.drop(ctx, n, b, "the cluster calls this network "+name+" now")
 	}
 	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, n.Name)
@@ -264,7 +264,10 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 			return nil
 		}
 	}
-	if _, err = p.docker.Create(ctx, copied(n)); err == nil {
+	done := p.driver.Expect(id, n.Pools)
+	_, err = p.docker.Create(ctx, copied(n))
+	done()
+	if err == nil {
 		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
 		return nil
 	}
