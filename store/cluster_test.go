@@ -130,7 +130,7 @@ func TestCluster(t *testing.T) {
 	suites := map[string]func(*world){
 		"pools": testPools, "pools-overlap-race": testOverlapRace, "pools-same-choice": testSameChoice,
 		"pools-last-two-released-at-once": testReleaseRace, "pool-of-many-blocks": testManyBlocks,
-		"claims": testClaims, "claims-race": testClaimsRace, "claims-block-boundaries": testBlockBoundaries, "gateway": testGateway,
+		"claims": testClaims, "blocks": testBlocks, "full-blocks": testFullBlocks, "asks": testAsks, "claims-race": testClaimsRace, "claims-block-boundaries": testBlockBoundaries, "gateway": testGateway,
 		"bind": testBind, "bind-refused": testBindRefused, "bind-race": testBindRace, "bind-churn": testBindChurn,
 		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
 		"declare": testDeclare, "declare-race": testDeclareRace, "create": testCreate, "release": testRelease,
