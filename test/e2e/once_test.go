@@ -253,7 +253,7 @@ func (w *once) dockerCreates(ctx context.Context, t *testing.T) {
 			if _, err := from.Docker(ctx, "network", "rm", tt.name); err != nil {
 				t.Fatal(err)
 			}
-			w.only(ctx, t, 10*time.Second)
+			w.only(ctx, t, 30*time.Second)
 		})
 	}
 }
@@ -286,7 +286,7 @@ func (w *once) commandCreates(ctx context.Context, t *testing.T) {
 	if err != nil || out != "cli\n" {
 		t.Fatalf("%v %q", err, out)
 	}
-	w.have(ctx, t, 10*time.Millisecond+soon, w.Hosts, "cli") // the command has waited
+	w.have(ctx, t, 10*time.Second, w.Hosts, "cli") // the command has waited
 	for _, h := range w.Hosts {
 		n, err := w.inspect(ctx, h, "cli")
 		if err != nil || n.Labels["a"] != "b" || !n.EnableIPv6 || len(n.IPAM.Config) != 2 {
@@ -300,17 +300,17 @@ func (w *once) commandCreates(ctx context.Context, t *testing.T) {
 	if out, err := w.Hosts[2].SocketPlane(ctx, "network", "rm", "cli"); err != nil || out != "cli\n" {
 		t.Errorf("%v %q", err, out)
 	}
-	w.only(ctx, t, 5*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) removed(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, w.Hosts[0], "network", "create", "-d", "socketplane", "--subnet", "10.86.0.0/24", "gone")
-	w.have(ctx, t, 5*time.Second, w.Hosts, "gone")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "gone")
 	began := time.Now()
 	w.docker(ctx, t, w.Hosts[2], "network", "rm", "gone")
 	w.have(ctx, t, 10*time.Second, w.Hosts)
 	t.Logf("gone from all hosts %v after docker network rm began", time.Since(began))
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) docker(ctx context.Context, t *testing.T, h *lab.Host, args ...string) string {
@@ -325,12 +325,12 @@ func (w *once) docker(ctx context.Context, t *testing.T, h *lab.Host, args ...st
 func (w *once) away(ctx context.Context, t *testing.T) {
 	h1, h2 := w.Hosts[0], w.Hosts[1]
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "used")
-	w.have(ctx, t, 5*time.Second, w.Hosts, "used")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "used")
 	w.docker(ctx, t, h2, "run", "-d", "--name", "user", "--network", "used", lab.ImageName)
 	w.endpoints(ctx, t, "used", 1)
 	w.docker(ctx, t, h1, "network", "rm", "used")
-	w.have(ctx, t, 2*time.Second, w.Hosts[:1])
-	w.have(ctx, t, time.Second, w.Hosts[1:], "used")
+	w.have(ctx, t, 10*time.Second, w.Hosts[:1])
+	w.have(ctx, t, 10*time.Second, w.Hosts[1:], "used")
 	out, err := h1.SocketPlane(ctx, "network", "rm", "used")
 	if err == nil || !strings.Contains(err.Error(), "used by containers on h2") {
 		t.Errorf("removed in use: %v %s", err, out)
@@ -346,11 +346,11 @@ func (w *once) away(ctx context.Context, t *testing.T) {
 	if _, err := h1.SocketPlane(ctx, "network", "attach", "used"); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 2*time.Second, w.Hosts, "used")
+	w.have(ctx, t, 10*time.Second, w.Hosts, "used")
 	w.docker(ctx, t, h2, "rm", "-f", "user")
 	w.endpoints(ctx, t, "used", 0)
 	w.docker(ctx, t, h1, "network", "rm", "used")
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 // endpoints waits until the cluster has so many endpoints on a network.
@@ -416,7 +416,7 @@ func (w *once) oneName(ctx context.Context, t *testing.T) {
 	}
 	w.talk(ctx, t, "same", w.Hosts...)
 	w.docker(ctx, t, w.Hosts[0], "network", "rm", "same")
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) conflicts(ctx context.Context, t *testing.T) {
@@ -428,7 +428,7 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 		t.Errorf("create: %v", err)
 	}
 	for h, words := range map[*lab.Host]string{h2: "driver bridge", h3: "overlaps 10.95.0.0/24"} {
-		eventually(ctx, t, 15*time.Second, func(ctx context.Context) error {
+		eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
 			for _, args := range [][]string{{"network", "inspect", "odd", "--format", "json"}, {"doctor", "--quiet", "--format", "json"}} {
 				out, err := h.SocketPlane(ctx, args...)
 				if !strings.Contains(out, words) {
@@ -438,17 +438,17 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 			return nil
 		})
 	}
-	w.have(ctx, t, time.Second, []*lab.Host{h3})
+	w.have(ctx, t, 10*time.Second, []*lab.Host{h3})
 	w.docker(ctx, t, h2, "network", "rm", "odd")
 	w.docker(ctx, t, h3, "network", "rm", "mine")
-	w.have(ctx, t, 15*time.Second, w.Hosts, "odd")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "odd")
 	if out, err := h2.SocketPlane(ctx, "doctor", "--quiet"); err != nil {
 		t.Errorf("doctor: %v %s", err, out)
 	}
 	if _, err := h1.SocketPlane(ctx, "network", "rm", "odd"); err != nil {
 		t.Fatal(err)
 	}
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) wasAway(ctx context.Context, t *testing.T) {
@@ -456,14 +456,14 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 	for _, name := range []string{"stays", "goes", "kept"} {
 		w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", name)
 	}
-	w.have(ctx, t, 5*time.Second, w.Hosts, "stays", "goes", "kept")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "stays", "goes", "kept")
 	if err := h3.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
 	w.docker(ctx, t, h1, "network", "rm", "goes")
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "late")
 	w.have(ctx, t, 10*time.Second, w.Hosts[:2], "stays", "kept", "late")
-	w.have(ctx, t, time.Second, w.Hosts[2:], "stays", "goes", "kept")
+	w.have(ctx, t, 10*time.Second, w.Hosts[2:], "stays", "goes", "kept")
 	if err := h3.StartAgent(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -493,7 +493,7 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 	for _, name := range []string{"kept", "late", "later"} {
 		w.docker(ctx, t, h1, "network", "rm", name)
 	}
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) told(ctx context.Context, t *testing.T) {
@@ -552,7 +552,7 @@ func (w *once) compose(ctx context.Context, t *testing.T) {
 	if err := compose(w.Hosts[0], "up", "-d"); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 5*time.Second, w.Hosts, "shop_back")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "shop_back")
 	var g errgroup.Group
 	for _, h := range w.Hosts[1:] {
 		g.Go(func() error { return compose(h, "up", "-d") })
@@ -583,12 +583,12 @@ func (w *once) compose(ctx context.Context, t *testing.T) {
 		}
 		w.endpoints(ctx, t, "shop_back", max(0, len(w.Hosts)-1-i))
 	}
-	w.only(ctx, t, 10*time.Second)
+	w.only(ctx, t, 30*time.Second)
 }
 
 func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, w.Hosts[0], "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "always")
-	w.have(ctx, t, 5*time.Second, w.Hosts, "always")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "always")
 	for _, h := range w.Hosts {
 		w.docker(ctx, t, h, "run", "-d", "--restart", "always", "--name", "phoenix", "--network", "always", lab.ImageName)
 	}
