@@ -138,6 +138,10 @@ func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
 	pair, _, err := s.client.KV().Get(key, (&api.QueryOptions{}).WithContext(req))
+	if err == nil && pair == nil {
+		// A leader that has just begun answers before it has replayed its log: what is missing may be there.
+		pair, _, err = s.client.KV().Get(key, consistent().WithContext(req))
+	}
 	if err != nil {
 		return store.Entry{}, s.failure(ctx, "read "+key, err)
 	}
@@ -154,12 +158,16 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 	}
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
-	pairs, _, err := s.client.KV().List(prefix, (&api.QueryOptions{}).WithContext(req))
+	pairs, _, err := s.client.KV().List(prefix, consistent().WithContext(req))
 	if err != nil {
 		return nil, s.failure(ctx, "list "+prefix, err)
 	}
 	return entriesOf(pairs), nil
 }
+
+// consistent reads what all acknowledged writes have made, also from a leader that has just begun; it costs that leader a round to
+// its followers. An old value is harmless, as a compare-and-set finds it out; an entry that seems to be missing is not.
+func consistent() *api.QueryOptions { return &api.QueryOptions{RequireConsistent: true} }
 
 func entryOf(p *api.KVPair) store.Entry {
 	return store.Entry{Key: p.Key, Value: p.Value, Version: p.ModifyIndex}

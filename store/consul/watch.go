@@ -44,9 +44,9 @@ func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store
 // query is one blocking query, or a plain one when since is 0.
 func (s *Store) query(ctx context.Context, prefix string, since uint64, wait time.Duration) (api.KVPairs, uint64, error) {
 	limit := s.timeout
-	opts := &api.QueryOptions{}
+	opts := consistent()
 	if since != 0 {
-		opts.WaitIndex, opts.WaitTime = since, wait
+		opts = &api.QueryOptions{WaitIndex: since, WaitTime: wait}
 		limit += wait + wait/16 // Consul adds up to a sixteenth
 	}
 	req, cancel := s.call(ctx, limit)
