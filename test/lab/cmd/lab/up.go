@@ -23,6 +23,7 @@ func up(ctx context.Context, args []string) error {
 		fmt.Printf("[%5.1f s] %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
 	opts.Log = say
+	opts.AgentFlags = append([]string{"--mirror=true"}, opts.AgentFlags...) // as users have it: create once
 	say("starting %d Docker hosts, with Open vSwitch and a SocketPlane agent each, and Consul", opts.Hosts)
 	l, err := lab.Start(ctx, opts)
 	if err != nil {
@@ -41,12 +42,16 @@ func up(ctx context.Context, args []string) error {
 
 // show does what a user would do first.
 func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
-	create := []string{"network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.32.0.0/20", "web"}
-	say("on each host: docker %s", strings.Join(create, " "))
-	for _, h := range l.Hosts {
-		if _, err := h.Docker(ctx, create...); err != nil {
+	create := []string{"network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.1.0.0/16", "web"}
+	say("on %s alone: docker %s", l.Hosts[0].Name, strings.Join(create, " "))
+	if _, err := l.Hosts[0].Docker(ctx, create...); err != nil {
+		return err
+	}
+	for _, h := range l.Hosts[1:] {
+		if err := appear(ctx, h, "web"); err != nil {
 			return err
 		}
+		say("%s has it too", h.Name)
 	}
 	say("on each host: docker run -d --network web --name cN lab iperf3 -s")
 	runs, runCtx := errgroup.WithContext(ctx)
@@ -89,6 +94,21 @@ func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
 	}
 	say("on %s: socketplane info", l.Hosts[0].Name)
 	fmt.Println(indent(info))
+	return nil
+}
+
+// appear waits until a host has a network that another one made.
+func appear(ctx context.Context, h *lab.Host, network string) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var last error
+	err := testenv.Poll(ctx, 50*time.Millisecond, func() bool {
+		_, last = h.Docker(ctx, "network", "inspect", network)
+		return last == nil
+	})
+	if err != nil {
+		return fmt.Errorf("network %s does not appear on %s: %w: %w", network, h.Name, err, last)
+	}
 	return nil
 }
 
