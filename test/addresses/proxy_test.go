@@ -23,7 +23,7 @@ const lateBy = 1500 * time.Millisecond
 // proxy stands between the hosts and Consul.
 type proxy struct {
 	addr   string
-	target string
+	target atomic.Value // of string
 	mode   atomic.Int32
 	l      net.Listener
 	wg     sync.WaitGroup
@@ -37,7 +37,8 @@ func newProxy(t *testing.T, target string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
+	p := &proxy{addr: l.Addr().String(), l: l, conns: map[net.Conn]bool{}}
+	p.target.Store(target)
 	p.wg.Go(p.accept)
 	t.Cleanup(func() { _ = l.Close(); p.cut(); p.wg.Wait() })
 	return p
@@ -55,7 +56,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", p.target.Load().(string))
 	if err != nil || p.mode.Load() == close_ {
 		if err == nil {
 			_ = server.Close()

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
 )
@@ -41,20 +40,20 @@ const (
 	betweenFault = 1500 * time.Millisecond
 )
 
-// TestRandom: hosts that request and release at random, while agents and machines crash, journals are lost, Consul
-// restarts, connections are cut, answers are lost and writes come late, never give one address to two
+// TestRandom: hosts that request and release at random, while agents and machines crash, journals are lost, Consul's leader
+// changes, connections are cut, answers are lost and writes come late, never give one address to two
 // containers; and in the end the cluster has exactly what the journals have, and these what the containers have.
 func TestRandom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes two minutes")
 	}
-	server := testenv.Consul(t)
-	kv, err := consul.Open(consul.Options{Address: server.Addr})
+	server := newServers(t, 3)
+	kv, err := consul.Open(consul.Options{Address: server.addr(0)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	p := newProxy(t, server.Addr)
+	p := newProxy(t, server.addr(1))
 	f := &fleet{T: t, history: newHistory(), pools: []string{"10.1.0.0/22", "10.2.0.0/26", "fd00:3::/64", "10.4.0.0/24"}}
 	for i := range hosts {
 		id := fmt.Sprintf("host%02d", i)
@@ -143,7 +142,7 @@ func nth(pool string, n int) string {
 }
 
 // disturb does evil until the work is done.
-func (f *fleet) disturb(server *testenv.ConsulServer, p *proxy, done <-chan struct{}) {
+func (f *fleet) disturb(server *servers, p *proxy, done <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	count := map[string]int{}
 	pause := func(d time.Duration) bool {
@@ -175,21 +174,20 @@ func (f *fleet) disturb(server *testenv.ConsulServer, p *proxy, done <-chan stru
 			pause(time.Second)
 			p.mode.Store(pass)
 			p.cut()
-		case fault < 18:
+		case fault < 17:
 			count["writes late"]++
 			p.mode.Store(late)
 			pause(time.Second)
 			p.mode.Store(pass)
-		case fault < 19:
+		case fault < 18:
 			count["Consul away"]++
 			p.mode.Store(close_)
 			p.cut()
 			pause(2 * time.Second)
 			p.mode.Store(pass)
 		default:
-			count["Consul killed"]++
-			server.Kill()
-			server.Start()
+			count["Consul's leader killed"]++
+			server.killLeader(p, 3*time.Second)
 		}
 	}
 	f.Logf("faults: %v", count)
