@@ -52,6 +52,10 @@ func newBenchHost(b *testing.B, addr, id string) *benchHost {
 	if err != nil {
 		b.Fatal(err)
 	}
+	// Only hosts that are alive are asked for their spares.
+	if err := kv.Apply(b.Context(), store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
+		b.Fatal(err)
+	}
 	h := &benchHost{kv: &counting{KV: kv}}
 	h.Driver = ipamdriver.New(store.NewCluster(h.kv, id), local, ipamdriver.Options{Journal: j})
 	ctx, cancel := context.WithCancel(context.Background())
