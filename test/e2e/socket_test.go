@@ -158,7 +158,7 @@ const (
 	manyEndpoints = 1000
 	manyNetworks  = 3
 	memoryLimit   = 60 << 20
-	// manyLimit is far more than it takes on two quiet cores (2 to 3 minutes).
+	// manyLimit is for a busy machine: 600 endpoints took one minute on two shared cores, more of them take more each.
 	manyLimit = 15 * time.Minute
 )
 
