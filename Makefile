@@ -77,7 +77,7 @@ e2e: ## what users do, on several Docker hosts, with both engines and both tunne
 
 e2e-all: ## the whole of it with every engine and every tunnel (root)
 	@$(INSTALL) consul ovs docker engine
-	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(E2E_ALL),-v)
+	@export SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_TEST_LONG=1; $(call e2e,$(E2E_ALL),-v)
 
 e2e-kernel: ## e2e on the kernel's datapath, in a virtual machine (root)
 	@$(INSTALL) consul ovs docker vm
