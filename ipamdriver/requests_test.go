@@ -177,7 +177,13 @@ func testTwoHosts(w *world) {
 	if len(given) != 42 {
 		w.Errorf("%d addresses, want 42", len(given))
 	}
-	// Callers that wait together are claimed for together; what is left over goes back afterwards.
+	// Callers that wait together are claimed for together; Run gives back what is left over.
+	ctx, stop := context.WithCancel(w.ctx)
+	for _, h := range hosts {
+		wg.Go(func() { w.must(h.Run(ctx)) })
+	}
+	defer wg.Wait()
+	defer stop()
 	w.eventually(15*time.Second, "just what was given is claimed", func() bool { return len(w.claims("10.1.0.0/26")) == 42 })
 }
 
