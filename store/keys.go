@@ -76,7 +76,6 @@ const (
 	LocalPools         = Root + "local/pools/"
 	LocalPeers         = Root + "local/peers/"
 	LocalHosts         = Root + "local/hosts/"
-	LocalEngineKey     = Root + "local/engine"
 	LocalStoreKindKey  = Root + "local/store-kind"
 	localAddressFormat = LocalAddresses + "%s/%s"
 )

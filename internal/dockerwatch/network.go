@@ -185,13 +185,6 @@ func (w *Watcher) Remove(ctx context.Context, id string) error {
 	return err
 }
 
-// EngineID is the identity that the engine keeps in its data directory.
-func (w *Watcher) EngineID(ctx context.Context) (string, error) {
-	var info struct{ ID string }
-	err := w.get(ctx, "/info", nil, &info)
-	return info.ID, err
-}
-
 // get asks for JSON in the negotiated version.
 func (w *Watcher) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -5,42 +5,21 @@ import (
 	"errors"
 
 	"github.com/socketplane/socketplane/driver"
-	"github.com/socketplane/socketplane/store"
 )
 
-// endVanished ends networks that Docker has lost. If Docker is the one it was, its user removed them; a Docker
-// with a new data directory has lost them all, and gets them back.
+// endVanished ends networks on this host that Docker has lost without telling: it crashed before it had
+// written them down, its data directory is new, or its user removed them while the agent was down. Which of these
+// it was can't be told, so it counts as a loss of this host alone: what the cluster has comes back with the
+// next pass. A network that comes back is removed again with one command; one that was removed everywhere by a crash is gone.
 func (p *pass) endVanished(ctx context.Context, gone []driver.Summary) error {
-	if len(gone) == 0 && (p.engineSeen || len(p.missing) > 0) {
-		return nil
-	}
-	id, err := p.docker.EngineID(ctx)
-	if err != nil {
-		return err
-	}
-	known, err := p.opts.Local.Get(ctx, store.LocalEngineKey)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	fresh := known.Version != 0 && string(known.Value) != id
 	var errs []error
 	for _, b := range gone {
-		p.log.Info("docker has lost a network", "network", b.Name, "docker_id", b.DockerID, "new_engine", fresh)
-		if fresh {
-			if err := p.driver.Drop(ctx, b.DockerID); err != nil {
-				errs = append(errs, err)
-				continue
-			}
+		p.log.Info("docker has lost a network", "network", b.Name, "docker_id", b.DockerID)
+		if err := p.driver.Drop(ctx, b.DockerID); err != nil {
+			errs = append(errs, err)
+			continue
 		}
 		errs = append(errs, p.driver.End(ctx, b.DockerID))
 	}
-	// As long as networks of the former engine may still be found missing, it is remembered.
-	if err := errors.Join(errs...); err != nil || len(p.missing) > len(gone) {
-		return err
-	}
-	p.engineSeen = true
-	if string(known.Value) == id {
-		return nil
-	}
-	return p.opts.Local.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.LocalEngineKey, Value: []byte(id)})
+	return errors.Join(errs...)
 }

@@ -43,7 +43,6 @@ type Docker interface {
 	Remove(ctx context.Context, id string) error
 	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
 	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
-	EngineID(context.Context) (string, error)
 }
 
 // Options are the settings of a Mirror.
@@ -56,9 +55,7 @@ type Options struct {
 	Subnets func(context.Context) ([]netip.Prefix, error)
 	// Propose names a free subnet for the default network.
 	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
-	// Local is the host's own store, where the engine's identity is remembered.
-	Local  store.KV
-	Logger *slog.Logger
+	Logger  *slog.Logger
 }
 
 // Default is the first network.
@@ -88,7 +85,6 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
-	engineSeen  bool
 	missing     map[string]time.Time // by Docker's id: since when Docker has not had a network that is bound here
 	lost        map[string]time.Time // by endpoint: since when Docker has not known it
 	lookedAt    time.Time            // when endpoints were last compared

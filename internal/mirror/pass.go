@@ -277,7 +277,7 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 	return err // tried again soon
 }
 
-// vanished ends networks here that Docker no longer has: it removed them while this agent could not be told.
+// vanished ends networks here that Docker no longer has.
 func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 	has := map[string]bool{}
 	for _, n := range here {
