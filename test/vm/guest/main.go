@@ -103,6 +103,9 @@ func execute(s spec.Spec) (int, error) {
 	if err != nil {
 		return failed, err
 	}
+	if _, err := os.Stat(s.Dir); err != nil {
+		s.Dir = "/" // a checkout below /tmp can't be seen in here
+	}
 	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Dir: s.Dir, Env: s.Env, Files: []*os.File{null, out, out}})
 	if err != nil {
 		return failed, err
