@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -236,7 +237,13 @@ func goBuild(ctx context.Context, pkg string) (string, error) {
 		_, err := os.Stat(out)
 		return out, err
 	}
-	return goBuildTo(ctx, filepath.Join(testenv.CacheDir(), "lab"), pkg)
+	mod, err := run(ctx, "go", "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	// Two checkouts share the cache, but not their binaries.
+	checkout := fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(mod)))
+	return goBuildTo(ctx, filepath.Join(testenv.CacheDir(), "lab", checkout), pkg)
 }
 
 func goBuildTo(ctx context.Context, dir, pkg string) (string, error) {
