@@ -275,3 +275,23 @@ func (d *Driver) returnPool(ctx context.Context, p heldPool) error {
 	}
 	return d.local.Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.LocalPoolKey(p.CIDR)})
 }
+
+// Holds lists the subnets that this host holds because Docker asked for them, without those that are going back.
+func (d *Driver) Holds(ctx context.Context) ([]netip.Prefix, error) {
+	held, err := d.readHolds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var pools []netip.Prefix
+	for _, h := range held {
+		if !h.Returning {
+			pools = append(pools, h.CIDR)
+		}
+	}
+	return pools, nil
+}
+
+// EndPool is ReleasePool for a subnet that Docker has forgotten.
+func (d *Driver) EndPool(ctx context.Context, cidr netip.Prefix) error {
+	return d.ReleasePool(ctx, &ipam.ReleasePoolRequest{PoolID: cidr.String()})
+}

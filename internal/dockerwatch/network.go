@@ -79,6 +79,26 @@ func (w *Watcher) Networks(ctx context.Context) ([]Network, error) {
 	return networks, nil
 }
 
+// Pools are the subnets of all networks, whatever their driver, whose addresses our IPAM driver gives.
+func (w *Watcher) Pools(ctx context.Context) (map[netip.Prefix]bool, error) {
+	var wire []wireNetwork
+	if err := w.get(ctx, "/networks", nil, &wire); err != nil {
+		return nil, fmt.Errorf("docker's networks: %w", err)
+	}
+	pools := map[netip.Prefix]bool{}
+	for _, n := range wire {
+		if n.IPAM.Driver != w.opts.Driver {
+			continue
+		}
+		for _, c := range n.IPAM.Config {
+			if p := prefix(c.Subnet); p.IsValid() {
+				pools[p] = true
+			}
+		}
+	}
+	return pools, nil
+}
+
 // Named returns the network with this name, whatever its driver, or ErrNotFound.
 func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
 	var wire wireNetwork

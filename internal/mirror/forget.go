@@ -3,25 +3,31 @@ package mirror
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 )
 
-// Docker never repeats that an endpoint is gone, and says it to nobody while the agent is down. So endpoints are
-// compared now and then; one that Docker has not known for as long as any start of a container takes is removed.
+// Docker never repeats that an endpoint or a network is gone, and says it to nobody while the agent is down or when it
+// dies in the middle of making one. So what it has is compared now and then; what it has not known for as
+// long as any start of a container or creation of a network takes is given back.
 const (
 	lookEvery = 10 * time.Second
 	lostAfter = 40 * time.Second
 )
 
-// forget removes endpoints that Docker has forgotten.
+// forget removes what Docker has forgotten.
 func (m *Mirror) forget(ctx context.Context) error {
 	now := time.Now()
 	if now.Sub(m.lookedAt) < lookEvery {
 		return nil
 	}
 	m.lookedAt = now
+	return errors.Join(m.forgetEndpoints(ctx, now), m.forgetPools(ctx, now))
+}
+
+func (m *Mirror) forgetEndpoints(ctx context.Context, now time.Time) error {
 	lost := map[string]time.Time{}
 	var errs []error
 	for network, endpoints := range m.driver.Attached() {
@@ -52,5 +58,46 @@ func (m *Mirror) forget(ctx context.Context) error {
 		}
 	}
 	m.lost = lost
+	return errors.Join(errs...)
+}
+
+// forgetPools gives back subnets that were asked for by a network that never came to be, or went unheard. Docker
+// may use them with any network driver.
+func (m *Mirror) forgetPools(ctx context.Context, now time.Time) error {
+	if m.opts.Pools == nil {
+		return nil
+	}
+	held, err := m.opts.Pools.Holds(ctx)
+	if err != nil || len(held) == 0 {
+		m.idle = map[netip.Prefix]time.Time{}
+		return err
+	}
+	used, err := m.docker.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range m.driver.Networks() {
+		for _, pool := range b.Pools {
+			used[pool] = true
+		}
+	}
+	idle := map[netip.Prefix]time.Time{}
+	var errs []error
+	for _, pool := range held {
+		if used[pool] {
+			continue
+		}
+		since, seen := m.idle[pool]
+		if !seen {
+			since = now
+		}
+		idle[pool] = since
+		if now.Sub(since) < lostAfter {
+			continue
+		}
+		m.log.Info("giving back a subnet that docker has forgotten", "pool", pool)
+		errs = append(errs, m.opts.Pools.EndPool(ctx, pool))
+	}
+	m.idle = idle
 	return errors.Join(errs...)
 }

@@ -43,6 +43,15 @@ type Docker interface {
 	Remove(ctx context.Context, id string) error
 	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
 	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
+	Pools(context.Context) (map[netip.Prefix]bool, error)
+}
+
+// Pools is address management on this host.
+type Pools interface {
+	// Holds lists the subnets that this host holds because Docker asked for them.
+	Holds(context.Context) ([]netip.Prefix, error)
+	// EndPool ends the hold on one of them; one that is not held is no error.
+	EndPool(context.Context, netip.Prefix) error
 }
 
 // Options are the settings of a Mirror.
@@ -53,6 +62,8 @@ type Options struct {
 	Default Default
 	// Subnets tells the connected routes of this host, which copies must not overlap.
 	Subnets func(context.Context) ([]netip.Prefix, error)
+	// Pools is what Docker's forgotten subnets are given back to.
+	Pools Pools
 	// Propose names a free subnet for the default network.
 	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
 	Logger  *slog.Logger
@@ -85,10 +96,11 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
-	missing     map[string]time.Time // by Docker's id: since when Docker has not had a network that is bound here
-	lost        map[string]time.Time // by endpoint: since when Docker has not known it
-	lookedAt    time.Time            // when endpoints were last compared
-	strange     map[string]time.Time // by Docker's id: since when Docker has had a network that is not bound here
+	missing     map[string]time.Time       // by Docker's id: since when Docker has not had a network that is bound here
+	lost        map[string]time.Time       // by endpoint: since when Docker has not known it
+	idle        map[netip.Prefix]time.Time // since when Docker has had no network with a subnet that is held for it
+	lookedAt    time.Time                  // when endpoints and subnets were last compared
+	strange     map[string]time.Time       // by Docker's id: since when Docker has had a network that is not bound here
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
@@ -101,7 +113,8 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	}
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
-		wake: make(chan struct{}, 1), missing: map[string]time.Time{}, strange: map[string]time.Time{}, lost: map[string]time.Time{}, troubles: map[string]Trouble{},
+		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
+		idle: map[netip.Prefix]time.Time{}, strange: map[string]time.Time{}, lost: map[string]time.Time{}, troubles: map[string]Trouble{},
 	}
 }
 
