@@ -29,12 +29,8 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.Joi
 	if !ok || e.Deleting {
 		return nil, unknownEndpoint(r.EndpointID)
 	}
-	if err := d.setJoined(ctx, e, true); err != nil {
-		return nil, err
-	}
-	if err := d.dp.Attach(ctx, d.plane(n), e.ID); err != nil {
-		// Docker calls DeleteEndpoint next, from 29 on also Leave.
-		return nil, errors.Join(fmt.Errorf("attach endpoint %.12s: %w", e.ID, err), d.setJoined(ctx, e, false))
+	if err := d.attach(ctx, n, e); err != nil {
+		return nil, fmt.Errorf("attach endpoint %.12s: %w", e.ID, err)
 	}
 	d.markDirty(n.rec.Network)
 	return &network.JoinResponse{
@@ -42,14 +38,30 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.Joi
 	}, nil
 }
 
-func (d *Driver) setJoined(ctx context.Context, e *endpoint, joined bool) error {
-	next := *e
-	next.Joined = joined
-	if err := d.put(ctx, e.key(), next); err != nil {
-		return err
+// attach journals that the endpoint has joined, while its links, port and flows are made: both are needed for an
+// answer. After a crash in between, what was made without being journalled is removed.
+func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
+	joined := *e
+	joined.Joined = true
+	journalled := make(chan error, 1)
+	go func() { journalled <- d.put(ctx, joined.key(), joined) }()
+	was := *e
+	*e = joined
+	err := d.dp.Attach(ctx, d.plane(n), e.ID)
+	unwritten := <-journalled
+	if err == nil && unwritten == nil {
+		return nil
 	}
-	*e = next
-	return nil
+	// Docker calls DeleteEndpoint next, from 29 on also Leave.
+	*e = was
+	attached := err == nil
+	ctx, cancel := undoing(ctx)
+	defer cancel()
+	err = errors.Join(err, unwritten, d.put(ctx, e.key(), was))
+	if attached {
+		err = errors.Join(err, d.apply(ctx, n))
+	}
+	return err
 }
 
 // Leave detaches an endpoint. Its links stay until DeleteEndpoint: libnetwork
@@ -65,9 +77,12 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 	if !ok || !e.Joined {
 		return nil
 	}
-	if err := d.setJoined(ctx, e, false); err != nil {
+	left := *e
+	left.Joined = false
+	if err := d.put(ctx, e.key(), left); err != nil {
 		return err
 	}
+	*e = left
 	d.markDirty(n.rec.Network)
 	if err := d.apply(ctx, n); err != nil {
 		d.log.Warn("endpoint is detached as soon as the data plane is back", "endpoint", e.ID, "err", err)

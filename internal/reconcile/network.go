@@ -86,19 +86,28 @@ func (n *network) attached() bool {
 // apply makes one network true: device, flows, forwarding entries, ports, links. What is wrong
 // with the tunnel does not keep endpoints of this host apart.
 func (r *Reconciler) apply(ctx context.Context, id string) error {
+	return r.applyWith(ctx, id, func() error { return nil })
+}
+
+// applyWith is apply whose ports wait for links, which it calls for in any case. Meanwhile the switch takes up the
+// flows: a port that is there before its flows forwards nothing, as does a flow before its port.
+func (r *Reconciler) applyWith(ctx context.Context, id string, links func() error) error {
 	if r.cookie == 0 {
-		return fmt.Errorf("%w: the flows of the switch are about to be compared: try again in a second", ErrNotReady)
+		return errors.Join(fmt.Errorf("%w: the flows of the switch are about to be compared: try again in a second", ErrNotReady), links())
 	}
 	n := r.take(id)
 	if n == nil {
-		return nil
+		return links()
 	}
 	tunnel := r.ensureDevice(ctx, n)
-	if err := r.syncFlows(ctx, n); err != nil {
-		return errors.Join(tunnel, err)
+	flows := make(chan error, 1)
+	go func() { flows <- r.syncFlows(ctx, n) }()
+	err := links()
+	if err == nil {
+		tunnel = errors.Join(tunnel, r.syncFDB(ctx, n))
+		err = r.syncPorts(ctx, n)
 	}
-	tunnel = errors.Join(tunnel, r.syncFDB(ctx, n))
-	if err := r.syncPorts(ctx, n); err != nil {
+	if err = errors.Join(<-flows, err); err != nil {
 		return errors.Join(tunnel, err)
 	}
 	if err := errors.Join(tunnel, r.drop(ctx, n)); err != nil {

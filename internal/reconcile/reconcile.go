@@ -172,14 +172,8 @@ func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoin
 	if err != nil {
 		return err
 	}
-	// Links come before anything that needs them, so nothing may look between the two.
-	err = r.links.EnsureVeth(ctx, r.veth(want, want.Local[i]))
-	undo := func() {}
-	if err == nil {
-		r.owned[want.Local[i].HostLink] = hostlink.Link{Name: want.Local[i].HostLink, Alias: endpointAlias(endpoint)}
-		undo = r.want(want)
-		err = r.apply(ctx, want.ID)
-	}
+	undo := r.want(want)
+	err = r.attach(ctx, want.ID, r.veth(want, want.Local[i]))
 	release()
 	if err == nil {
 		_, err = r.sw.WaitPort(ctx, want.Local[i].HostLink)
@@ -189,6 +183,21 @@ func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoin
 		r.nudge()
 	}
 	return err
+}
+
+// attach is apply with the links of a new endpoint, which are made while the switch takes up its flows: only its
+// port needs both. Nobody else changes anything meanwhile.
+func (r *Reconciler) attach(ctx context.Context, id string, veth hostlink.Veth) error {
+	made := make(chan error, 1)
+	go func() { made <- r.links.EnsureVeth(ctx, veth) }()
+	linked := func() error {
+		if err := <-made; err != nil {
+			return err
+		}
+		r.owned[veth.Host] = hostlink.Link{Name: veth.Host, Alias: veth.Alias}
+		return nil
+	}
+	return r.applyWith(ctx, id, linked)
 }
 
 // want sets what is wanted, and returns what takes it back if nothing else has been wanted since.
