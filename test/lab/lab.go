@@ -254,9 +254,13 @@ func goBuildTo(ctx context.Context, dir, pkg string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("build %s: %w", pkg, err)
 	}
-	out := filepath.Join(dir, filepath.Base(pkg))
-	// A running program can't be written, but it can be replaced.
-	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())
+	// A running program can't be written, but it can be replaced; and somebody else may be building it.
+	work, err := os.MkdirTemp(dir, "build")
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", pkg, err)
+	}
+	defer os.RemoveAll(work)
+	out, tmp := filepath.Join(dir, filepath.Base(pkg)), filepath.Join(work, filepath.Base(pkg))
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", tmp, pkg)
 	cmd.Dir, cmd.Env = filepath.Dir(mod), append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
