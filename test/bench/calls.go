@@ -13,6 +13,10 @@ type Calls struct {
 	Reported map[string]Histogram
 }
 
+// callEvery is the time from one endpoint to the next. Without it the cluster's taking up of the former endpoint would be
+// measured with the next one's calls; a dockerd starts a few containers a second at most.
+const callEvery = 100 * time.Millisecond
+
 // calls creates, joins and removes endpoints one after the other, while each host has one more endpoint on the network.
 func (w *world) calls(ctx context.Context, s site, seg *segment) (*Calls, error) {
 	var residents []*endpoint
@@ -28,7 +32,14 @@ func (w *world) calls(ctx context.Context, s site, seg *segment) (*Calls, error)
 	if err != nil {
 		return nil, err
 	}
+	pace := time.NewTicker(callEvery)
+	defer pace.Stop()
 	for range w.opts.Calls {
+		select {
+		case <-pace.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 		e, err := seg.on[0].joined(ctx)
 		if err != nil {
 			return nil, err
