@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+)
+
+func newNetworkCreate(d Deps) *cobra.Command {
+	var r adminapi.NetworkRequest
+	var ranges, gateways, aux, labels []string
+	var quiet bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "create NAME [SUBNET...]",
+		Short: "Create a network on all hosts",
+		Long: "Create a network on all hosts, and wait until they have it. Without a subnet, one that is free is chosen.\n" +
+			"Containers use it by its name, with 'docker run --network NAME' or 'socketplane run -n NAME'.",
+		Example: "  socketplane network create web\n" +
+			"  socketplane network create web 10.2.0.0/16\n" +
+			"  socketplane network create --internal --ip-range 10.3.1.0/24 db 10.3.0.0/16 fd00:3::/64",
+		Args: someArgs(1, -1, "the network's name"),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&r.Internal, "internal", false, "no way out of the network")
+	f.BoolVar(&r.IPv6, "ipv6", false, "choose an IPv6 subnet too, if none is given")
+	f.StringArrayVar(&ranges, "ip-range", nil, "choose addresses from this part of a subnet")
+	f.StringArrayVar(&gateways, "gateway", nil, "gateway of a subnet (default the first address)")
+	f.StringArrayVar(&aux, "aux-address", nil, "NAME=ADDRESS that no container gets")
+	f.IntVar(&r.MTU, "mtu", 0, "the containers' MTU in bytes (default what the hosts' network allows)")
+	f.StringArrayVar(&labels, "label", nil, "NAME=VALUE to keep with the network")
+	bindQuiet(cmd, &quiet, "print nothing")
+	bindWait(cmd, &wait)
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r.Name = args[0]
+		if err := fill(&r, args[1:], ranges, gateways, aux, labels); err != nil {
+			return &usageError{err}
+		}
+		c, err := ask(cmd)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+		defer cancel()
+		made, err := c.CreateNetwork(ctx, r)
+		if err != nil {
+			return err
+		}
+		err = settle(cmd.Context(), d, c, wait, quiet, func(n *adminapi.NetworkDetail) (bool, string) { return everywhere(n) }, made.ID)
+		if err == nil && !quiet {
+			fmt.Fprintln(d.Stdout, made.Name)
+		}
+		return err
+	}
+	return cmd
+}
+
+// fill reads the arguments of create.
+func fill(r *adminapi.NetworkRequest, subnets, ranges, gateways, aux, labels []string) (err error) {
+	if r.Subnets, err = parseAll(subnets, "subnet", netip.ParsePrefix); err != nil {
+		return err
+	}
+	if r.Ranges, err = parseAll(ranges, "range", netip.ParsePrefix); err != nil {
+		return err
+	}
+	if r.Gateways, err = parseAll(gateways, "gateway", netip.ParseAddr); err != nil {
+		return err
+	}
+	if r.Aux, err = pairs(aux, "--aux-address"); err != nil {
+		return err
+	}
+	r.Labels, err = pairs(labels, "--label")
+	return err
+}
+
+func parseAll[T any](texts []string, what string, parse func(string) (T, error)) ([]T, error) {
+	var all []T
+	for _, text := range texts {
+		v, err := parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a %s", text, what)
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+func pairs(texts []string, flag string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	all := map[string]string{}
+	for _, text := range texts {
+		k, v, _ := strings.Cut(text, "=")
+		if k == "" {
+			return nil, fmt.Errorf("%s %q is not NAME=VALUE", flag, text)
+		}
+		all[k] = v
+	}
+	return all, nil
+}
+
+// everywhere says whether all hosts that are up have the network, and if not, which have not.
+func everywhere(n *adminapi.NetworkDetail) (bool, string) {
+	if n == nil {
+		return false, "it was removed meanwhile"
+	}
+	var without []string
+	for _, h := range n.Hosts {
+		if h.Alive && h.State == "absent" {
+			without = append(without, h.Name)
+		}
+	}
+	if len(without) == 0 {
+		return true, ""
+	}
+	return false, "not yet on " + strings.Join(without, ", ")
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+)
+
+func newNetworkRemove(d Deps) *cobra.Command {
+	var quiet bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use: "rm NETWORK...", Aliases: []string{"delete", "remove"}, Short: "Remove networks from all hosts",
+		Long: "Remove networks from all hosts, and wait until they are gone. A network that containers use is not removed.",
+		Args: someArgs(1, -1, "the network's name or id"),
+	}
+	bindQuiet(cmd, &quiet, "print nothing")
+	bindWait(cmd, &wait)
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := ask(cmd)
+		if err != nil {
+			return err
+		}
+		return eachArg(args, func(name string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			all, err := c.Networks(ctx)
+			if err != nil {
+				return err
+			}
+			n, err := pick(all, name)
+			if err != nil {
+				return err
+			}
+			if err := c.RemoveNetwork(ctx, n.ID); err != nil {
+				return err
+			}
+			if err := settle(cmd.Context(), d, c, wait, quiet, nowhere, n.ID); err != nil || quiet {
+				return err
+			}
+			_, err = fmt.Fprintln(d.Stdout, name)
+			return err
+		})
+	}
+	return cmd
+}
+
+// nowhere says whether no host that is up has the network any more, and if not, which have.
+func nowhere(n *adminapi.NetworkDetail) (bool, string) {
+	if n == nil {
+		return true, ""
+	}
+	var with []string
+	for _, h := range n.Hosts {
+		if h.Alive && h.State == "present" {
+			with = append(with, h.Name)
+		}
+	}
+	return len(with) == 0, "still on " + strings.Join(with, ", ")
+}
+
+func newNetworkAttach(d Deps) *cobra.Command {
+	var quiet bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use: "attach NETWORK", Short: "Have a network on this host again that was removed here only",
+		Long: "Have a network on this host again. A network that other hosts used when 'docker network rm' removed it here stays away\n" +
+			"from this host until then.",
+		Args: someArgs(1, 1, "the network's name or id"),
+	}
+	bindQuiet(cmd, &quiet, "print nothing")
+	bindWait(cmd, &wait)
+	ask := bindAsk(cmd, d)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := ask(cmd)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+		defer cancel()
+		if err := c.AttachNetwork(ctx, args[0]); err != nil {
+			return err
+		}
+		info, err := c.Info(ctx)
+		if err != nil {
+			return err
+		}
+		all, err := c.Networks(ctx)
+		if err != nil {
+			return err
+		}
+		n, err := pick(all, args[0])
+		if err != nil {
+			return err
+		}
+		here := func(n *adminapi.NetworkDetail) (bool, string) {
+			if n == nil {
+				return false, "it was removed meanwhile"
+			}
+			ok := slices.ContainsFunc(n.Hosts, func(h adminapi.NetworkHost) bool { return h.ID == info.Host.ID && h.State == "present" })
+			return ok, "not yet here"
+		}
+		if err := settle(cmd.Context(), d, c, wait, quiet, here, n.ID); err != nil || quiet {
+			return err
+		}
+		_, err = fmt.Fprintln(d.Stdout, title(n))
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,223 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+func (w *once) firstNetwork(ctx context.Context, t *testing.T) {
+	w.have(ctx, t, 20*time.Second, w.Hosts)
+	var g errgroup.Group
+	for _, h := range w.Hosts {
+		g.Go(func() error {
+			_, err := h.SocketPlane(ctx, "run", "-d", "--name", "first", lab.ImageName)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var all []*container
+	for _, h := range w.Hosts {
+		c, err := inspect(ctx, h, "first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	all[0].reachable(ctx, t, all[1].addr, all[2].addr)
+	for _, h := range w.Hosts {
+		if err := remove(ctx, h, "first"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (w *once) dockerCreates(ctx context.Context, t *testing.T) {
+	ours := []string{"--ipam-driver", "socketplane"}
+	for i, tt := range []struct {
+		name string
+		args []string
+	}{
+		{"ours", ours},
+		{"dockers", nil},
+		{"dockers-subnet", []string{"--subnet", "10.80.0.0/24"}},
+		{"subnet", append(ours, "--subnet", "10.81.0.0/24", "--gateway", "10.81.0.9")},
+		{"range", append(ours, "--subnet", "10.82.0.0/24", "--ip-range", "10.82.0.128/25", "--aux-address", "router=10.82.0.130")},
+		{"six", append(ours, "--ipv6", "--subnet", "10.83.0.0/24", "--subnet", "fd83::/64")},
+		{"dockers-six", []string{"--ipv6", "--subnet", "10.84.0.0/24", "--subnet", "fd84::/64"}},
+		{"internal", append(ours, "--internal", "--label", "tier=back", "--label", "x=", "-o", "mtu=1400")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from := w.Hosts[i%len(w.Hosts)]
+			if _, err := from.Docker(ctx, append(append([]string{"network", "create", "-d", "socketplane"}, tt.args...), tt.name)...); err != nil {
+				t.Fatal(err)
+			}
+			w.have(ctx, t, 10*time.Second, w.Hosts, tt.name)
+			w.quick(ctx, t, from, tt.name)
+			want, err := w.inspect(ctx, from, tt.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range w.Hosts {
+				got, err := w.inspect(ctx, h, tt.name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got.IPAM.Driver = want.IPAM.Driver // copies have ours
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("%s has\n%+v, %s\n%+v", h.Name, got, from.Name, want)
+				}
+			}
+			w.talk(ctx, t, tt.name, from, w.Hosts[(i+1)%len(w.Hosts)])
+			if _, err := from.Docker(ctx, "network", "rm", tt.name); err != nil {
+				t.Fatal(err)
+			}
+			w.only(ctx, t, 30*time.Second)
+		})
+	}
+}
+
+// quick compares when the hosts' Dockers began to make a network; they have one clock. What `docker network ls` takes on a
+// busy machine is not ours.
+func (w *once) quick(ctx context.Context, t *testing.T, from *lab.Host, name string) {
+	t.Helper()
+	created := func(h *lab.Host) time.Time {
+		at, err := time.Parse(time.RFC3339Nano, w.docker(ctx, t, h, "network", "inspect", "-f", `{{.Created.Format "2006-01-02T15:04:05.999999999Z07:00"}}`, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	first := created(from)
+	for _, h := range w.Hosts {
+		if took := created(h).Sub(first); took > soon {
+			t.Errorf("%s has it %v after %s", h.Name, took, from.Name)
+		} else if h != from {
+			t.Logf("%s has it %v after %s", h.Name, took.Round(time.Millisecond), from.Name)
+		}
+	}
+}
+
+func (w *once) commandCreates(ctx context.Context, t *testing.T) {
+	h := w.Hosts[1]
+	out, err := h.SocketPlane(ctx, "network", "create", "--ipv6", "--label", "a=b", "--ip-range", "10.85.1.0/24", "--aux-address", "x=10.85.1.1",
+		"cli", "10.85.0.0/16")
+	if err != nil || out != "cli\n" {
+		t.Fatalf("%v %q", err, out)
+	}
+	w.have(ctx, t, 10*time.Second, w.Hosts, "cli") // the command has waited
+	for _, h := range w.Hosts {
+		n, err := w.inspect(ctx, h, "cli")
+		if err != nil || n.Labels["a"] != "b" || !n.EnableIPv6 || len(n.IPAM.Config) != 2 {
+			t.Errorf("%s: %v %+v", h.Name, err, n)
+		}
+	}
+	w.talk(ctx, t, "cli", w.Hosts...)
+	if out, err := h.SocketPlane(ctx, "network", "create", "cli"); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("created twice: %v %s", err, out)
+	}
+	if out, err := w.Hosts[2].SocketPlane(ctx, "network", "rm", "cli"); err != nil || out != "cli\n" {
+		t.Errorf("%v %q", err, out)
+	}
+	w.only(ctx, t, 30*time.Second)
+}
+
+func (w *once) removed(ctx context.Context, t *testing.T) {
+	w.docker(ctx, t, w.Hosts[0], "network", "create", "-d", "socketplane", "--subnet", "10.86.0.0/24", "gone")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "gone")
+	began := time.Now()
+	w.docker(ctx, t, w.Hosts[2], "network", "rm", "gone")
+	w.have(ctx, t, 10*time.Second, w.Hosts)
+	t.Logf("gone from all hosts %v after docker network rm began", time.Since(began))
+	w.only(ctx, t, 30*time.Second)
+}
+
+func (w *once) away(ctx context.Context, t *testing.T) {
+	h1, h2 := w.Hosts[0], w.Hosts[1]
+	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "used")
+	w.have(ctx, t, 20*time.Second, w.Hosts, "used")
+	w.docker(ctx, t, h2, "run", "-d", "--name", "user", "--network", "used", lab.ImageName)
+	w.endpoints(ctx, t, "used", 1)
+	w.docker(ctx, t, h1, "network", "rm", "used")
+	w.have(ctx, t, 10*time.Second, w.Hosts[:1])
+	w.have(ctx, t, 10*time.Second, w.Hosts[1:], "used")
+	out, err := h1.SocketPlane(ctx, "network", "rm", "used")
+	if err == nil || !strings.Contains(err.Error(), "used by containers on h2") {
+		t.Errorf("removed in use: %v %s", err, out)
+	}
+	if out, err := h1.SocketPlane(ctx, "network", "inspect", "used"); err != nil || !strings.Contains(out, "away") {
+		t.Errorf("%v %s", err, out)
+	}
+	// It stays away, also over a restart.
+	if err := h1.RestartAgent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.have(ctx, t, 10*time.Second, w.Hosts[:1])
+	if _, err := h1.SocketPlane(ctx, "network", "attach", "used"); err != nil {
+		t.Fatal(err)
+	}
+	w.have(ctx, t, 10*time.Second, w.Hosts, "used")
+	w.docker(ctx, t, h2, "rm", "-f", "user")
+	w.endpoints(ctx, t, "used", 0)
+	w.docker(ctx, t, h1, "network", "rm", "used")
+	w.only(ctx, t, 30*time.Second)
+}
+
+func (w *once) oneName(ctx context.Context, t *testing.T) {
+	var g errgroup.Group
+	var made atomic.Int32
+	for i, h := range w.Hosts {
+		g.Go(func() error {
+			_, err := h.Docker(ctx, "network", "create", "-d", "socketplane", "--subnet", fmt.Sprintf("10.9%d.0.0/24", i), "same")
+			if err != nil && strings.Contains(err.Error(), "already exists") {
+				return nil // another host's was faster here
+			}
+			made.Add(1)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var subnet string
+	eventually(ctx, t, 20*time.Second, func(ctx context.Context) error {
+		seen := map[string]bool{}
+		for _, h := range w.Hosts {
+			names, err := w.names(ctx, h)
+			if err != nil || !slices.Equal(names, []string{"same", "socketplane"}) {
+				return fmt.Errorf("%s has %v: %w", h.Name, names, err)
+			}
+			n, err := w.inspect(ctx, h, "same")
+			if err != nil {
+				return err
+			}
+			subnet = fmt.Sprint(n.IPAM.Config[0]["Subnet"])
+			seen[subnet] = true
+		}
+		if len(seen) != 1 {
+			return fmt.Errorf("there are the subnets %v", seen)
+		}
+		return nil
+	})
+	told := ""
+	for _, h := range w.Hosts {
+		told += h.LogTail("agent", 1000)
+	}
+	t.Logf("%d of %d hosts created it before they had it", made.Load(), len(w.Hosts))
+	if made.Load() > 1 && !strings.Contains(told, "another host created a network of this name first") {
+		t.Error("no log tells of the networks that gave way")
+	}
+	w.talk(ctx, t, "same", w.Hosts...)
+	w.docker(ctx, t, w.Hosts[0], "network", "rm", "same")
+	w.only(ctx, t, 30*time.Second)
+}
