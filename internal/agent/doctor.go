@@ -6,27 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
-	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/store"
 )
 
-// probeAnswer is how long a peer may take to answer a probe; probesAtOnce how many peers are probed side by side.
-const (
-	probeAnswer  = time.Second
-	probesAtOnce = 16
-	storeAnswer  = 5 * time.Second
-)
+// storeAnswer is how long the store may take to answer.
+const storeAnswer = 5 * time.Second
 
 // Doctor looks at everything that this host needs.
 func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
@@ -189,74 +179,4 @@ func (a *agent) checkNetworks(context.Context) adminapi.Check {
 		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(found, "; "), Cure: "as said; it is tried again by itself"}
 	}
 	return ok(name, "all are here as the cluster has them")
-}
-
-// checkPeers probes every other host.
-func (a *agent) checkPeers(ctx context.Context) []adminapi.Check {
-	members, err := a.cluster.Hosts(ctx)
-	if err != nil {
-		return nil // the store's check has said so
-	}
-	// Where no container uses a network, there may be no tunnel yet, and so nobody at the port.
-	users := map[string]bool{}
-	networks, err := a.cluster.Networks(ctx)
-	if err != nil {
-		return nil
-	}
-	for _, n := range networks {
-		hosts, err := a.cluster.Users(ctx, n.ID)
-		if err != nil {
-			return nil
-		}
-		for _, id := range hosts {
-			users[id] = true
-		}
-	}
-	var hosts []store.Host
-	for id, h := range members.Hosts {
-		if id != a.cluster.Host() && h.VTEP.IsValid() {
-			hosts = append(hosts, h)
-		}
-	}
-	slices.SortFunc(hosts, func(a, b store.Host) int { return cmp.Compare(a.Name, b.Name) })
-	checks := make([]adminapi.Check, len(hosts))
-	var group errgroup.Group
-	group.SetLimit(probesAtOnce)
-	for i, h := range hosts {
-		group.Go(func() error {
-			began := time.Now()
-			checks[i] = a.checkPeer(ctx, h, users[h.ID])
-			checks[i].Took = time.Since(began)
-			return nil
-		})
-	}
-	_ = group.Wait()
-	return checks
-}
-
-func (a *agent) checkPeer(ctx context.Context, h store.Host, used bool) adminapi.Check {
-	name := "way to " + h.Name
-	bad := func(state, text, cure string) adminapi.Check {
-		return adminapi.Check{Name: name, State: state, Text: text, Cure: cure}
-	}
-	try := func(f func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, probeAnswer)
-		defer cancel()
-		return f(ctx)
-	}
-	port := netip.AddrPortFrom(h.VTEP, a.cfg.VXLANPort)
-	if err := try(func(ctx context.Context) error { return probe.Refused(ctx, port) }); used && errors.Is(err, syscall.ECONNREFUSED) {
-		return bad(adminapi.CheckBad, fmt.Sprintf("UDP port %d of %s is refused: no tunnel ends there", port.Port(), h.VTEP),
-			"let UDP "+fmt.Sprint(port.Port())+" through that host's firewall, and see that its agent runs with the same --vxlan-port")
-	}
-	if err := try(func(ctx context.Context) error { return probe.Echo(ctx, h.VTEP, a.underlay.MTU) }); err == nil {
-		return ok(name, "%s gets whole packets of %d bytes", h.VTEP, a.underlay.MTU)
-	}
-	const small = 576 // every host must take that (RFC 791)
-	if err := try(func(ctx context.Context) error { return probe.Echo(ctx, h.VTEP, small) }); err != nil {
-		return bad(adminapi.CheckWarn, fmt.Sprintf("%s answers no ICMP echo: %v", h.VTEP, err),
-			"see that the host runs, and that nothing between drops ICMP; then the MTU can be checked too")
-	}
-	return bad(adminapi.CheckBad, fmt.Sprintf("packets of %d bytes, this host's MTU, do not reach %s whole", a.underlay.MTU, h.VTEP),
-		fmt.Sprintf("make the MTU between the hosts equal, or lower that of %s", a.underlay.Dev))
 }

@@ -46,7 +46,11 @@ func appendActionWire(b []byte, a Action) ([]byte, error) {
 	switch a := a.(type) {
 	case Output:
 		b = put32(put16(put16(b, actionOutput), 16), a.Port)
-		return append(b, 0, 0, 0, 0, 0, 0, 0, 0), nil // max_len is for the controller only.
+		maxLen := uint16(0) // for the controller only
+		if a.Port == PortController {
+			maxLen = wholeFrame
+		}
+		return append(put16(b, maxLen), 0, 0, 0, 0, 0, 0), nil
 	case SetField:
 		return appendSetField(b, a.Field)
 	case Move:

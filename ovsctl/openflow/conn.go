@@ -40,6 +40,7 @@ type Conn struct {
 	err   error // why it is closed
 	calls []*call
 	xid   uint32
+	frame func([]byte) // see Listen
 	// unanswered counts the echo requests since the last message from the switch.
 	// Not a time: this process may have been the one that stood still.
 	unanswered int
@@ -155,9 +156,13 @@ func (c *Conn) read(r io.Reader) {
 func (c *Conn) dispatch(m message) {
 	c.mu.Lock()
 	c.unanswered = 0
-	call := c.find(m.xid)
+	call, frame := c.find(m.xid), c.frame
 	c.mu.Unlock()
 	switch {
+	case m.kind == typePacketIn && frame != nil:
+		if f, ok := packetInFrame(m.body); ok {
+			frame(f)
+		}
 	case m.kind == typeEchoRequest:
 		c.postpone(simpleMessage(typeEchoReply, m.xid, m.body))
 	case call != nil:

@@ -90,6 +90,9 @@ const PortIn = 0xfffffff8
 // PortLocal is OFPP_LOCAL: the bridge's own port.
 const PortLocal = 0xfffffffe
 
+// PortController is OFPP_CONTROLLER: whole frames to the connections that called Conn.Listen.
+const PortController = 0xfffffffd
+
 // SetField overwrites a field (with a mask: the bits of the mask only).
 type SetField struct{ Field }
 

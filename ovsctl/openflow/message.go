@@ -23,6 +23,9 @@ const (
 	typeEchoReply        = 3
 	typeFeaturesRequest  = 5
 	typeFeaturesReply    = 6
+	typeSetConfig        = 9
+	typePacketIn         = 10
+	typePacketOut        = 13
 	typeFlowMod          = 14
 	typeMultipartRequest = 18
 	typeMultipartReply   = 19

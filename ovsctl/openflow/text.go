@@ -76,6 +76,8 @@ func appendAction(b []byte, a Action) []byte {
 			return append(b, "IN_PORT"...)
 		case PortLocal:
 			return append(b, "LOCAL"...)
+		case PortController:
+			return append(b, "CONTROLLER:65535"...)
 		}
 		return strconv.AppendUint(append(b, "output:"...), uint64(a.Port), 10)
 	case SetField:

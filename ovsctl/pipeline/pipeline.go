@@ -80,6 +80,7 @@ func Base(cfg Config) []openflow.Flow {
 	if cfg.NDExtensions {
 		baseAdvertise(b)
 	}
+	baseProbe(b, cfg.Tunnel)
 	baseUnicast(b)
 	baseFlood(b)
 	return b.flows

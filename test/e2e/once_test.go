@@ -48,6 +48,7 @@ func TestOnce(t *testing.T) {
 		{"one_name_on_all_hosts_at_once", w.oneName},
 		{"conflicts_are_told_and_mended", w.conflicts},
 		{"a_host_that_was_away", w.wasAway},
+		{"doctor", w.doctor},
 		{"containers_are_told", w.told},
 		{"compose", w.compose},
 		{"restart_always", w.restartAlways},

@@ -1,0 +1,113 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/ovsctl/openflow"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
+)
+
+var (
+	// ErrNoTunnel says that no network has containers here and on the other host, so that there is no tunnel between them.
+	ErrNoTunnel = errors.New("no network has containers on both hosts")
+	// ErrNoAnswer says that a probe was sent and nothing came back.
+	ErrNoAnswer = errors.New("no answer through the tunnel")
+)
+
+// probeAgain is the pause before a probe is sent once more: one may be lost.
+const probeAgain = 200 * time.Millisecond
+
+// probe is the way to another host by one network.
+type probe struct {
+	network  dataplane.Network
+	device   uint32
+	from, to dataplane.MAC
+}
+
+// Probe sends a frame through the tunnel to another host, whose switch returns it, until it is back or ctx ends. size is that of
+// the frame without its Ethernet header, in bytes; 0 is that of the largest packet of a container. It returns the size that was sent.
+// The error is ErrNoTunnel, ErrNoAnswer or ErrNotReady.
+func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, error) {
+	if err := r.Ready(); err != nil {
+		return 0, err
+	}
+	ways := r.waysTo(to)
+	if len(ways) == 0 {
+		return 0, fmt.Errorf("probe %s: %w", to, ErrNoTunnel)
+	}
+	if size == 0 {
+		size = ways[0].network.MTU
+	}
+	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+	if err != nil {
+		return size, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	defer conn.Close()
+	nonce := []byte(rand.Text())
+	back := make(chan struct{}, 1)
+	err = conn.Listen(ctx, func(frame []byte) {
+		if pipeline.Answered(frame, nonce, size) {
+			select {
+			case back <- struct{}{}:
+			default: // one is enough
+			}
+		}
+	})
+	if err != nil {
+		return size, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	cfg := pipeline.Config{Tunnel: r.Status().Tunnel}
+	again := time.NewTicker(probeAgain)
+	defer again.Stop()
+	for {
+		for _, w := range ways {
+			frame, actions := pipeline.Probe(cfg, w.network, w.device, to, w.from, w.to, min(size, w.network.MTU), nonce)
+			if err := conn.Send(ctx, frame, actions...); err != nil {
+				return size, fmt.Errorf("probe %s: %w: %w", to, ErrNoAnswer, err)
+			}
+		}
+		select {
+		case <-back:
+			return size, nil
+		case <-ctx.Done():
+			return size, fmt.Errorf("probe %s: %w", to, ErrNoAnswer)
+		case <-conn.Done():
+			return size, fmt.Errorf("%w: %w", ErrNotReady, conn.Err())
+		case <-again.C:
+		}
+	}
+}
+
+// waysTo are the networks that have containers here and on the host at that address, those with the largest packets first.
+func (r *Reconciler) waysTo(vtep netip.Addr) []probe {
+	devices := map[string]uint32{}
+	for _, p := range r.sw.Ports() {
+		if p.ExternalIDs[idKind] == kindVXLAN {
+			devices[p.ExternalIDs[idNetwork]] = p.OFPort
+		}
+	}
+	kernel := r.Status().Tunnel == dataplane.TunnelKernel
+	var ways []probe
+	r.mu.Lock()
+	for _, d := range r.desired {
+		here := slices.IndexFunc(d.Local, func(e dataplane.Endpoint) bool { return e.Attached })
+		there := slices.IndexFunc(d.Remote, func(p dataplane.Peer) bool { return p.VTEP == vtep && len(p.Endpoints) > 0 })
+		if here < 0 || there < 0 || kernel && devices[d.ID] == 0 {
+			continue
+		}
+		ways = append(ways, probe{d.Network, devices[d.ID], d.Local[here].MAC, d.Remote[there].Endpoints[0].MAC})
+	}
+	r.mu.Unlock()
+	slices.SortFunc(ways, func(a, b probe) int {
+		return cmp.Or(cmp.Compare(b.network.MTU, a.network.MTU), cmp.Compare(a.network.ID, b.network.ID))
+	})
+	return ways
+}

@@ -1,0 +1,53 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/reconcile"
+)
+
+// probeWithin bounds a probe on a busy machine; one that gets no answer takes that long.
+const probeWithin = 3 * time.Second
+
+func probed(h *host, to string, size int) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeWithin)
+	defer cancel()
+	return h.agent.Probe(ctx, netip.MustParseAddr(to), size)
+}
+
+func TestProbe(t *testing.T) {
+	for name, underlay := range map[string][2]string{
+		"over IPv4": {"192.0.2.1/24", "192.0.2.2/24"},
+		"over IPv6": {"2001:db8::1/64", "2001:db8::2/64"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			p := kernelPair(t, underlay[0], underlay[1])
+			checkProbes(t, p)
+		})
+	}
+}
+
+// checkProbes breaks the way of a pair that talks.
+func checkProbes(t *testing.T, p *pair) {
+	t.Helper()
+	peerVTEP := p.b.opts.Underlay.Addr.String()
+	if _, err := probed(p.a, peerVTEP, 64); err != nil {
+		t.Errorf("small: %v", err)
+	}
+	if size, err := probed(p.a, peerVTEP, 0); err != nil || size != p.netA.MTU {
+		t.Errorf("largest: %d bytes: %v", size, err)
+	}
+	if _, err := probed(p.a, "192.0.2.99", 64); !errors.Is(err, reconcile.ErrNoTunnel) {
+		t.Errorf("a stranger: %v", err)
+	}
+	p.mustTalk(t) // probes leave nothing behind
+	run(t, "ip", "netns", "exec", p.b.ns, "nft", "add table inet test; add chain inet test in { type filter hook input priority 0; }; add rule inet test in udp dport 4789 drop")
+	if _, err := probed(p.a, peerVTEP, 64); !errors.Is(err, reconcile.ErrNoAnswer) {
+		t.Errorf("with the port closed: %v", err)
+	}
+}

@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+// doctor breaks what doctor looks at, one after the other, and mends it again.
+func (w *once) doctor(ctx context.Context, t *testing.T) {
+	h1, h2 := w.Hosts[0], w.Hosts[1]
+	for _, h := range w.Hosts[:2] {
+		w.docker(ctx, t, h, "run", "-d", "--name", "patient", "--network", "socketplane", lab.ImageName)
+	}
+	w.endpoints(ctx, t, "socketplane", 2)
+	way := "way to " + h2.Name
+	w.finds(ctx, t, h1, way, "ok", "came back through the tunnel")
+	filter := func(rule string) []string {
+		return []string{"nft", "add table inet broken; add chain inet broken in { type filter hook input priority 0; }; add rule inet broken in " + rule}
+	}
+	whole := []string{"nft", "delete", "table", "inet", "broken"}
+	mtu := func(bytes string) []string { return []string{"ip", "link", "set", w.device(ctx, t, h2), "mtu", bytes} }
+	for _, tt := range []struct {
+		name       string
+		at         *lab.Host
+		harm, mend []string
+		check      string
+		state      string
+		words      []string
+	}{
+		{"the port is closed", h2, filter("udp dport 4789 drop"), whole, way, "error", []string{"UDP port 4789", "no answer", "let UDP port 4789"}},
+		{"the port is rejected", h2, filter("udp dport 4789 reject"), whole, way, "error", []string{"UDP port 4789", "is refused"}},
+		{"ICMP is dropped", h2, filter("meta l4proto icmp drop"), whole, way, "ok", []string{"drops ICMP", "came back through the tunnel"}},
+		{"the MTU differs", h2, mtu("1400"), mtu("1500"), way, "error", []string{"packets of 1500 bytes", "make the MTU between the hosts equal"}},
+		{"a socket is open to all", h1, []string{"chmod", "666", "/run/docker/plugins/socketplane.sock"},
+			[]string{"chmod", "600", "/run/docker/plugins/socketplane.sock"}, "sockets", "error", []string{"mode 666", "systemctl restart socketplane"}},
+	} {
+		if _, err := tt.at.Exec(ctx, tt.harm...); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		w.finds(ctx, t, h1, tt.check, tt.state, tt.words...)
+		if _, err := tt.at.Exec(ctx, tt.mend...); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		w.finds(ctx, t, h1, tt.check, "ok")
+	}
+	h1.KillDocker()
+	w.finds(ctx, t, h1, "Docker", "error", "systemctl start docker")
+	if err := h1.StartDocker(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.finds(ctx, t, h1, "Docker", "ok")
+	for _, h := range w.Hosts[:2] {
+		w.docker(ctx, t, h, "rm", "-f", "patient")
+	}
+	w.endpoints(ctx, t, "socketplane", 0)
+}
+
+// device is the interface that has the host's underlay address.
+func (w *once) device(ctx context.Context, t *testing.T, h *lab.Host) string {
+	t.Helper()
+	out, err := h.SocketPlane(ctx, "info", "--format", "json")
+	var info struct{ Host struct{ Underlay string } }
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &info)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Host.Underlay
+}
+
+// finds waits until a check of doctor is in that state and says all the words.
+func (w *once) finds(ctx context.Context, t *testing.T, h *lab.Host, check, state string, words ...string) {
+	t.Helper()
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
+		out, err := h.SocketPlane(ctx, "doctor", "--format", "json") // fails when it finds an error, and says so as well
+		var found struct {
+			Checks []struct{ Name, State, Text, Cure string }
+		}
+		if json.NewDecoder(strings.NewReader(out)).Decode(&found) != nil {
+			return fmt.Errorf("doctor: %w: %s", err, out)
+		}
+		for _, c := range found.Checks {
+			if c.Name != check {
+				continue
+			}
+			for _, word := range words {
+				if !strings.Contains(c.Text+" "+c.Cure, word) {
+					return fmt.Errorf("%s does not say %q: %+v", check, word, c)
+				}
+			}
+			if c.State != state {
+				return fmt.Errorf("%s is not %s: %+v", check, state, c)
+			}
+			return nil
+		}
+		return fmt.Errorf("there is no check %q: %s", check, out)
+	})
+}
