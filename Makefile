@@ -15,13 +15,15 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm|plugin)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
 # e2e COMBINATIONS FLAGS: the shell code that runs them all, and fails if one of them did.
 e2e = bad=0; for combination in $(1); do IFS=: read -r engine tunnel tests <<<"$$combination"; \
 	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
+# The managed plugin on both engines.
+e2e-plugin = bad=0; for engine in debian current; do SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) ./test/plugin/... || bad=1; done; [ $$bad = 0 ]
 
 .PHONY: help
 help: ## show this list
@@ -65,6 +67,7 @@ test: ## everything that must pass, with what it needs (root)
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... || failed=1; \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
+	  { $(call e2e-plugin,-json); } || failed=1; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
 	  exit $$failed; } 2>&1 | $(COUNT)
 
@@ -86,6 +89,23 @@ e2e-kernel: ## e2e on the kernel's datapath, in a virtual machine (root)
 bench: ## measure, and write docs/benchmarks.md; ten minutes, alone on the machine (root)
 	@$(INSTALL) consul ovs docker
 	go run ./test/bench/cmd/bench -o docs/benchmarks.md $(BENCHFLAGS)
+
+PLUGIN ?= socketplane/plugin:latest
+CONSUL ?= $(wildcard $(or $(SOCKETPLANE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/socketplane)/bin/consul)
+.PHONY: plugin plugin-rootfs plugin-push e2e-plugin
+plugin-rootfs: build ## the managed plugin in build/plugin; needs the package openvswitch-switch, no registry
+	rm -rf build/plugin && mkdir -p build/plugin && cp config.json build/plugin/
+	internal/ownovs/rootfs.sh build/plugin/rootfs bin/socketplane $(CONSUL)
+
+plugin: plugin-rootfs ## docker plugin create PLUGIN (socketplane/plugin:latest)
+	docker plugin create $(PLUGIN) build/plugin
+
+plugin-push: ## docker plugin push PLUGIN
+	docker plugin push $(PLUGIN)
+
+e2e-plugin: ## the managed plugin on hosts of its own, with both engines (root)
+	@$(INSTALL) consul ovs docker engine
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v)
 
 .PHONY: addresses
 addresses: ## 100,000 requests for addresses under faults, and figures of them (minutes)

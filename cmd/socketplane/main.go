@@ -20,18 +20,16 @@ const gcPercent = 50
 
 func main() {
 	os.Exit(cli.Run(context.Background(), cli.Deps{
-		Stdout:  os.Stdout,
-		Stderr:  os.Stderr,
-		Env:     os.LookupEnv,
-		Version: version.Get(),
-		RunAgent: func(ctx context.Context, cfg config.Config) error {
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
-			}
-			return agent.Run(ctx, cfg, agent.Options{
-				Version: version.Get(), Logger: logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat),
-			})
-		},
-		Exec: cli.Exec,
+		Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv, Version: version.Get(), Exec: cli.Exec,
+		RunAgent: daemon(agent.Run), RunManaged: daemon(agent.RunManaged),
 	}, os.Args[1:]))
+}
+
+func daemon(run func(context.Context, config.Config, agent.Options) error) func(context.Context, config.Config) error {
+	return func(ctx context.Context, cfg config.Config) error {
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
+		return run(ctx, cfg, agent.Options{Version: version.Get(), Logger: logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)})
+	}
 }

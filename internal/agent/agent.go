@@ -36,6 +36,8 @@ import (
 type Options struct {
 	Version version.Info
 	Logger  *slog.Logger
+	// V1Socket is a second socket for Docker, if not empty: a managed plugin's, where the host's Docker finds plain names.
+	V1Socket string
 }
 
 // agent is a running agent.
@@ -70,7 +72,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if err := a.build(ctx); err != nil {
 		return err
 	}
-	pluginSocket, adminSocket, err := a.listen()
+	pluginSockets, adminSocket, err := a.listen()
 	if err != nil {
 		return err
 	}
@@ -97,8 +99,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	}
 	run(func(ctx context.Context) error {
 		a.settle(ctx)
-		server := plugin.New(a.driver, a.ipam, plugin.Options{Logger: a.log, Observe: a.metrics.observe})
-		return server.Serve(ctx, pluginSocket)
+		server := plugin.New(a.driver, a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
+		return server.Serve(ctx, pluginSockets...)
 	})
 	run(func(ctx context.Context) error { return adminapi.Serve(ctx, adminSocket, a, a.log) })
 	if cfg.MetricsAddr != "" {
@@ -194,21 +196,37 @@ func (a *agent) buildMirror() {
 	})
 }
 
-// listen opens both sockets. systemd may have opened the plugin's already.
-func (a *agent) listen() (forDocker, forAdmin net.Listener, err error) {
+// listen opens the sockets. systemd may have opened the plugin's already.
+func (a *agent) listen() (forDocker []net.Listener, forAdmin net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range forDocker {
+				err = errors.Join(err, l.Close())
+			}
+		}
+	}()
 	activated, err := plugin.Activated("socketplane.socket")
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(activated) > 0 {
-		forDocker = activated[0]
-	} else if forDocker, err = plugin.Listen(a.cfg.PluginSocket); err != nil {
-		return nil, nil, err
+	forDocker = activated
+	var paths []string
+	if a.opts.V1Socket != "" {
+		// First: Docker waits for a managed plugin's own socket, and then boots with networks that need this one.
+		paths = append(paths, a.opts.V1Socket)
 	}
-	if forAdmin, err = plugin.Listen(a.cfg.AdminSocket); err != nil {
-		return nil, nil, errors.Join(err, forDocker.Close())
+	if len(activated) == 0 {
+		paths = append(paths, a.cfg.PluginSocket)
 	}
-	return forDocker, forAdmin, nil
+	for _, path := range paths {
+		l, err := plugin.Listen(path)
+		if err != nil {
+			return forDocker, nil, err
+		}
+		forDocker = append(forDocker, l)
+	}
+	forAdmin, err = plugin.Listen(a.cfg.AdminSocket)
+	return forDocker, forAdmin, err
 }
 
 // Pauses of the loop that finishes what handlers could not.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/socketplane/socketplane/internal/config"
 )
 
 func newAgent(d Deps) *cobra.Command {
@@ -23,11 +25,35 @@ func newAgent(d Deps) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		// The first signal drains. Then signals mean again what they mean by default, so the second kills.
-		defer context.AfterFunc(ctx, stop)()
-		return d.RunAgent(ctx, cfg)
+		return untilSignal(cmd.Context(), func(ctx context.Context) error { return d.RunAgent(ctx, cfg) })
 	}
 	return cmd
+}
+
+// newManaged is the entry point of the managed plugin; people have no use for it.
+func newManaged(d Deps) *cobra.Command {
+	d.Env = config.Managed(d.Env)
+	cmd := &cobra.Command{
+		Use:    "managed",
+		Short:  "Run the agent as Docker's managed plugin",
+		Hidden: true,
+		Args:   noArgs,
+	}
+	bindSettings(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := loadSettings(cmd, d)
+		if err != nil {
+			return err
+		}
+		return untilSignal(cmd.Context(), func(ctx context.Context) error { return d.RunManaged(ctx, cfg) })
+	}
+	return cmd
+}
+
+// untilSignal runs a daemon. The first signal drains. Then signals mean again what they mean by default, so the second kills.
+func untilSignal(ctx context.Context, run func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	return run(ctx)
 }

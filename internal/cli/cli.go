@@ -31,6 +31,8 @@ type Deps struct {
 	Version version.Info
 	// RunAgent runs the agent until ctx is done; nil after such an end.
 	RunAgent func(ctx context.Context, cfg config.Config) error
+	// RunManaged is RunAgent as Docker's managed plugin.
+	RunManaged func(ctx context.Context, cfg config.Config) error
 	// Exec runs another program in this one's place; it returns only when that fails.
 	Exec func(argv []string) error
 }
@@ -88,7 +90,7 @@ func newRoot(d Deps) *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newAgent(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newEndpoint(d), newRun(d), newDoctor(d))
+	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newEndpoint(d), newRun(d), newDoctor(d))
 	return root
 }
 

@@ -38,6 +38,15 @@ const (
 	TunnelKernel TunnelKind = "kernel"
 )
 
+// Scope says what Docker takes our networks for.
+type Scope string
+
+// The scopes. ScopeGlobal is for Swarm: a network then has one id on all of Swarm's hosts.
+const (
+	ScopeLocal  Scope = "local"
+	ScopeGlobal Scope = "global"
+)
+
 // LogFormat says how log records are written.
 type LogFormat string
 
@@ -66,6 +75,8 @@ type Config struct {
 	OVSDB string
 	// DockerHost is the address of Docker's API (unix://PATH or tcp://HOST:PORT), or [DockerNone].
 	DockerHost string
+	// Scope is the scope of networks.
+	Scope Scope
 	// Mirror makes Docker have the cluster's networks, and tells the cluster of Docker's. It needs Docker's API.
 	Mirror bool
 	// DefaultNetwork is the name of the network that a new cluster begins with, or [NetworkNone].
@@ -100,6 +111,7 @@ func Defaults() Config {
 		OVSDB:        "unix:/run/openvswitch/db.sock", // the distributions' OVS packages put it here
 		DockerHost:   "unix:///var/run/docker.sock",   // Docker's own default
 		Tunnel:       TunnelAuto,
+		Scope:        ScopeLocal,
 		Mirror:       true,
 		// Docker refuses the name "default".
 		DefaultNetwork: "socketplane",

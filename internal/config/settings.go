@@ -58,6 +58,8 @@ func placeSettings() []Setting {
 			func(c *Config) *string { return &c.OVSDB }, ovsdbAddr),
 		text("docker-host", `address of Docker's API, or "none" to do without`,
 			func(c *Config) *string { return &c.DockerHost }, dockerAddr).also("DOCKER_HOST"),
+		text("scope", "scope of the networks: local, or global for Swarm's services (managed plugin only)",
+			func(c *Config) *Scope { return &c.Scope }, oneOf(ScopeLocal, ScopeGlobal)).also("SCOPE"),
 		text("metrics-addr", "HOST:PORT to serve metrics on (default none)",
 			func(c *Config) *string { return &c.MetricsAddr }, metricsAddr),
 	}

@@ -44,6 +44,7 @@ var rules = []struct {
 	{"internal/ipalloc", nil, []string{"os", "net", "context", "time"}, "address arithmetic has no I/O and no clock"},
 	{"driver", []string{"store", "internal/dataplane", "internal/ipalloc", "ipamdriver", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"drivers know neither OVS nor Consul nor HTTP"},
+	{"internal/ownovs", nil, []string{"net/http"}, "who runs a switch must not know what it is for"},
 	{"internal/journal", []string{"store"}, []string{"net", "time"}, "a journal must not know what is in it"},
 	{"ipamdriver", []string{"store", "internal/ipalloc", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"address management knows no bridges"},

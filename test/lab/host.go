@@ -103,8 +103,10 @@ func (h *Host) powerOn(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.startOVS(ctx); err != nil {
-		return err
+	if !h.lab.opts.NoOVS {
+		if err := h.startOVS(ctx); err != nil {
+			return err
+		}
 	}
 	return h.StartDocker(ctx)
 }

@@ -49,6 +49,8 @@ type Options struct {
 	Agent string
 	// NoAgent starts no agents; Host.StartAgent still can.
 	NoAgent bool
+	// NoOVS leaves the hosts without Open vSwitch.
+	NoOVS bool
 	// AgentFlags are added to the command line of every agent.
 	AgentFlags []string
 	// Dir holds everything of the lab; by default a directory below /var/tmp/socketplane-lab. It should be short, as

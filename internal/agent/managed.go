@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/ownovs"
+)
+
+// ovsSchema is where the plugin's root file system has it, as Debian's package does.
+const ovsSchema = "/usr/share/openvswitch/vswitch.ovsschema"
+
+// RunManaged is Run as Docker's managed plugin: it also serves the plain name on the host's socket, and runs an Open
+// vSwitch of its own where the host has none.
+func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
+	opts.V1Socket = config.ManagedV1Socket
+	own := cfg.OVSDB == config.OwnOVSDB
+	if cfg.OVSDB == config.ManagedOVSDB {
+		has, err := ownovs.HostHas(strings.TrimPrefix(config.ManagedOVSDB, "unix:"), cfg.StateDir)
+		if err != nil {
+			return err
+		}
+		own = !has
+	}
+	if !own {
+		opts.Logger.Info("the host's Open vSwitch is used", "ovsdb", cfg.OVSDB)
+		return Run(ctx, cfg, opts)
+	}
+	cfg.OVSDB = config.OwnOVSDB
+	// The switch ends after the agent has let go of it.
+	group, agentCtx := errgroup.WithContext(ctx)
+	switchCtx, stopSwitch := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSwitch()
+	group.Go(func() error {
+		return ownovs.Run(switchCtx, ownovs.Options{
+			Dir: filepath.Join(cfg.StateDir, "openvswitch"), Socket: strings.TrimPrefix(config.OwnOVSDB, "unix:"),
+			Schema: ovsSchema, Segmentation: cfg.Tunnel != config.TunnelOVS, Logger: opts.Logger,
+		})
+	})
+	group.Go(func() error {
+		defer stopSwitch()
+		return Run(agentCtx, cfg, opts)
+	})
+	return group.Wait()
+}

@@ -1,0 +1,67 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// PluginName is the managed plugin on every host that has it.
+const PluginName = "socketplane/plugin:latest"
+
+// BuildPlugin makes the managed plugin of this checkout in dir, as `docker plugin create` takes it: config.json and rootfs. It leaves
+// Consul out, which the lab's hosts reach elsewhere.
+func BuildPlugin(ctx context.Context, dir string) error {
+	binary, err := BuildAgent(ctx)
+	if err != nil {
+		return err
+	}
+	mod, err := run(ctx, "go", "env", "GOMOD")
+	if err != nil {
+		return err
+	}
+	checkout := filepath.Dir(mod)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("build the plugin: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("build the plugin: %w", err)
+	}
+	if err := copyFile(filepath.Join(checkout, "config.json"), filepath.Join(dir, "config.json")); err != nil {
+		return fmt.Errorf("build the plugin: %w", err)
+	}
+	_, err = run(ctx, filepath.Join(checkout, "internal/ownovs/rootfs.sh"), filepath.Join(dir, "rootfs"), binary)
+	return err
+}
+
+// CreatePlugin installs the managed plugin from what BuildPlugin made, and sets the settings that the lab gives its agents, but for
+// paths. EnablePlugin starts it.
+func (h *Host) CreatePlugin(ctx context.Context, dir string) error {
+	if _, err := h.Docker(ctx, "plugin", "create", PluginName, dir); err != nil {
+		return err
+	}
+	args := fmt.Sprintf("args=--advertise %s --tunnel %s --name %s --mirror=false", h.Addr, h.lab.opts.Tunnel, h.Name)
+	set := []string{"plugin", "set", PluginName, args, "SOCKETPLANE_LOG_LEVEL=debug"}
+	if h.lab.Consul != nil {
+		set = append(set, "SOCKETPLANE_CONSUL_ADDR="+h.lab.Consul.Addr)
+	}
+	_, err := h.Docker(ctx, set...)
+	return err
+}
+
+// EnablePlugin starts the managed plugin; WaitPluginReady waits for more.
+func (h *Host) EnablePlugin(ctx context.Context) error {
+	_, err := h.Docker(ctx, "plugin", "enable", PluginName)
+	return err
+}
+
+// WaitPluginReady waits until the plugin's agent says that networks work on this host.
+func (h *Host) WaitPluginReady(ctx context.Context) error {
+	ready := func() bool {
+		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/healthz") == http.StatusOK
+	}
+	return h.await(ctx, "the plugin (in Docker's log)", h.dockerd, ready)
+}
