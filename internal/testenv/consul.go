@@ -42,6 +42,7 @@ type ConsulServer struct {
 // Consul starts a Consul server of one, ready for writes; it ends with the test.
 func Consul(t testing.TB) *ConsulServer {
 	t.Helper()
+	Real(t)
 	binary, err := ConsulBinary()
 	if err != nil {
 		Missing(t, err.Error())

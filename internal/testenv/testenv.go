@@ -22,9 +22,19 @@ func Strict() bool {
 	return os.Getenv("CI") != "" || os.Getenv("SOCKETPLANE_TEST_STRICT") != ""
 }
 
+// Real skips a test with -short, as `make unit` does: it is for what needs root or other programs, and takes its time. `make test`,
+// which CI runs, leaves nothing out.
+func Real(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("real parts are left out with -short")
+	}
+}
+
 // Root demands that the test runs as root.
 func Root(t testing.TB) {
 	t.Helper()
+	Real(t)
 	if os.Geteuid() != 0 {
 		Missing(t, "needs root: run it as root, or use `make unit` for the tests that do without")
 	}
@@ -34,6 +44,7 @@ func Root(t testing.TB) {
 // PATH, so the test can't be parallel to others (testing.T.Setenv).
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
+	Real(t)
 	t.Setenv("PATH", BinDir()+string(os.PathListSeparator)+os.Getenv("PATH"))
 	for _, name := range programs {
 		if _, err := exec.LookPath(name); err != nil {
@@ -77,6 +88,7 @@ func Tool(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w %s: run test/tools/install.sh", name, ErrNoTool, CacheDir())
 }
 
+// Missing skips a test for what this machine lacks, or fails it where nothing may be skipped.
 func Missing(t testing.TB, why string) {
 	t.Helper()
 	if Strict() {

@@ -137,6 +137,7 @@ func TestNoLeader(t *testing.T) {
 }
 
 func lonelyServer(t *testing.T) string {
+	testenv.Real(t)
 	binary, err := testenv.ConsulBinary()
 	if err != nil {
 		testenv.Need(t, "consul")
