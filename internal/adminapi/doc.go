@@ -14,6 +14,18 @@
 //	GET    /v1/endpoints               200 {"endpoints": [Endpoint, …]}
 //	GET    /v1/doctor                  200 {"checks": [Check, …]}
 //
+// and, where it is a [ClusterOperator]:
+//
+//	GET    /v1/cluster              200 ClusterStatus
+//	POST   /v1/cluster/init         InitRequest, 200
+//	POST   /v1/cluster/join         JoinRequest, 200 when it has begun
+//	POST   /v1/cluster/leave        {"force": …}, 200 when it has begun
+//	POST   /v1/cluster/lock         200
+//	POST   /v1/cluster/unlock       200
+//	GET    /v1/cluster/tokens       200 {"tokens": [Token, …]}
+//	POST   /v1/cluster/tokens       TokenRequest, 200 Token with its text
+//	DELETE /v1/cluster/tokens/ID    200
+//
 // 404 says that there is no such thing, 409 that the cluster's state forbids it, 400 that it can never be.
 // Every answer other than 200 is {"error": "…"}. Fields are added, never renamed, within one Schema: a client ignores
 // fields that it does not know, and an older agent leaves out those that it does not know.

@@ -27,6 +27,8 @@ type Info struct {
 	Host    Host      `json:"host"`
 	Store   Store     `json:"store"`
 	OVS     OVS       `json:"ovs"`
+	// Cluster is absent where the host forms none by itself.
+	Cluster *ClusterSummary `json:"cluster,omitempty"`
 	// Networks are all that the agent knows of, sorted by name, those without a name last by ID.
 	Networks []Network `json:"networks"`
 	// Hosts are all of the cluster with this one, sorted by name.
@@ -47,7 +49,7 @@ type Host struct {
 
 // Store is where the cluster's state lives.
 type Store struct {
-	// Kind is "consul" or "bolt".
+	// Kind is "consul", "cluster" or "bolt".
 	Kind string `json:"kind"`
 	// Address is Consul's address or the file's path.
 	Address string `json:"address,omitempty"`

@@ -178,7 +178,7 @@ func TestErrors(t *testing.T) {
 		{"argument too many", nil, []string{"version", "x"}, cli.ExitUsage,
 			"socketplane: unexpected argument \"x\"\nSee 'socketplane version --help'.\n"},
 		{"wrong setting", map[string]string{"SOCKETPLANE_TUNNEL": "gre"}, []string{"agent", "--store", "etcd"}, cli.ExitUsage,
-			"socketplane: --store: \"etcd\" is not auto, consul or bolt: set --store or SOCKETPLANE_STORE\n" +
+			"socketplane: --store: \"etcd\" is not auto, consul, cluster or bolt: set --store or SOCKETPLANE_STORE\n" +
 				"socketplane: SOCKETPLANE_TUNNEL: \"gre\" is not auto, ovs or kernel: set --tunnel or SOCKETPLANE_TUNNEL\n" +
 				"See 'socketplane agent --help'.\n"},
 		{"agent fails", nil, []string{"agent", "--name", "a"}, cli.ExitFailed, "socketplane: bridge is gone\n"},

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strconv"
+	"time"
 )
 
 // Bridge is the name of the OVS bridge that carries the networks. It is fixed: what is ours must be found again after
@@ -21,11 +23,13 @@ const NetworkNone = "none"
 // StoreKind says which store holds the cluster's state.
 type StoreKind string
 
-// The kinds of store. With StoreAuto the agent takes Consul where it can be had, else a file of its own.
+// The kinds of store. With StoreAuto the agent takes the user's Consul where one can be had, else with a consul program
+// the cluster that hosts form by themselves, else a file of its own.
 const (
-	StoreAuto   StoreKind = "auto"
-	StoreConsul StoreKind = "consul"
-	StoreBolt   StoreKind = "bolt"
+	StoreAuto    StoreKind = "auto"
+	StoreConsul  StoreKind = "consul"
+	StoreCluster StoreKind = "cluster"
+	StoreBolt    StoreKind = "bolt"
 )
 
 // TunnelKind says who encapsulates packets between hosts.
@@ -65,6 +69,21 @@ type Config struct {
 	ConsulAddr string
 	// ConsulToken is Consul's ACL token. It has no flag: command lines are readable by every user of a host.
 	ConsulToken Secret
+	// ConsulBinary is the consul program that a cluster of our own runs; absolute. Empty means the one of PATH, or else beside ours.
+	ConsulBinary string
+	// ClusterPort is the first of the [ClusterPorts] in a row that such a cluster uses, the same on all hosts.
+	ClusterPort uint16
+	// Join are addresses of hosts whose cluster this host joins, in the form of [Config.JoinAddresses]. With any it founds none.
+	Join string
+	// JoinToken opens a locked cluster. It has no flag, for the reason that ConsulToken has none.
+	JoinToken Secret
+	// JoinTokenFile is where a token is kept, read by [Config.ReadToken]; absolute. A host that founds a cluster while the file
+	// is not there locks the cluster, and writes a token to it.
+	JoinTokenFile string
+	// Multicast says whether hosts of the segment find each other by mDNS.
+	Multicast bool
+	// ServerGrace is how long a server may be down until another host takes its place.
+	ServerGrace time.Duration
 	// StateDir is the directory of the local state; absolute.
 	StateDir string
 	// PluginSocket is the unix socket that Docker calls; absolute.
@@ -105,6 +124,9 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Store:        StoreAuto,
+		ClusterPort:  4780, // nobody's with IANA, and beside VXLAN's
+		Multicast:    true,
+		ServerGrace:  30 * time.Second,
 		StateDir:     "/var/lib/socketplane",
 		PluginSocket: "/run/docker/plugins/socketplane.sock", // where dockerd looks for plugins without a spec file
 		AdminSocket:  "/run/socketplane/agent.sock",
@@ -149,6 +171,10 @@ func (c *Config) Validate() error {
 	if c.PluginSocket == c.AdminSocket {
 		errs = append(errs, settingNamed("admin-socket").wrong(c.AdminSocket, "",
 			errors.New("a path other than that of --plugin-socket")))
+	}
+	if c.VXLANPort >= c.ClusterPort && c.VXLANPort-c.ClusterPort < ClusterPorts {
+		errs = append(errs, settingNamed("cluster-port").wrong(strconv.Itoa(int(c.ClusterPort)), "",
+			fmt.Errorf("a port that leaves --vxlan-port %d out of the %d from it on", c.VXLANPort, ClusterPorts)))
 	}
 	return errors.Join(errs...)
 }

@@ -103,7 +103,7 @@ func TestLoadErrors(t *testing.T) {
 		want       string // all of it; empty means no error
 	}{
 		{"store", nil, values{"SOCKETPLANE_STORE": "etcd"},
-			`SOCKETPLANE_STORE: "etcd" is not auto, consul or bolt: set --store or SOCKETPLANE_STORE`},
+			`SOCKETPLANE_STORE: "etcd" is not auto, consul, cluster or bolt: set --store or SOCKETPLANE_STORE`},
 		{"tunnel", values{"tunnel": "gre"}, nil, `--tunnel: "gre" is not auto, ovs or kernel: set --tunnel or SOCKETPLANE_TUNNEL`},
 		{"Docker's variable is named", nil, values{"DOCKER_HOST": "ssh://root@h"},
 			`DOCKER_HOST: "ssh://root@h" is not unix://PATH, tcp://HOST:PORT or "none": set --docker-host or SOCKETPLANE_DOCKER_HOST`},

@@ -14,7 +14,8 @@ import (
 var update = flag.Bool("update", false, "write config.json from the table of settings")
 
 // consulsOwn are variables that Consul's client reads by itself.
-var consulsOwn = []string{"CONSUL_HTTP_SSL", "CONSUL_HTTP_SSL_VERIFY", "CONSUL_TLS_SERVER_NAME", "CONSUL_NAMESPACE"}
+var consulsOwn = []string{"CONSUL_HTTP_SSL", "CONSUL_HTTP_SSL_VERIFY", "CONSUL_CACERT", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY",
+	"CONSUL_TLS_SERVER_NAME", "CONSUL_NAMESPACE"}
 
 // TestManagedPluginHasEverySetting: each variable of each setting can be set with `docker plugin set`, none has a value that an
 // upgrade would keep, and there is no other.

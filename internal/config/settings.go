@@ -37,14 +37,14 @@ func (s Setting) Default() string {
 
 // Settings returns the table, in the order in which help should show it.
 func Settings() []Setting {
-	return slices.Concat(placeSettings(), mirrorSettings(), networkSettings(), logSettings())
+	return slices.Concat(placeSettings(), clusterSettings(), mirrorSettings(), networkSettings(), logSettings())
 }
 
 // placeSettings are those that say where things are.
 func placeSettings() []Setting {
 	return []Setting{
-		text("store", "where the cluster's state lives: auto, consul or bolt",
-			func(c *Config) *StoreKind { return &c.Store }, oneOf(StoreAuto, StoreConsul, StoreBolt)),
+		text("store", "where the cluster's state lives: auto, consul, cluster or bolt",
+			func(c *Config) *StoreKind { return &c.Store }, oneOf(StoreAuto, StoreConsul, StoreCluster, StoreBolt)),
 		text("consul-addr", "Consul's HTTP address (default 127.0.0.1:8500 if Consul answers there)",
 			func(c *Config) *string { return &c.ConsulAddr }, consulAddr).also("CONSUL_HTTP_ADDR"),
 		consulToken(),
@@ -68,17 +68,8 @@ func placeSettings() []Setting {
 // mirrorSettings are those of networks that are created once and used everywhere.
 func mirrorSettings() []Setting {
 	return []Setting{
-		{
-			Flag: "mirror", Env: []string{envPrefix + "MIRROR"},
-			Usage: "create the cluster's networks on this host by themselves: true or false",
-			get:   func(c *Config) string { return strconv.FormatBool(c.Mirror) },
-			set: func(c *Config, v string) (err error) {
-				if c.Mirror, err = strconv.ParseBool(v); err != nil {
-					return errors.New("true or false")
-				}
-				return nil
-			},
-		},
+		yesNo("mirror", "create the cluster's networks on this host by themselves: true or false",
+			func(c *Config) *bool { return &c.Mirror }),
 		text("default-network", `name of the network that a new cluster begins with, or "none"`,
 			func(c *Config) *string { return &c.DefaultNetwork }, networkName),
 		{
@@ -180,6 +171,21 @@ func text[T ~string](flag, usage string, field func(*Config) *T, check func(T) e
 		get:   func(c *Config) string { return string(*field(c)) },
 		set:   func(c *Config, v string) error { *field(c) = T(v); return nil },
 		check: func(c *Config) error { return check(*field(c)) },
+	}
+}
+
+// yesNo is a setting that is true or false.
+func yesNo(flag, usage string, field func(*Config) *bool) Setting {
+	return Setting{
+		Flag: flag, Env: []string{envPrefix + strings.ReplaceAll(strings.ToUpper(flag), "-", "_")},
+		Usage: usage,
+		get:   func(c *Config) string { return strconv.FormatBool(*field(c)) },
+		set: func(c *Config, v string) (err error) {
+			if *field(c), err = strconv.ParseBool(v); err != nil {
+				return errors.New("true or false")
+			}
+			return nil
+		},
 	}
 }
 
