@@ -66,7 +66,7 @@ type Options struct {
 type Links struct {
 	log    *slog.Logger
 	handle *netlink.Handle
-	// raw carries the requests that the library lacks; it has its own socket, as the handle's can't be reached.
+	// raw carries the requests that the library lacks; it has its own sockets, as the handle's can't be reached.
 	raw   map[int]*nl.SocketHandle
 	batch *batch
 	// ioctl is a datagram socket: the ethtool ioctl acts in the namespace of its socket.
@@ -89,13 +89,13 @@ func New(opts Options) (_ *Links, err error) {
 			_ = l.Close() // The first error is the one that matters.
 		}
 	}()
-	if l.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_GENERIC); err != nil {
+	if l.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	if err = l.handle.SetSocketTimeout(requestTimeout); err != nil {
 		return nil, fmt.Errorf("netlink timeout: %w", err)
 	}
-	if l.raw, err = rawSocket(); err != nil {
+	if l.raw, err = rawSockets(); err != nil {
 		return nil, err
 	}
 	if l.batch, err = newBatch(); err != nil {
@@ -129,11 +129,4 @@ func (l *Links) Close() error {
 		errs = append(errs, l.ns.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// HasKernelDatapath says whether the kernel has Open vSwitch's datapath, by its generic netlink family. The
-// kernel loads the module by itself when it is asked and can.
-func (l *Links) HasKernelDatapath() bool {
-	_, err := l.handle.GenlFamilyGet("ovs_datapath")
-	return err == nil
 }

@@ -19,17 +19,20 @@ const (
 	ipv4ARPIgnore  = 19
 )
 
-func rawSocket() (map[int]*nl.SocketHandle, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("open netlink: %w", err)
+func rawSockets() (map[int]*nl.SocketHandle, error) {
+	sockets := map[int]*nl.SocketHandle{}
+	for _, family := range []int{unix.NETLINK_ROUTE, unix.NETLINK_GENERIC} {
+		s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), family)
+		if err != nil {
+			return sockets, fmt.Errorf("open netlink: %w", err)
+		}
+		sockets[family] = &nl.SocketHandle{Socket: s}
+		timeout := unix.NsecToTimeval(requestTimeout.Nanoseconds())
+		if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout)); err != nil {
+			return sockets, fmt.Errorf("netlink timeout: %w", err)
+		}
 	}
-	timeout := unix.NsecToTimeval(requestTimeout.Nanoseconds())
-	if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout)); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("netlink timeout: %w", err)
-	}
-	return map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}, nil
+	return sockets, nil
 }
 
 func (l *Links) request(kind, flags int) *nl.NetlinkRequest {
