@@ -41,3 +41,17 @@ func (d *Driver) Networks() []Summary {
 	})
 	return all
 }
+
+// Peers counts the other hosts with endpoints on this host's networks, and these endpoints.
+func (d *Driver) Peers() (hosts, endpoints int) {
+	seen := map[string]bool{}
+	for _, n := range d.all() {
+		n.lock.Lock()
+		for host, r := range n.peers {
+			seen[host] = true
+			endpoints += len(r.Endpoints)
+		}
+		n.lock.Unlock()
+	}
+	return len(seen), endpoints
+}

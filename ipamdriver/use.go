@@ -89,3 +89,18 @@ func published(endpoints []store.Endpoints, host string, addrs map[netip.Addr]bo
 	}
 	return n
 }
+
+// Counts tells how many addresses this host has claimed of all pools, by what it does with them.
+func (d *Driver) Counts(ctx context.Context) (handedOut, resting, spare int, err error) {
+	stocks, err := d.all(ctx)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	for _, s := range stocks {
+		s.mu.Lock()
+		h, r, free := s.ledger.Counts(now())
+		s.mu.Unlock()
+		handedOut, resting, spare = handedOut+h, resting+r, spare+free
+	}
+	return handedOut, resting, spare, nil
+}

@@ -17,6 +17,8 @@ import (
 // way to run a Server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
+	s.calls.Add(1)
+	defer s.calls.Add(-1)
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	m, known := s.methods[name]
 	var answer any

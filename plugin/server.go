@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -21,6 +22,7 @@ type Server struct {
 	opts    Options
 	methods map[string]method
 	slots   chan struct{} // one element for each running handler
+	calls   atomic.Int64  // being answered
 
 	// base ends when handlers are to be cut off, after the drain.
 	base context.Context
@@ -46,6 +48,9 @@ func New(n NetworkDriver, i IPAMDriver, opts Options) *Server {
 		stopping: make(chan struct{}),
 	}
 }
+
+// InFlight is how many calls are being answered at the moment, those that wait for their turn included.
+func (s *Server) InFlight() int { return int(s.calls.Load()) }
 
 // Serve accepts on all listeners until ctx ends or one of them fails, and closes them. It then lets running handlers
 // finish, for [Options].Drain at most, and cuts off the rest; their number is in the returned error. A socket that

@@ -22,7 +22,7 @@ import (
 type agent struct {
 	info    adminapi.Info
 	infoErr error
-	health  error
+	ready   error
 	asked   chan struct{}
 	wait    chan struct{}
 }
@@ -39,7 +39,7 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	return a.info, a.infoErr
 }
 
-func (a *agent) Health(context.Context) error { return a.health }
+func (a *agent) Ready(context.Context) error { return a.ready }
 
 // serve runs Serve on a real socket and returns its path; stop ends it and returns what Serve returned.
 func serve(t *testing.T, a adminapi.Agent) (path string, stop func() error) {
@@ -96,7 +96,7 @@ func TestInfoArrivesWhole(t *testing.T) {
 }
 
 func TestAgentsOwnWords(t *testing.T) {
-	path, _ := serve(t, &agent{infoErr: errors.New("no local state"), health: errors.New("OVS is down: start it")})
+	path, _ := serve(t, &agent{infoErr: errors.New("no local state"), ready: errors.New("OVS is down: start it")})
 	client := adminapi.NewClient(path)
 	_, infoErr := client.Info(t.Context())
 	for _, tt := range []struct {
@@ -105,7 +105,7 @@ func TestAgentsOwnWords(t *testing.T) {
 		want string
 	}{
 		{"info", infoErr, "the agent answered: no local state"},
-		{"health", client.Health(t.Context()), "the agent answered: OVS is down: start it"},
+		{"ready", client.Ready(t.Context()), "the agent answered: OVS is down: start it"},
 	} {
 		if tt.err == nil || tt.err.Error() != tt.want || errors.Is(tt.err, adminapi.ErrUnreachable) {
 			t.Errorf("%s: %v, want %s", tt.name, tt.err, tt.want)
@@ -113,9 +113,9 @@ func TestAgentsOwnWords(t *testing.T) {
 	}
 }
 
-func TestHealthy(t *testing.T) {
+func TestReady(t *testing.T) {
 	path, stop := serve(t, &agent{})
-	if err := adminapi.NewClient(path).Health(t.Context()); err != nil {
+	if err := adminapi.NewClient(path).Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := stop(); err != nil {
@@ -200,6 +200,18 @@ func TestNotAnAgent(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLivesThoughNotReady: a process that waits for Open vSwitch is not one to be restarted.
+func TestLivesThoughNotReady(t *testing.T) {
+	h := adminapi.Handler(&agent{ready: errors.New("OVS is down: start it")})
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != want || strings.Contains(w.Body.String(), "OVS is down: start it") != (want != http.StatusOK) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }
 

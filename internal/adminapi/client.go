@@ -45,9 +45,9 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
-// Health returns nil if the agent says that networks work on its host, else what it says.
-func (c *Client) Health(ctx context.Context) error {
-	return c.get(ctx, pathHealth, &status{})
+// Ready returns nil if the agent says that networks work on its host, else what it says.
+func (c *Client) Ready(ctx context.Context) error {
+	return c.get(ctx, pathReady, &status{})
 }
 
 func (c *Client) get(ctx context.Context, path string, into any) error {

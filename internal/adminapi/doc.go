@@ -2,7 +2,8 @@
 // handler, and the client. It is HTTP with JSON over a unix socket that only root may use.
 //
 //	GET /v1/info    200 Info
-//	GET /healthz    200 {"status":"ok"}, or 503 with the reason
+//	GET /healthz    200 {"status":"ok"}: the agent lives
+//	GET /readyz     200 {"status":"ok"}, or 503 with the reason why containers can't be attached
 //
 // and, where the agent is an [Operator]:
 //

@@ -31,8 +31,9 @@ func Handler(a Agent) http.Handler {
 		}
 		reply(w, http.StatusOK, info.normal())
 	})
-	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, r *http.Request) {
-		if err := a.Health(r.Context()); err != nil {
+	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, status{"ok"}) })
+	mux.HandleFunc("GET "+pathReady, func(w http.ResponseWriter, r *http.Request) {
+		if err := a.Ready(r.Context()); err != nil {
 			reply(w, http.StatusServiceUnavailable, failure{err.Error()})
 			return
 		}

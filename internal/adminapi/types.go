@@ -13,8 +13,8 @@ const Schema = 1
 type Agent interface {
 	// Info tells how the agent does. Trouble with the store or the switch is part of Info, not an error.
 	Info(ctx context.Context) (Info, error)
-	// Health returns nil if networks work on this host now, else why not and what to do.
-	Health(ctx context.Context) error
+	// Ready returns nil if networks work on this host now, else why not and what to do.
+	Ready(ctx context.Context) error
 }
 
 // Info is how an agent does. The handler sets Schema.
@@ -112,4 +112,5 @@ type status struct {
 const (
 	pathInfo   = "/v1/info"
 	pathHealth = "/healthz"
+	pathReady  = "/readyz"
 )

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,12 +60,14 @@ type agent struct {
 	docker   *dockerwatch.Watcher // nil without Docker's API
 	mirror   *mirror.Mirror       // nil without Docker's API
 	metrics  *metrics
+	server   *plugin.Server
+	synced   atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
 }
 
 // Run runs the agent until ctx ends, and then lets handlers finish. Containers keep
 // talking afterwards: ports, flows and devices stay.
 func Run(ctx context.Context, cfg config.Config, opts Options) error {
-	a := &agent{cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC()}
+	a := &agent{cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC(), metrics: newMetrics()}
 	defer a.close()
 	for _, w := range cfg.Warnings() {
 		a.log.Warn(w)
@@ -99,12 +102,11 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	}
 	run(func(ctx context.Context) error {
 		a.settle(ctx)
-		server := plugin.New(a.driver, a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
-		return server.Serve(ctx, pluginSockets...)
+		return a.server.Serve(ctx, pluginSockets...)
 	})
 	run(func(ctx context.Context) error { return adminapi.Serve(ctx, adminSocket, a, a.log) })
 	if cfg.MetricsAddr != "" {
-		run(func(ctx context.Context) error { return a.metrics.serve(ctx, cfg.MetricsAddr) })
+		run(a.serveMetrics)
 	}
 	return group.Wait()
 }
@@ -129,6 +131,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
 		return err
 	}
+	a.local = a.metrics.measured(a.local, storeLocal)
 	id, err := hostID(ctx, a.local)
 	if err != nil {
 		return err
@@ -136,7 +139,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.storage, err = openCluster(ctx, a.cfg, a.local, a.log); err != nil {
 		return err
 	}
-	a.cluster = store.NewCluster(a.storage.kv, id)
+	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), id)
 	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
 		return err
 	}
@@ -175,7 +178,8 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
-	a.metrics = newMetrics(a)
+	a.server = plugin.New(a.driver, a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
+	a.metrics.collect(a)
 	return nil
 }
 
@@ -249,6 +253,7 @@ func (a *agent) syncLoop(ctx context.Context) error {
 				a.log.Warn("something is left to be finished", "err", err)
 			} else {
 				last = time.Now()
+				a.synced.Store(last.UnixNano())
 			}
 		}
 		select {
@@ -257,6 +262,14 @@ func (a *agent) syncLoop(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// lastSync is when the cluster's records were last found or made true; zero for never.
+func (a *agent) lastSync() time.Time {
+	if at := a.synced.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 func (a *agent) pending(ctx context.Context) bool {

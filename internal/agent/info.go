@@ -53,5 +53,5 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	return info, nil
 }
 
-// Health is nil while containers can be attached.
-func (a *agent) Health(context.Context) error { return a.plane.Ready() }
+// Ready is nil while containers can be attached.
+func (a *agent) Ready(context.Context) error { return a.plane.Ready() }

@@ -2,25 +2,33 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/socketplane/socketplane/internal/meter"
+	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/store"
 )
 
-// metrics are what Prometheus reads; they have a registry of their own.
+// metrics are what Prometheus reads; they have a registry of their own. docs/metrics.md lists them.
 type metrics struct {
-	registry *prometheus.Registry
-	took     *prometheus.HistogramVec
-	failed   *prometheus.CounterVec
+	registry    *prometheus.Registry
+	took        *prometheus.HistogramVec
+	failed      *prometheus.CounterVec
+	storeTook   *prometheus.HistogramVec
+	storeFailed *prometheus.CounterVec
 }
 
-func newMetrics(a *agent) *metrics {
+// Which store an operation was on.
+const (
+	storeCluster = "cluster"
+	storeLocal   = "local"
+)
+
+// newMetrics makes those that are counted where things happen; collect adds those that are asked for.
+func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -30,32 +38,21 @@ func newMetrics(a *agent) *metrics {
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "socketplane_plugin_errors_total", Help: "Calls of Docker that were answered with an error, by method.",
 		}, []string{"method"}),
+		storeTook: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "socketplane_store_request_seconds", Help: "Time that a store took to answer, by store and operation.",
+			Buckets: prometheus.ExponentialBuckets(0.00005, 3, 12), // 50 µs, as bbolt, to 9 s
+		}, []string{"store", "operation"}),
+		storeFailed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "socketplane_store_errors_total", Help: "Operations that a store did not carry out, by store and operation.",
+		}, []string{"store", "operation"}),
 	}
-	gauge := func(name, help string, value func() float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	m.registry.MustRegister(m.took, m.failed, m.storeTook, m.storeFailed,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, which := range []string{storeCluster, storeLocal} {
+		for _, op := range meter.Operations() {
+			m.storeFailed.WithLabelValues(which, op)
+		}
 	}
-	m.registry.MustRegister(m.took, m.failed,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		gauge("socketplane_ready", "1 while packets can be forwarded and containers attached.", func() float64 {
-			if a.plane.Ready() != nil {
-				return 0
-			}
-			return 1
-		}),
-		gauge("socketplane_flows", "Flows that are wanted in the switch.", func() float64 { return float64(a.plane.Status().Flows) }),
-		gauge("socketplane_flow_drift_total", "How often flows had to be mended.", func() float64 { return float64(a.plane.Status().Drift) }),
-		gauge("socketplane_seconds_since_sync", "Seconds since everything was last found or made true.", func() float64 {
-			return time.Since(a.plane.Status().LastSync).Seconds()
-		}),
-		gauge("socketplane_networks", "Networks on this host.", func() float64 { return float64(len(a.driver.Networks())) }),
-		gauge("socketplane_endpoints", "Endpoints that have joined on this host.", func() float64 {
-			sum := 0
-			for _, n := range a.driver.Networks() {
-				sum += n.Endpoints
-			}
-			return float64(sum)
-		}),
-	)
 	return m
 }
 
@@ -67,19 +64,104 @@ func (m *metrics) observe(method string, took time.Duration, err error) {
 	}
 }
 
-// serve serves /metrics until ctx ends.
-func (m *metrics) serve(ctx context.Context, addr string) error {
-	l, err := net.Listen("tcp", addr)
+// measured is a store whose operations are counted.
+func (m *metrics) measured(kv store.KV, which string) store.KV {
+	return meter.New(kv, func(op string, took time.Duration, failed bool) {
+		if op != meter.Watch && op != meter.Announce {
+			m.storeTook.WithLabelValues(which, op).Observe(took.Seconds())
+		}
+		if failed {
+			m.storeFailed.WithLabelValues(which, op).Inc()
+		}
+	})
+}
+
+// collect adds what the agent's parts are asked for when somebody scrapes.
+func (m *metrics) collect(a *agent) {
+	add := func(value func() float64, name, help string) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	add(func() float64 { return bit(a.plane.Ready() == nil) },
+		"socketplane_ready", "1 while packets can be forwarded and containers attached.")
+	add(func() float64 { return float64(a.server.InFlight()) },
+		"socketplane_plugin_in_flight", "Calls of Docker that are being answered, those that wait for their turn included.")
+	add(func() float64 { return float64(a.plane.Status().Flows) },
+		"socketplane_flows", "Flows that are wanted in the switch.")
+	add(func() float64 { return a.since(a.plane.Status().LastSync) },
+		"socketplane_seconds_since_sync", "Seconds since the switch and the links were last found or made true; since the start if never.")
+	add(func() float64 { return a.since(a.lastSync()) },
+		"socketplane_seconds_since_store_sync", "Seconds since the cluster's records were last found or made true; since the start if never.")
+	add(func() float64 { return float64(len(a.driver.Networks())) },
+		"socketplane_networks", "Networks on this host.")
+	add(func() float64 { return float64(a.endpoints()) },
+		"socketplane_endpoints", "Endpoints that have joined on this host.")
+	add(func() float64 { peers, _ := a.driver.Peers(); return float64(peers) },
+		"socketplane_peers", "Other hosts with endpoints on networks of this host.")
+	add(func() float64 { _, endpoints := a.driver.Peers(); return float64(endpoints) },
+		"socketplane_peer_endpoints", "Endpoints of these hosts.")
+	m.registry.MustRegister(reconciled{a.plane}, addresses{a})
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// since is the age of a moment, that of the agent if it has not come.
+func (a *agent) since(t time.Time) float64 {
+	if t.IsZero() {
+		t = a.started
+	}
+	return time.Since(t).Seconds()
+}
+
+func (a *agent) endpoints() (sum int) {
+	for _, n := range a.driver.Networks() {
+		sum += n.Endpoints
+	}
+	return sum
+}
+
+// reconciled counts what the data plane had to do.
+type reconciled struct{ plane *reconcile.Reconciler }
+
+var (
+	descRuns = prometheus.NewDesc("socketplane_reconcile_runs_total",
+		"How often everything on the switch was compared with what is wanted, by result (ok or failed).", []string{"result"}, nil)
+	descDrift = prometheus.NewDesc("socketplane_reconcile_drift_total",
+		"What had to be mended though nobody had asked for a change, by kind (flows, ports or links).", []string{"kind"}, nil)
+	descAddresses = prometheus.NewDesc("socketplane_addresses",
+		"Addresses that this host has claimed, by state (handed_out, resting or spare).", []string{"state"}, nil)
+)
+
+func (reconciled) Describe(ch chan<- *prometheus.Desc) { ch <- descRuns; ch <- descDrift }
+
+func (r reconciled) Collect(ch chan<- prometheus.Metric) {
+	st := r.plane.Status()
+	count := func(desc *prometheus.Desc, n uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
+	}
+	count(descRuns, st.Passes-st.Failed, "ok")
+	count(descRuns, st.Failed, "failed")
+	count(descDrift, st.Drift.Flows, "flows")
+	count(descDrift, st.Drift.Ports, "ports")
+	count(descDrift, st.Drift.Links, "links")
+}
+
+// addresses counts what this host has claimed.
+type addresses struct{ a *agent }
+
+func (addresses) Describe(ch chan<- *prometheus.Desc) { ch <- descAddresses }
+
+func (c addresses) Collect(ch chan<- prometheus.Metric) {
+	handedOut, resting, spare, err := c.a.ipam.Counts(context.Background())
 	if err != nil {
-		return fmt.Errorf("metrics: %w: give another --metrics-addr", err)
+		ch <- prometheus.NewInvalidMetric(descAddresses, err)
+		return
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // a scrape is not worth waiting for
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	for state, n := range map[string]int{"handed_out": handedOut, "resting": resting, "spare": spare} {
+		ch <- prometheus.MustNewConstMetric(descAddresses, prometheus.GaugeValue, float64(n), state)
 	}
-	return nil
 }

@@ -63,7 +63,7 @@ func golden(t *testing.T, name, got string) {
 type answers adminapi.Info
 
 func (a answers) Info(context.Context) (adminapi.Info, error) { return adminapi.Info(a), nil }
-func (answers) Health(context.Context) error                  { return nil }
+func (answers) Ready(context.Context) error                   { return nil }
 
 // serve serves an agent's answers on a real socket.
 func serve(t *testing.T, info adminapi.Info) string {

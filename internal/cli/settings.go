@@ -18,6 +18,9 @@ func bindSettings(cmd *cobra.Command, names ...string) {
 			continue
 		}
 		cmd.Flags().String(s.Flag, s.Default(), fmt.Sprintf("%s [%s]", s.Usage, strings.Join(s.Env, ", ")))
+		if s.Switch {
+			cmd.Flags().Lookup(s.Flag).NoOptDefVal = "true"
+		}
 	}
 }
 

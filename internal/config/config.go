@@ -118,6 +118,8 @@ type Config struct {
 	LogFormat LogFormat
 	// MetricsAddr is HOST:PORT where metrics are served over HTTP. Empty means nowhere.
 	MetricsAddr string
+	// Pprof serves Go's profiles there too.
+	Pprof bool
 }
 
 // Defaults returns the settings of an agent that was told nothing. Name is empty until [Config.Complete].
@@ -185,6 +187,10 @@ func (c *Config) Warnings() []string {
 	if c.MetricsAddr != "" && !isLoopback(c.MetricsAddr) {
 		out = append(out, fmt.Sprintf("metrics on %s are readable by everybody who reaches that address: "+
 			"choose a loopback address with --metrics-addr or guard the port", c.MetricsAddr))
+		if c.Pprof {
+			out = append(out, fmt.Sprintf("profiles on %s show what is in the agent's memory to everybody who reaches that address: "+
+				"leave out --pprof or choose a loopback address", c.MetricsAddr))
+		}
 	}
 	return out
 }

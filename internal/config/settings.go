@@ -21,6 +21,9 @@ type Setting struct {
 	// Usage is one line for the help text.
 	Usage string
 
+	// Switch says that the flag alone means true.
+	Switch bool
+
 	secret bool
 	get    func(*Config) string
 	// set parses; its error says what is allowed.
@@ -60,8 +63,25 @@ func placeSettings() []Setting {
 			func(c *Config) *string { return &c.DockerHost }, dockerAddr).also("DOCKER_HOST"),
 		text("scope", "scope of the networks: local, or global for Swarm's services (managed plugin only)",
 			func(c *Config) *Scope { return &c.Scope }, oneOf(ScopeLocal, ScopeGlobal)).also("SCOPE"),
-		text("metrics-addr", "HOST:PORT to serve metrics on (default none)",
+		text("metrics-addr", "HOST:PORT to serve metrics on, such as 127.0.0.1:9477 (default none)",
 			func(c *Config) *string { return &c.MetricsAddr }, metricsAddr),
+		{
+			Flag: "pprof", Env: []string{envPrefix + "PPROF"}, Switch: true,
+			Usage: "serve Go's profiles at --metrics-addr too",
+			get:   func(c *Config) string { return strconv.FormatBool(c.Pprof) },
+			set: func(c *Config, v string) (err error) {
+				if c.Pprof, err = strconv.ParseBool(v); err != nil {
+					return errors.New("true or false")
+				}
+				return nil
+			},
+			check: func(c *Config) error {
+				if c.Pprof && c.MetricsAddr == "" {
+					return errors.New("possible without --metrics-addr, where profiles are served")
+				}
+				return nil
+			},
+		},
 	}
 }
 

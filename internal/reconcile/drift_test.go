@@ -91,8 +91,8 @@ func TestDriftIsMended(t *testing.T) {
 			mustReach(t, a, "10.1.100.2")
 		})
 	}
-	if h.agent.Status().Drift < 6 {
-		t.Errorf("drift was counted %d times", h.agent.Status().Drift)
+	if h.agent.Status().Drift.Flows < 6 {
+		t.Errorf("drift was counted %d times", h.agent.Status().Drift.Flows)
 	}
 }
 
@@ -126,7 +126,7 @@ func TestForeignThingsStay(t *testing.T) {
 		h.attach(n, "a-1")
 		h.ovs.Ofctl("del-flows", bridge, "cookie=0x5350000000000000/0xffff000000000000")
 		eventually(t, "drift is found", func() error {
-			if h.agent.Status().Drift == 0 {
+			if h.agent.Status().Drift.Flows == 0 {
 				return errors.New("not yet")
 			}
 			return nil

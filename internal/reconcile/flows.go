@@ -141,7 +141,7 @@ func (r *Reconciler) mendFlows(ctx context.Context) error {
 	example := slices.Concat(c.Add, c.Delete)[0]
 	r.log.Warn("flows of the switch are not what they were: somebody else changed them; mending",
 		"missing_or_changed", len(c.Add), "foreign", len(c.Delete), "example", example.Key())
-	r.setStatus(func(s *Status) { s.Drift++ })
+	r.setStatus(func(s *Status) { s.Drift.Flows++ })
 	return r.change(ctx, c)
 }
 

@@ -61,6 +61,7 @@ func (r *Reconciler) collectLinks(ctx context.Context) error {
 			continue
 		}
 		r.log.Info("removing a link that nothing needs", "link", name, "alias", l.Alias)
+		r.setStatus(func(s *Status) { s.Drift.Links++ })
 		errs = append(errs, r.links.DeleteLink(ctx, name))
 	}
 	return errors.Join(errs...)

@@ -48,13 +48,19 @@ type Status struct {
 	// Flows are those of the present generation.
 	Flows      int
 	Generation uint32
-	// LastSync is when everything was last found or made true; Drift how often something had to be mended.
+	// LastSync is when everything was last found or made true.
 	LastSync time.Time
-	Drift    uint64
+	// Passes is how often everything was looked at, Failed how often something then was not as wanted in the end.
+	Passes, Failed uint64
+	// Drift is what had to be mended though nobody had asked for a change.
+	Drift Drift
 	// Err is what keeps something from being true: of everything (then Ready says the same) or
 	// of single networks.
 	Err error
 }
+
+// Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, and links that nothing needs.
+type Drift struct{ Flows, Ports, Links uint64 }
 
 // Reconciler applies desired state. It is safe for concurrent use, except that calls that name
 // the same network must follow each other; changes are applied one at a time. Every wait is

@@ -92,6 +92,11 @@ func (r *Reconciler) pass(ctx context.Context, full bool) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	r.setStatus(func(s *Status) {
+		if s.Passes++; trouble != nil || err != nil {
+			s.Failed++
+		}
+	})
 	if err != nil && !errors.Is(err, ErrNotReady) {
 		err = fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
@@ -228,6 +233,7 @@ func (r *Reconciler) syncAllPorts(ctx context.Context) (trouble, err error) {
 		return nil, err
 	}
 	if changes != (ovsctl.Changes{}) {
+		r.setStatus(func(s *Status) { s.Drift.Ports++ })
 		r.log.Info("ports mended", "added", changes.Added, "removed", changes.Removed, "mended", changes.Mended)
 	}
 	return err, nil

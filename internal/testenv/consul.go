@@ -33,6 +33,8 @@ const consulReady = 60 * time.Second
 type ConsulServer struct {
 	// Addr is the HTTP address as "IP:PORT", the same after a restart.
 	Addr string
+	// Socket is a unix socket that serves the same, for programs in other network namespaces.
+	Socket string
 
 	dir  string
 	t    testing.TB
@@ -48,8 +50,14 @@ func Consul(t testing.TB) *ConsulServer {
 		Missing(t, err.Error())
 	}
 	ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
-	s := &ConsulServer{Addr: net.JoinHostPort(ip, strconv.Itoa(consulHTTP)), dir: t.TempDir(), t: t}
-	config := ConsulConfig{Dir: s.dir, IP: ip, HTTP: consulHTTP, Server: consulServer, Serf: consulSerf}
+	// Not t.TempDir: its length depends on the test's name, and the path of a unix socket has 107 bytes.
+	dir, err := os.MkdirTemp("", "sp-consul-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &ConsulServer{Addr: net.JoinHostPort(ip, strconv.Itoa(consulHTTP)), Socket: filepath.Join(dir, "http.sock"), dir: dir, t: t}
+	config := ConsulConfig{Dir: s.dir, IP: ip, HTTP: consulHTTP, Server: consulServer, Serf: consulSerf, Socket: s.Socket}
 	if err := config.Write(); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 // WaitReady waits until the agent says that networks work on this host.
 func (h *Host) WaitReady(ctx context.Context) error {
 	ready := func() bool {
-		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/healthz") == http.StatusOK
+		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/readyz") == http.StatusOK
 	}
 	return h.await(ctx, "the agent", h.agent, ready)
 }

@@ -61,7 +61,7 @@ func (h *Host) EnablePlugin(ctx context.Context) error {
 // WaitPluginReady waits until the plugin's agent says that networks work on this host.
 func (h *Host) WaitPluginReady(ctx context.Context) error {
 	ready := func() bool {
-		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/healthz") == http.StatusOK
+		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/readyz") == http.StatusOK
 	}
 	return h.await(ctx, "the plugin (in Docker's log)", h.dockerd, ready)
 }
