@@ -76,7 +76,7 @@ func newRoot(d Deps) *cobra.Command {
 		Short: "Multi-host networks for plain Docker Engine",
 		Long: "Multi-host networks for plain Docker Engine.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent cannot be reached,\n" +
-			"4 there is no such network, host or container.",
+			"4 there is no such network, host, container or token.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // so that an unknown command is a usage error of ours
@@ -90,7 +90,7 @@ func newRoot(d Deps) *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newEndpoint(d), newRun(d), newDoctor(d))
+	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newCluster(d), newEndpoint(d), newRun(d), newDoctor(d))
 	return root
 }
 

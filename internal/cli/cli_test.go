@@ -66,7 +66,9 @@ func (a answers) Info(context.Context) (adminapi.Info, error) { return adminapi.
 func (answers) Ready(context.Context) error                   { return nil }
 
 // serve serves an agent's answers on a real socket.
-func serve(t *testing.T, info adminapi.Info) string {
+func serve(t *testing.T, info adminapi.Info) string { return serveAgent(t, answers(info)) }
+
+func serveAgent(t *testing.T, a adminapi.Agent) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.sock")
 	l, err := net.Listen("unix", path)
@@ -75,7 +77,7 @@ func serve(t *testing.T, info adminapi.Info) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- adminapi.Serve(ctx, l, answers(info), slog.New(slog.DiscardHandler)) }()
+	go func() { done <- adminapi.Serve(ctx, l, a, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -73,16 +73,21 @@ func infoFacts(i adminapi.Info) []fact {
 	if i.Store.Alone {
 		store += "; this host is alone"
 	}
-	return []fact{
+	all := []fact{
 		{"Agent", fmt.Sprintf("%s (commit %s, %s)", i.Version, short(i.Commit), i.Go), ""},
 		{"Started", i.Started.UTC().Format(time.RFC3339), ""},
 		{"Host", fmt.Sprintf("%s (id %s)", i.Host.Name, short(i.Host.ID)), ""},
 		{"Underlay", underlay(i.Host), ""},
 		{"Store", store, i.Store.Error},
+	}
+	if i.Cluster != nil {
+		all = append(all, clusterFact(*i.Cluster))
+	}
+	return append(all, []fact{
 		{"Switch", ovs(i.OVS), i.OVS.Error},
 		{"Networks", strconv.Itoa(len(i.Networks)), ""},
 		{"Hosts", hostCount(i.Hosts), ""},
-	}
+	}...)
 }
 
 func underlay(h adminapi.Host) string {
