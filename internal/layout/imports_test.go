@@ -63,6 +63,10 @@ var rules = []struct {
 	{"ovsctl/vswitch", []string{"github.com/ovn-org/libovsdb"}, nil, "generated models only"},
 	{"ovsctl/openflow", nil, nil, "the codec must not know what a network is"},
 	{"ovsctl/pipeline", []string{"ovsctl/openflow", "internal/dataplane"}, []string{"net", "os"}, "flows are pure values"},
+	{"internal/cluster/consulproc", []string{"golang.org/x/sys"}, []string{"net/http"},
+		"who runs Consul must not know what the cluster is"},
+	{"internal/cluster/discovery", []string{"golang.org/x/net", "golang.org/x/sys"}, []string{"net/http", "os/exec"},
+		"what is heard must not know what follows from it"},
 	{"internal/hostlink", []string{"internal/dataplane", "github.com/vishvananda", "golang.org/x/sys"}, nil,
 		"links must not know the switch or the store"},
 }

@@ -1,0 +1,121 @@
+package consulproc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"time"
+)
+
+const (
+	tailEvery = time.Second
+	// tailMost is the size at which a log that was read to its end begins anew.
+	tailMost = 4 << 20
+)
+
+// tail carries the process's log over into ours. The process appends to a file, so that it needs nobody who reads.
+type tail struct {
+	path   string
+	log    *slog.Logger
+	offset int64
+}
+
+// newTail begins at the file's end: what is there was said to an earlier agent, or was said to nobody and is old.
+func newTail(path string, log *slog.Logger) *tail {
+	t := &tail{path: path, log: log}
+	if info, err := os.Stat(path); err == nil {
+		t.offset = info.Size()
+	}
+	return t
+}
+
+func (t *tail) run(ctx context.Context) {
+	ticker := time.NewTicker(tailEvery)
+	defer ticker.Stop()
+	for {
+		t.read(ctx)
+		select {
+		case <-ctx.Done():
+			t.read(context.WithoutCancel(ctx))
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// read passes on what was appended in whole lines.
+func (t *tail) read(ctx context.Context) {
+	info, err := os.Stat(t.path)
+	if err != nil || info.Size() == t.offset {
+		return
+	}
+	if info.Size() < t.offset {
+		t.offset = 0
+	}
+	f, err := os.OpenFile(t.path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if _, err := f.Seek(t.offset, io.SeekStart); err != nil {
+		return
+	}
+	in := bufio.NewReader(f)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			break // an unfinished line is read again
+		}
+		t.offset += int64(len(line))
+		t.say(ctx, bytes.TrimSpace(line))
+	}
+	if now, err := f.Stat(); err == nil && now.Size() == t.offset && t.offset > tailMost && f.Truncate(0) == nil {
+		t.offset = 0
+	}
+}
+
+// say writes one line of Consul's. Its levels count one less here: what is an error or a warning to it (a server that
+// is away, an election) is what the cluster is made to live with.
+func (t *tail) say(ctx context.Context, line []byte) {
+	var fields map[string]any
+	if err := json.Unmarshal(line, &fields); err != nil {
+		if len(line) > 0 { // before it reads its configuration, and when that is wrong, it speaks plain text
+			t.log.LogAttrs(ctx, plainLevel(line), "Consul: "+string(line))
+		}
+		return
+	}
+	level := slog.LevelDebug
+	switch fields["@level"] {
+	case "warn":
+		level = slog.LevelInfo
+	case "error":
+		level = slog.LevelWarn
+	}
+	message, _ := fields["@message"].(string)
+	var attrs []slog.Attr
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value := fields[name]
+		switch name {
+		case "@level", "@message", "@timestamp":
+		case "@module":
+			attrs = append(attrs, slog.Any("module", value))
+		default:
+			attrs = append(attrs, slog.Any(name, value))
+		}
+	}
+	t.log.LogAttrs(ctx, level, "Consul: "+message, attrs...)
+}
+
+// plainLevel is the level of a line that has none: its banner, or an error that ends it.
+func plainLevel(line []byte) slog.Level {
+	if bytes.Contains(bytes.ToLower(line), []byte("error")) || bytes.HasPrefix(line, []byte("panic")) {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
