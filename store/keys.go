@@ -67,6 +67,20 @@ func IndexPrefix(network string) string { return Root + "index/" + network + "/"
 // IndexKey is one host's key in a network's index.
 func IndexKey(network, host string) string { return IndexPrefix(network) + host }
 
+// Keys of a cluster that SocketPlane runs itself.
+const (
+	MembersPrefix = Root + "members/"
+	// ClusterKeysKey is the key of Keys.
+	ClusterKeysKey = Root + "cluster/keys"
+	TokensPrefix   = Root + "cluster/tokens/"
+)
+
+// MemberKey is the key of a Member.
+func MemberKey(id string) string { return MembersPrefix + id }
+
+// TokenKey is the key of a JoinToken.
+func TokenKey(id string) string { return TokensPrefix + id }
+
 // Keys of a host's own state, in a store of its own.
 const (
 	LocalHostKey       = Root + "local/host"

@@ -54,6 +54,8 @@ var rules = []struct {
 	{"internal/mirror", []string{"store", "driver", "ipamdriver", "internal/dockerwatch", "golang.org/x/sync/errgroup"}, []string{"net/http"},
 		"mirrors compare what Docker has with the cluster's records, and know nothing else"},
 	{"plugin", []string{"github.com/docker/go-plugins-helpers"}, nil, "the protocol knows no drivers"},
+	{"internal/cluster/trust", []string{"store", "github.com/hashicorp/consul/api"}, nil, "keys must not know how hosts meet, or who asks"},
+	{"internal/cluster/admission", []string{"store", "internal/cluster/trust"}, nil, "the door must not know Consul"},
 	{"store", nil, []string{"net/http", "os"}, "the contract of the store knows no store"},
 	{"store/consul", []string{"store", "github.com/hashicorp"}, nil, "a store must not know who uses it"},
 	{"store/bolt", []string{"store", "go.etcd.io/bbolt"}, []string{"net/http"}, "a store must not know who uses it"},

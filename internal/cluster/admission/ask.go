@@ -1,0 +1,92 @@
+package admission
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+)
+
+// askTimeout bounds a question: a server that is slow is one that has no leader.
+const askTimeout = 15 * time.Second
+
+// Question is what a host asks.
+type Question struct {
+	Host Host
+	// Token is nil without one.
+	Token *trust.Token
+	// Cluster is the id of the cluster that is meant, "" for any.
+	Cluster string
+	// Again asks as a member of the cluster whose credentials the keeper has.
+	Again bool
+}
+
+// Ask asks the member at addr, and returns the credentials that it gives. They are not saved. A refusal is a *Refused; an answer by a
+// host of another cluster wraps trust.ErrStranger.
+func Ask(ctx context.Context, keeper *trust.Keeper, addr netip.AddrPort, q Question) (trust.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	creds, err := put(ctx, tlsFor(keeper, q), addr, q)
+	var refused *Refused
+	switch {
+	case errors.As(err, &refused):
+		return trust.Credentials{}, err
+	case err != nil:
+		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: %w", addr, err)
+	case q.Cluster != "" && creds.Cluster() != q.Cluster:
+		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: %w: it is of cluster %s", addr, trust.ErrStranger, creds.Cluster())
+	}
+	if err := keeper.Check(creds); err != nil {
+		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: it answered with what can't be used: %w", addr, err)
+	}
+	return creds, nil
+}
+
+func tlsFor(keeper *trust.Keeper, q Question) *tls.Config {
+	switch {
+	case q.Token != nil:
+		return keeper.TokenTLS(*q.Token)
+	case q.Again:
+		return keeper.MemberTLS()
+	default:
+		return keeper.OpenTLS()
+	}
+}
+
+func put(ctx context.Context, config *tls.Config, addr netip.AddrPort, q Question) (trust.Credentials, error) {
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return trust.Credentials{}, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	a := ask{Version: version, Host: q.Host, Cluster: q.Cluster, Again: q.Again}
+	if q.Token != nil {
+		a.Token, a.Secret = q.Token.ID, q.Token.Secret.Reveal()
+	}
+	if err := json.NewEncoder(conn).Encode(a); err != nil {
+		return trust.Credentials{}, unwrapped(err)
+	}
+	creds, err := readAnswer(conn)
+	if err != nil && ctx.Err() != nil {
+		return trust.Credentials{}, fmt.Errorf("no answer: %w", context.Cause(ctx))
+	}
+	return creds, err
+}
+
+// unwrapped leaves out the addresses, which the caller says better.
+func unwrapped(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,236 @@
+package admission
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Bounds of the server.
+const (
+	// askTime is for who connects and says nothing, or too slowly.
+	askTime = 5 * time.Second
+	// decideTime bounds what the store takes; a failover of Consul's fits in.
+	decideTime = 9 * time.Second
+	writeTime  = 5 * time.Second
+)
+
+// Options of Serve.
+type Options struct {
+	// Lifetimes are those of the certificates that are issued.
+	Lifetimes trust.Lifetimes
+	// Self is what other hosts have to know of this one.
+	Self   func() trust.Peer
+	Logger *slog.Logger
+}
+
+// server is a running Serve.
+type server struct {
+	keeper  *trust.Keeper
+	cluster *store.Cluster
+	opts    Options
+	log     *slog.Logger
+	limit   *limiter
+}
+
+// Serve admits hosts on l until ctx ends; l is closed then. It answers whoever connects, at most as often as its limits
+// say, and logs who was refused and why.
+func Serve(ctx context.Context, l net.Listener, keeper *trust.Keeper, cluster *store.Cluster, opts Options) error {
+	s := &server{keeper: keeper, cluster: cluster, opts: opts, log: opts.Logger, limit: newLimiter()}
+	s.opts.Lifetimes = s.opts.Lifetimes.Complete()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("admission: %w", err)
+		case err != nil:
+			// Out of file descriptors, most likely: that passes.
+			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+			s.log.Warn("admission: no connection can be accepted", "err", err)
+			wait(ctx, pause)
+			continue
+		}
+		pause = 0
+		from := addrOf(conn)
+		account, why := s.limit.enter(from, time.Now())
+		if why != "" {
+			_ = conn.Close()
+			s.noise(from, "it is turned away for now", errors.New(why))
+			continue
+		}
+		conns.Go(func() {
+			defer s.limit.leave(account)
+			s.handle(ctx, conn, from)
+		})
+	}
+}
+
+// asker is who asks.
+type asker struct {
+	ask
+	from   netip.Addr
+	public *ecdsa.PublicKey
+	key    string // the public key's fingerprint
+}
+
+// handle has one question and one answer.
+func (s *server) handle(ctx context.Context, raw net.Conn, from netip.Addr) {
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	conn := tls.Server(raw, s.keeper.AdmissionServerTLS())
+	_ = conn.SetDeadline(time.Now().Add(askTime))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		s.noise(from, "it did not finish the TLS handshake", err)
+		return
+	}
+	who := asker{from: from}
+	creds, err := s.hear(ctx, conn, &who)
+	a := answer{Version: version}
+	if err == nil {
+		a.Credentials = creds.Reveal()
+	} else {
+		a.Refused = s.refusal(who, err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(writeTime))
+	if err := errors.Join(json.NewEncoder(conn).Encode(a), conn.CloseWrite()); err != nil {
+		// A host that does not hear its answer asks again.
+		s.noise(from, "it did not take its answer", err)
+		return
+	}
+	if a.Refused == nil {
+		s.log.Info("host admitted", "peer", from, "host", who.Host.ID, "name", who.Host.Name, "key", who.key, "again", who.Again)
+	}
+}
+
+// hear reads the question and decides.
+func (s *server) hear(ctx context.Context, conn *tls.Conn, who *asker) (trust.Credentials, error) {
+	public, ok := conn.ConnectionState().PeerCertificates[0].PublicKey.(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return trust.Credentials{}, refuse(CodeBadRequest, "the host's key is not an ECDSA key (P-256)")
+	}
+	who.public, who.key = public, trust.Fingerprint(public)
+	var err error
+	if who.ask, err = readAsk(conn); err != nil {
+		return trust.Credentials{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideTime)
+	defer cancel()
+	return s.decide(ctx, *who)
+}
+
+// decide admits the host, or says why not.
+func (s *server) decide(ctx context.Context, who asker) (trust.Credentials, error) {
+	mine := s.keeper.Credentials()
+	if who.Cluster != "" && who.Cluster != mine.Cluster() {
+		return trust.Credentials{}, refuse(CodeOtherCluster, "the host that was asked is of cluster %s, not of %s: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join' on the hosts of one of them", mine.Cluster(), who.Cluster)
+	}
+	h := who.Host
+	member, keys, err := s.cluster.Admit(ctx, store.Candidate{
+		Member: store.Member{ID: h.ID, Name: h.Name, Addr: h.Addr, Port: h.Port, Key: who.key},
+		Token:  who.Token, Secret: store.NewSecret(who.Secret), Again: who.Again,
+	})
+	if errors.Is(err, store.ErrUnavailable) && knows(mine, who) {
+		// Without a majority nobody new is admitted, but a member that missed a rotation may be what the majority lacks.
+		return s.credentials(mine.Keys, who, append(slices.Clone(mine.Peers), s.opts.Self()))
+	}
+	if err != nil {
+		return trust.Credentials{}, err
+	}
+	members, err := s.cluster.Members(ctx)
+	if err != nil {
+		return trust.Credentials{}, err
+	}
+	return s.credentials(keys, who, trust.Peers(members, member.ID))
+}
+
+func (s *server) credentials(keys store.Keys, who asker, peers []trust.Peer) (trust.Credentials, error) {
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p trust.Peer) bool { return p.ID == who.Host.ID || p.ID == "" })
+	cert, err := trust.Issue(keys, trust.Subject{ID: who.Host.ID, Addr: who.Host.Addr}, who.public, s.opts.Lifetimes.Leaf, time.Now())
+	return trust.Credentials{Keys: keys, Cert: cert, Peers: peers}, err
+}
+
+// knows says whether the host was a member when this one last heard of the members.
+func knows(mine trust.Credentials, who asker) bool {
+	return slices.ContainsFunc(mine.Peers, func(p trust.Peer) bool { return p.ID == who.Host.ID && p.Key == who.key })
+}
+
+// refusal logs why a host was refused, and gives what it is told: one sentence that says nothing of the cluster.
+func (s *server) refusal(who asker, err error) *refusal {
+	r := reason(err)
+	s.log.Warn("host refused", "peer", who.from, "host", who.Host.ID, "name", who.Host.Name, "key", who.key, "code", string(r.Code), "reason", err)
+	return &refusal{Code: r.Code, Text: r.Text}
+}
+
+// reason is what the host is told.
+func reason(err error) *Refused {
+	var r *Refused
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.Is(err, store.ErrLocked):
+		return refuse(CodeLocked, "the cluster is locked: get a token with 'socketplane cluster token create' on one of its hosts, and join with it")
+	case errors.Is(err, store.ErrTokenExpired):
+		return refuse(CodeTokenExpired, "the token has expired: get a new one with 'socketplane cluster token create' on a host of the cluster")
+	case errors.Is(err, store.ErrTokenSpent):
+		return refuse(CodeTokenSpent, "the token was used as often as it may be: get a new one with 'socketplane cluster token create' on a host of the cluster")
+	case errors.Is(err, store.ErrTokenUnknown):
+		return refuse(CodeToken, "the cluster does not know this token: it was removed, or not copied whole")
+	case errors.Is(err, store.ErrOtherKey):
+		return refuse(CodeOtherKey, "the cluster has a host with this id and another key: remove that one with 'socketplane host rm' on a host of the cluster, or empty this host's state directory to give it an id of its own")
+	case errors.Is(err, store.ErrNotMember):
+		return refuse(CodeNotMember, "the cluster has no such host, it was removed: join as a new one with 'socketplane cluster join'")
+	case errors.Is(err, store.ErrInvalid):
+		return refuse(CodeBadRequest, "what the host says of itself can't be recorded: are both hosts of the same version of socketplane?")
+	default:
+		return refuse(CodeNotNow, "the cluster can admit nobody at the moment (it may have no leader): try again")
+	}
+}
+
+// noise logs, now and then for each peer, what is no question: a port scan, a broken network.
+func (s *server) noise(from netip.Addr, what string, err error) {
+	if s.limit.say(from, time.Now()) {
+		s.log.Warn("admission: a peer was not served", "peer", from, "reason", what, "err", err)
+	}
+}
+
+func addrOf(conn net.Conn) netip.Addr {
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
