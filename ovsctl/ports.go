@@ -212,6 +212,15 @@ func (s *Switch) Ports() []PortStatus {
 	return out
 }
 
+// BridgeRow returns our bridge as the database has it, nil if there is none. It is not to be changed.
+func (s *Switch) BridgeRow() (*vswitch.Bridge, error) {
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
+	return v.bridge, nil
+}
+
 func (v *view) status(p *vswitch.Port) PortStatus {
 	st := PortStatus{Port: Port{Name: p.Name, ExternalIDs: maps.Clone(p.ExternalIDs)}}
 	i := v.iface(p)

@@ -30,6 +30,7 @@ func daemon(run func(context.Context, config.Config, agent.Options) error) func(
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return run(ctx, cfg, agent.Options{Version: version.Get(), Logger: logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)})
+		log, recent := logging.Recording(os.Stderr, cfg.LogLevel, cfg.LogFormat)
+		return run(ctx, cfg, agent.Options{Version: version.Get(), Logger: log, Recent: recent.Bytes})
 	}
 }

@@ -14,6 +14,7 @@
 //	DELETE /v1/hosts/NAME              200
 //	GET    /v1/endpoints               200 {"endpoints": [Endpoint, …]}
 //	GET    /v1/doctor                  200 {"checks": [Check, …]}
+//	GET    /v1/support                 200 a tar.gz (where it is a [Supporter])
 //
 // and, where it is a [ClusterOperator]:
 //

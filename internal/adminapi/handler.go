@@ -42,6 +42,9 @@ func Handler(a Agent) http.Handler {
 	if o, ok := a.(Operator); ok {
 		operate(mux, o)
 	}
+	if s, ok := a.(Supporter); ok {
+		support(mux, s)
+	}
 	if o, ok := a.(ClusterOperator); ok {
 		operateCluster(mux, o)
 	}
@@ -50,8 +53,11 @@ func Handler(a Agent) http.Handler {
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := answerTimeout
-		if r.URL.Path == pathDoctor {
+		switch r.URL.Path {
+		case pathDoctor:
 			timeout = doctorTimeout
+		case pathSupport:
+			timeout = supportTimeout
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()

@@ -37,6 +37,8 @@ import (
 type Options struct {
 	Version version.Info
 	Logger  *slog.Logger
+	// Recent gives the last lines of the log, for bug reports; nil if they are not kept.
+	Recent func() []byte
 	// V1Socket is a second socket for Docker, if not empty: a managed plugin's, where the host's Docker finds plain names.
 	V1Socket string
 }

@@ -91,6 +91,7 @@ func newRoot(d Deps) *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newCluster(d), newEndpoint(d), newRun(d), newDoctor(d))
+	root.AddCommand(newSupport(d))
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 )
 
 // masked is what a Secret shows in every printed form.
@@ -30,6 +31,18 @@ func (s Secret) Reveal() string {
 
 // IsSet reports whether there is a value that is not empty.
 func (s Secret) IsSet() bool { return s.Reveal() != "" }
+
+// Secrets returns the values of all secrets that are set, so that a text can be searched for them.
+func (c Config) Secrets() []string {
+	var all []string
+	fields := reflect.ValueOf(c)
+	for i := range fields.NumField() {
+		if s, ok := fields.Field(i).Interface().(Secret); ok && s.IsSet() {
+			all = append(all, s.Reveal())
+		}
+	}
+	return all
+}
 
 // String implements [fmt.Stringer].
 func (Secret) String() string { return masked }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,4 +69,29 @@ func logged(handler func(*bytes.Buffer) slog.Handler, args ...any) string {
 		log.Info("m", "value", a)
 	}
 	return out.String()
+}
+
+// TestSecretsFindsAll: whatever setting is a secret is among those that texts are searched for.
+func TestSecretsFindsAll(t *testing.T) {
+	planted := 0
+	env := map[string]string{}
+	for _, s := range config.Settings() {
+		if s.Value(config.Defaults()) == "***" {
+			planted++
+			env[s.Env[0]] = fmt.Sprintf("planted-%d", planted)
+		}
+	}
+	cfg, err := config.Load(config.Sources{Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := cfg.Secrets()
+	if planted == 0 || len(got) != planted {
+		t.Errorf("secrets %q of %d planted", got, planted)
+	}
+	for name, value := range env {
+		if !slices.Contains(got, value) {
+			t.Errorf("the secret of %s is not found", name)
+		}
+	}
 }

@@ -38,6 +38,9 @@ func (s Setting) Default() string {
 	return s.get(&c)
 }
 
+// Value is the setting's value in the form in which it is set; "***" for a secret.
+func (s Setting) Value(c Config) string { return s.get(&c) }
+
 // Settings returns the table, in the order in which help should show it.
 func Settings() []Setting {
 	return slices.Concat(placeSettings(), clusterSettings(), mirrorSettings(), networkSettings(), logSettings())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -88,6 +89,19 @@ func diffFDB(have map[FDBEntry]bool, want []FDBEntry) (add, del []FDBEntry, err 
 		return cmp.Or(slices.Compare(a.MAC[:], b.MAC[:]), a.Dst.Compare(b.Dst))
 	})
 	return add, del, nil
+}
+
+// FDB lists the forwarding entries of a device that have a destination, in no particular order. The error wraps ErrNoLink.
+func (l *Links) FDB(ctx context.Context, dev string) ([]FDBEntry, error) {
+	link, err := l.find(ctx, dev)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return nil, fmt.Errorf("%w: VXLAN device %s", ErrNoLink, dev)
+	}
+	entries, err := l.fdb(ctx, link.Attrs().Index)
+	return slices.Collect(maps.Keys(entries)), err
 }
 
 // fdb reads a device's entries with a destination; the value says whether the entry is permanent.

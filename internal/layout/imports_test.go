@@ -46,6 +46,7 @@ var rules = []struct {
 		"drivers know neither OVS nor Consul nor HTTP"},
 	{"internal/ownovs", nil, []string{"net/http"}, "who runs a switch must not know what it is for"},
 	{"internal/journal", []string{"store"}, []string{"net", "time"}, "a journal must not know what is in it"},
+	{"internal/bundle", nil, []string{"net"}, "an archive must not know what is in it"},
 	{"internal/meter", []string{"store"}, []string{"net"}, "who measures a store must not know which it is"},
 	{"ipamdriver", []string{"store", "internal/ipalloc", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"address management knows no bridges"},

@@ -2,6 +2,7 @@ package logging_test
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -31,3 +32,34 @@ func TestNew(t *testing.T) {
 		})
 	}
 }
+
+// TestRecent: the last lines are kept, within bounds, whatever the writer does.
+func TestRecent(t *testing.T) {
+	log, recent := logging.Recording(failing{}, slog.LevelInfo, config.LogText)
+	log.Info("first")
+	if got := string(recent.Bytes()); !strings.Contains(got, "msg=first") {
+		t.Errorf("kept %q", got)
+	}
+	long := strings.Repeat("x", 1000)
+	for i := range 2000 {
+		log.Info(long, "i", i)
+	}
+	log.Debug("below the level")
+	log.Info("last")
+	got := string(recent.Bytes())
+	if len(got) > 512<<10 || len(got) < 500<<10 {
+		t.Errorf("%d bytes are kept", len(got))
+	}
+	if strings.Contains(got, "msg=first") || !strings.HasPrefix(got, "time=") || !strings.HasSuffix(got, "msg=last\n") || strings.Contains(got, "below") {
+		t.Errorf("kept %.100q … %q", got, got[len(got)-100:])
+	}
+	log.Info(strings.Repeat("y", 1<<20))
+	if got := recent.Bytes(); len(got) > 512<<10 {
+		t.Errorf("%d bytes are kept of a huge line", len(got))
+	}
+}
+
+// failing is a standard error that was closed.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("closed") }

@@ -86,6 +86,27 @@ func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, e
 	}
 }
 
+// DumpFlows reads all flows of our bridge, other people's too, over a connection of its own, in the order of their tables.
+func (r *Reconciler) DumpFlows(ctx context.Context) ([]string, error) {
+	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	defer conn.Close()
+	flows, err := conn.Dump(ctx, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(flows, func(a, b openflow.Flow) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(b.Priority, a.Priority))
+	})
+	out := make([]string, len(flows))
+	for i, f := range flows {
+		out[i] = f.String()
+	}
+	return out, nil
+}
+
 // waysTo are the networks that have containers here and on the host at that address, those with the largest packets first.
 func (r *Reconciler) waysTo(vtep netip.Addr) []probe {
 	devices := map[string]uint32{}
