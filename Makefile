@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm|plugin|onehost)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm|plugin|onehost|packages)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
@@ -61,11 +61,12 @@ agent: bin/lab ## start the agent of a demo host again: make agent HOST=2
 
 .PHONY: test unit e2e e2e-all e2e-kernel bench
 test: ## everything that must pass, with what it needs (root)
-	@$(INSTALL) consul ovs docker engine vm
+	@$(INSTALL) consul ovs docker engine vm packages debian registry
 	@export SOCKETPLANE_TEST_STRICT=1; failed=0; { \
 	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... || failed=1; \
+	  $(LABTEST) -json ./test/packages/... || failed=1; \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
 	  { $(call e2e-plugin,-json); } || failed=1; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
@@ -106,6 +107,12 @@ plugin-push: ## docker plugin push PLUGIN
 e2e-plugin: ## the managed plugin on hosts of its own, with both engines (root)
 	@$(INSTALL) consul ovs docker engine
 	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v)
+
+DIST ?= build/dist
+.PHONY: packages
+packages: ## .deb and .rpm for amd64 and arm64 in build/dist
+	@$(INSTALL) packages
+	@VERSION='$(VERSION)' COMMIT='$(COMMIT)' packaging/build.sh packages $(DIST)
 
 .PHONY: addresses
 addresses: ## 100,000 requests for addresses under faults, and figures of them (minutes)

@@ -231,8 +231,20 @@ func (a *agent) listen() (forDocker []net.Listener, forAdmin net.Listener, err e
 		}
 		forDocker = append(forDocker, l)
 	}
-	forAdmin, err = plugin.Listen(a.cfg.AdminSocket)
+	forAdmin, err = a.listenAdmin()
 	return forDocker, forAdmin, err
+}
+
+// listenAdmin opens the command line's socket, unless systemd did, which then also says who may use it.
+func (a *agent) listenAdmin() (net.Listener, error) {
+	activated, err := plugin.Activated("socketplane-admin.socket")
+	switch {
+	case err != nil:
+		return nil, err
+	case len(activated) == 0:
+		return plugin.Listen(a.cfg.AdminSocket)
+	}
+	return activated[0], nil
 }
 
 // Pauses of the loop that finishes what handlers could not.

@@ -64,6 +64,9 @@ func Run(ctx context.Context, d Deps, args []string) int {
 	return ExitFailed
 }
 
+// Command is the whole command line, for what is made from it: man pages and completions.
+func Command(d Deps) *cobra.Command { return newRoot(d) }
+
 // usageError is a mistake in the command line or the environment.
 type usageError struct{ err error }
 

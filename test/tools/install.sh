@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what tests, lab and demo need. Idempotent: a second run takes under a second.
 #
-#   install.sh [GROUP…]     groups: unit consul ovs docker engine lint vm; default: consul ovs docker
+#   install.sh [GROUP…]     groups: unit consul ovs docker engine lint vm packages debian registry; default: consul ovs docker
 #
 # Debian packages come by apt; what Debian lacks is built from the modules beside this file into
 # ${SOCKETPLANE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/socketplane}, outside the checkout.
@@ -55,6 +55,17 @@ build() {
 	echo "$want" >"$stamp"
 }
 
+# debian: a fresh Debian root with systemd and Open vSwitch, which nothing has been installed into yet.
+debian() {
+	local root="$cache/debian/root" new="$cache/debian/new"
+	[ ! -e "$root" ] || return 0
+	say "debootstrap (a minute)"
+	rm -rf "$new"; mkdir -p "$cache/debian"
+	try debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,openvswitch-switch,procps bookworm "$new" http://deb.debian.org/debian
+	rm -rf "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
+	mv "$new" "$root"
+}
+
 group() {
 	case $1 in
 	unit) ;;
@@ -72,7 +83,12 @@ group() {
 		CGO_ENABLED=1 build runc "$cache/engine/bin" "-tags=seccomp" github.com/opencontainers/runc ;;
 	lint) build staticcheck "$cache/bin" "-ldflags=-s" honnef.co/go/tools/cmd/staticcheck ;;
 	vm) packages qemu-system-x86 kmod xz-utils ;;
-	*) say "unknown group '$1'; there are: unit consul ovs docker engine lint vm" >&2; return 2 ;;
+	packages)
+		build nfpm "$cache/bin" "-ldflags=-s" github.com/goreleaser/nfpm/v2/cmd/nfpm
+		build cyclonedx "$cache/bin" "-ldflags=-s" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod ;;
+	registry) build registry "$cache/bin" "-ldflags=-s" github.com/google/go-containerregistry/cmd/registry ;;
+	debian) packages debootstrap util-linux iproute2; debian ;;
+	*) say "unknown group '$1'; there are: unit consul ovs docker engine lint vm packages debian registry" >&2; return 2 ;;
 	esac
 }
 
