@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -92,11 +91,6 @@ func RevealKeys(k Keys) []byte {
 func DecodeKeys(value []byte) (Keys, error) {
 	r, err := Decode[keysRecord](Entry{Key: ClusterKeysKey, Value: value})
 	if err != nil {
-		// The cause may quote the record.
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			err = fmt.Errorf("%w: record %s is not JSON", ErrInvalid, ClusterKeysKey)
-		}
 		return Keys{}, err
 	}
 	k := Keys{

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/socketplane/socketplane/store"
 )
@@ -112,6 +113,18 @@ func testFaults(w *world) {
 		{"endpoints", func(a *store.Cluster) { bound(a, binding("da", "", poolA)) }, func(a *store.Cluster) error {
 			return a.PutEndpoints(w.ctx, only(a).ID, []store.Endpoint{{ID: "e"}})
 		}},
+		{"admit", func(a *store.Cluster) {
+			w.keyed(true)
+			w.token("twice", time.Hour, 2)
+		}, func(a *store.Cluster) error {
+			_, _, err := a.Admit(w.ctx, store.Candidate{Member: member("new", "k"), Token: "twice", Secret: store.NewSecret("TWICE")})
+			return err
+		}},
+		{"remove-member", func(a *store.Cluster) {
+			w.keyed(true)
+			w.must(a.PutMember(w.ctx, member("one", "k")))
+		}, func(a *store.Cluster) error { return a.RemoveMember(w.ctx, "one") }},
+		{"lock", func(*store.Cluster) { w.keyed(false) }, func(a *store.Cluster) error { return a.Lock(w.ctx) }},
 	} {
 		clean := &flaky{KV: w.kv}
 		w.wipe()

@@ -18,6 +18,9 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"claims":{"10.1.0.2":{"owner":"h1","nonce":"00"},"fe80::1%eth0":{}}}`,
 		`{"schema":1,"id":"h1","name":"one","vtep":"192.0.2.1","subnets":["192.0.2.0/24"],"started":"2026-11-22T20:00:00Z"}`,
 		`{"schema":1,"network":"n1","host":"h1","revision":"r","endpoints":[{"id":"e1","mac":"02:00:00:00:00:01","addrs":["10.1.0.2"],"container":{"id":"c"}}]}`,
+		`{"schema":1,"id":"h1","name":"one","addr":"192.0.2.1","port":4780,"key":"00","joined":"2026-11-22T20:00:00Z","role":"server","epoch":2,"nonce":"00"}`,
+		`{"schema":1,"id":"t1","hash":"00","made":"2026-11-22T20:00:00Z","expires":"2026-11-23T20:00:00+01:00","uses":-1,"nonce":"00"}`,
+		`{"schema":1,"cluster":"c1","locked":true,"cas":[{"cert":"c","key":"k"}],"gossip":["g"],"epoch":1,"phase":"use","since":"2026-11-22T20:00:00Z","consul_token":"t","nonce":"00"}`,
 		`{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
 	} {
 		f.Add([]byte(record))
@@ -29,6 +32,9 @@ func FuzzRecords(f *testing.F) {
 		decodes[store.Host](t, value)
 		decodes[store.Endpoints](t, value)
 		decodes[store.Index](t, value)
+		decodes[store.Member](t, value)
+		decodes[store.JoinToken](t, value)
+		decodesKeys(t, value)
 	})
 }
 
@@ -48,5 +54,24 @@ func decodes[T any](t *testing.T, value []byte) {
 	}
 	if rewritten := store.Encode(again); !bytes.Equal(written, rewritten) {
 		t.Errorf("%T from %q: written as %q, then as %q", record, value, written, rewritten)
+	}
+}
+
+func decodesKeys(t *testing.T, value []byte) {
+	t.Helper()
+	keys, err := store.DecodeKeys(value)
+	if err != nil {
+		if !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("keys from %q: %v, which is not ErrInvalid", value, err)
+		}
+		return
+	}
+	written := store.RevealKeys(keys)
+	again, err := store.DecodeKeys(written)
+	if err != nil {
+		t.Fatalf("keys from %q: written as %q, they are refused: %v", value, written, err)
+	}
+	if rewritten := store.RevealKeys(again); !bytes.Equal(written, rewritten) {
+		t.Errorf("keys from %q: written as %q, then as %q", value, written, rewritten)
 	}
 }

@@ -19,20 +19,24 @@ type JoinToken struct {
 	Schema int    `json:"schema"`
 	ID     string `json:"id"`
 	// Hash is the SHA-256 of the secret, in hex: the secret itself is nowhere but in the token.
-	Hash    string    `json:"hash"`
-	Made    time.Time `json:"made"`
-	Expires time.Time `json:"expires"`
-	// Uses is how often it can be used still.
-	Uses  int    `json:"uses"`
+	Hash string `json:"hash"`
+	// CA is the hash of the authority by which the token knows the cluster. Without that authority the token is worthless.
+	CA   string    `json:"ca"`
+	Made time.Time `json:"made"`
+	// Expires is zero for a token that does not.
+	Expires time.Time `json:"expires,omitzero"`
+	// Uses is how many hosts may join with it, 0 for any number; Used is how many did.
+	Uses  int    `json:"uses,omitempty"`
+	Used  int    `json:"used"`
 	Nonce string `json:"nonce"`
 }
 
 // Spent says whether the token admits nobody any more, and why.
 func (t JoinToken) Spent(now time.Time) error {
 	switch {
-	case !now.Before(t.Expires):
+	case !t.Expires.IsZero() && !now.Before(t.Expires):
 		return ErrTokenExpired
-	case t.Uses <= 0:
+	case t.Uses != 0 && t.Used >= t.Uses:
 		return ErrTokenSpent
 	}
 	return nil
@@ -54,7 +58,7 @@ func (c *Cluster) CreateToken(ctx context.Context, t JoinToken) error {
 	t.Schema, t.Made, t.Nonce = Schema, now, NewNonce()
 	ops := []Op{{Kind: OpSet, Key: TokenKey(t.ID), Value: Encode(t)}}
 	for _, old := range all {
-		if now.Sub(old.Expires) > keepToken && len(ops) < MaxOps {
+		if !old.Expires.IsZero() && now.Sub(old.Expires) > keepToken && len(ops) < MaxOps {
 			ops = append(ops, Op{Kind: OpRemove, Key: TokenKey(old.ID)})
 		}
 	}
@@ -83,6 +87,23 @@ func (c *Cluster) RemoveToken(ctx context.Context, id string) error {
 	})
 }
 
+// RemoveTokensExcept removes the tokens that know the cluster by another authority than these.
+func (c *Cluster) RemoveTokensExcept(ctx context.Context, cas []string) error {
+	all, err := c.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if slices.Contains(cas, t.CA) {
+			continue
+		}
+		if err := c.kv.Apply(ctx, Op{Kind: OpRemove, Key: TokenKey(t.ID)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // useToken gives the operations that count one use of the candidate's token, or says why it is refused. Who shows a token needs a
 // good one in an open cluster too.
 func (c *Cluster) useToken(ctx context.Context, keys Keys, who Candidate) ([]Op, error) {
@@ -106,6 +127,6 @@ func (c *Cluster) useToken(ctx context.Context, keys Keys, who Candidate) ([]Op,
 	if err := t.Spent(time.Now()); err != nil {
 		return nil, err
 	}
-	t.Uses, t.Nonce = t.Uses-1, NewNonce()
+	t.Used, t.Nonce = t.Used+1, NewNonce()
 	return []Op{{Kind: OpSet, Key: key, Value: Encode(t), Version: version}}, nil
 }

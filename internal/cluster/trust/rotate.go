@@ -51,15 +51,31 @@ func (r *Rotator) Advance(ctx context.Context, now time.Time) error {
 		view.Gossip = true
 	}
 	if quiet {
-		if view.Gossip {
-			r.settled, r.told = keys.Epoch, ""
-		}
-		return nil
+		return r.settle(ctx, keys, view.Gossip)
 	}
 	if view.Epochs, err = r.epochs(ctx); err != nil {
 		return fmt.Errorf("rotation of the keys: %w", err)
 	}
 	return r.step(ctx, keys, view)
+}
+
+// settle ends what a rotation leaves behind: tokens that know the cluster by an authority which is no more.
+func (r *Rotator) settle(ctx context.Context, keys store.Keys, gossip bool) error {
+	var cas []string
+	for _, ca := range keys.CAs {
+		hash, err := CAHash(ca)
+		if err != nil {
+			return fmt.Errorf("rotation of the keys: %w", err)
+		}
+		cas = append(cas, hash)
+	}
+	if err := r.cluster.RemoveTokensExcept(ctx, cas); err != nil {
+		return fmt.Errorf("rotation of the keys: %w", err)
+	}
+	if gossip {
+		r.settled, r.told = keys.Epoch, ""
+	}
+	return nil
 }
 
 // step writes the next phase, unless the keys are others by now.

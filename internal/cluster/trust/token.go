@@ -44,7 +44,8 @@ func ParseToken(text string) (Token, error) {
 	return Token{ID: parts[1], Secret: store.NewSecret(parts[2]), CA: parts[3]}, nil
 }
 
-// NewToken makes a token of a cluster, and the record to keep of it. It names the newest authority: the one that lasts.
+// NewToken makes a token of a cluster, and the record to keep of it: zero expires never, and 0 uses are any number. It names the
+// newest authority, the one that lasts.
 func NewToken(keys store.Keys, expires time.Time, uses int) (Token, store.JoinToken, error) {
 	newest, err := newestCA(keys)
 	if err != nil {
@@ -55,7 +56,7 @@ func NewToken(keys store.Keys, expires time.Time, uses int) (Token, store.JoinTo
 		return Token{}, store.JoinToken{}, err
 	}
 	t := Token{ID: store.NewNonce(), Secret: store.NewSecret(randomHex(16)), CA: hash}
-	return t, store.JoinToken{ID: t.ID, Hash: store.HashSecret(t.Secret), Expires: expires.UTC(), Uses: uses}, nil
+	return t, store.JoinToken{ID: t.ID, Hash: store.HashSecret(t.Secret), CA: hash, Expires: expires.UTC(), Uses: uses}, nil
 }
 
 // newestCA is the authority that remains when the rotation under way has ended.
