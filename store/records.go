@@ -165,18 +165,30 @@ func Encode(record any) []byte {
 	return b
 }
 
-// Decode reads a record, and refuses one of a newer schema with ErrInvalid.
-func Decode[T any](e Entry) (T, error) {
+// SchemaOf tells of which schema a record is; 0 if it does not say.
+func SchemaOf(e Entry) (int, error) {
 	var head struct {
 		Schema int `json:"schema"`
 	}
-	var record T
 	if err := json.Unmarshal(e.Value, &head); err != nil {
-		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)
+		return 0, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)
 	}
-	if head.Schema > Schema {
-		return record, fmt.Errorf("%w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",
-			ErrInvalid, e.Key, head.Schema, Schema)
+	if head.Schema < 0 {
+		return 0, fmt.Errorf("%w: record %s has schema %d, which never was", ErrInvalid, e.Key, head.Schema)
+	}
+	return head.Schema, nil
+}
+
+// Decode reads a record, and refuses one of a newer schema with ErrInvalid and ErrNewer.
+func Decode[T any](e Entry) (T, error) {
+	var record T
+	schema, err := SchemaOf(e)
+	if err != nil {
+		return record, err
+	}
+	if schema > Schema {
+		return record, fmt.Errorf("%w: %w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",
+			ErrInvalid, ErrNewer, e.Key, schema, Schema)
 	}
 	if err := json.Unmarshal(e.Value, &record); err != nil {
 		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)

@@ -141,6 +141,9 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.storage, err = openCluster(ctx, a.cfg, a.local, a.log); err != nil {
 		return err
 	}
+	if err = guardCluster(ctx, &a.storage); err != nil {
+		return err
+	}
 	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), id)
 	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
 		return err

@@ -32,11 +32,31 @@ func openLocal(dir string) (store.KV, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory %s can't be made: %w: give another with --state-dir, or run as root", dir, err)
 	}
-	kv, err := bolt.Open(filepath.Join(dir, localFile), bolt.Options{})
+	// Before anything is opened, which may change it.
+	if err := journal.Check(filepath.Join(dir, journalFile)); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, localFile)
+	kv, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("state directory %s can't be used: %w", dir, err)
 	}
-	return kv, nil
+	return store.Guarded(kv, "this host's state in "+path, store.LocalSchemaKey, store.Migrations()), nil
+}
+
+// schemaTimeout is how long a start waits to know the schema of the cluster's data. A store that does not answer by then is asked
+// again before its first use.
+const schemaTimeout = 2 * time.Second
+
+// guardCluster keeps the cluster's data from an agent that is too old for it. The error is that it is.
+func guardCluster(ctx context.Context, s *storage) error {
+	s.kv = store.Guarded(s.kv, fmt.Sprintf("the cluster's data (%s at %s)", s.kind, s.address), store.SchemaKey, store.Migrations())
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+	defer cancel()
+	if _, err := s.kv.Get(ctx, store.SchemaKey); errors.Is(err, store.ErrNewer) {
+		return err
+	}
+	return nil
 }
 
 // openJournal opens the journal of addresses, which belongs to the machine's present life: containers that

@@ -13,13 +13,19 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/socketplane/socketplane/store"
 )
+
+// Schema is the version of the file's form. It is in the file's first batch, whose form stays the same in every schema, so that
+// each agent can tell whether it knows the rest.
+const Schema = 1
 
 // Sizes of the file.
 const (
@@ -52,6 +58,9 @@ func Open(path, boot string) (j *Journal, lost bool, err error) {
 	data, err := io.ReadAll(j.file)
 	if err == nil {
 		valid := j.replay(data)
+		if err := j.readable(); err != nil {
+			return nil, false, errors.Join(err, j.file.Close())
+		}
 		if lost = string(j.all[bootKey]) != boot; lost {
 			clear(j.all)
 			valid, j.live = 0, 0
@@ -59,8 +68,12 @@ func Open(path, boot string) (j *Journal, lost bool, err error) {
 		j.size = int64(valid)
 		err = j.file.Truncate(j.size)
 	}
-	if err == nil && lost {
-		err = j.write(record{bootKey, []byte(boot)})
+	switch {
+	case err != nil:
+	case lost:
+		err = j.write(record{schemaKey, []byte(strconv.Itoa(Schema))}, record{bootKey, []byte(boot)})
+	case j.all[schemaKey] == nil: // from before there were schemas of journals: all else is the same
+		err = j.write(record{schemaKey, []byte(strconv.Itoa(Schema))})
 	}
 	if err != nil {
 		return nil, false, errors.Join(fmt.Errorf("read the journal %s: %w", path, err), j.file.Close())
@@ -68,8 +81,38 @@ func Open(path, boot string) (j *Journal, lost bool, err error) {
 	return j, lost, nil
 }
 
-// bootKey is no key that a caller could give: ValidKey refuses it.
-const bootKey = "/boot"
+// Keys of the journal's own: ValidKey refuses them from callers.
+const (
+	own       = "/"
+	bootKey   = own + "boot"
+	schemaKey = own + "schema"
+)
+
+// Check returns an error that wraps store.ErrNewer if the journal at path is of a newer schema. It changes nothing; one that is not
+// there is no error.
+func Check(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	j := &Journal{path: path, all: map[string][]byte{}}
+	j.replay(data)
+	return j.readable()
+}
+
+// readable says whether this agent knows the journal's schema.
+func (j *Journal) readable() error {
+	text, said := j.all[schemaKey]
+	if !said {
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n > Schema {
+		return fmt.Errorf("%w: the journal %s has schema %.20q, this agent knows %d and changes nothing: upgrade socketplane on this host",
+			store.ErrNewer, j.path, text, Schema)
+	}
+	return nil
+}
 
 type record struct {
 	key   string
@@ -253,7 +296,7 @@ func (j *Journal) List(ctx context.Context, prefix string) ([]store.Entry, error
 	}
 	var entries []store.Entry
 	for k, v := range j.all {
-		if k != bootKey && strings.HasPrefix(k, prefix) {
+		if !strings.HasPrefix(k, own) && strings.HasPrefix(k, prefix) {
 			entries = append(entries, store.Entry{Key: k, Value: bytes.Clone(v)})
 		}
 	}

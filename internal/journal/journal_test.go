@@ -1,12 +1,17 @@
 package journal_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,5 +165,61 @@ func BenchmarkApply(b *testing.B) {
 		if err := j.Apply(context.Background(), put(fmt.Sprint("k/", i%60_000), value)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestSchema: a journal says of which schema it is; one that does not is of the first, and a newer one is not touched.
+func TestSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	if err := journal.Check(path); err != nil {
+		t.Errorf("no journal: %v", err)
+	}
+	batch := func(records ...string) []byte {
+		var body []byte
+		for _, r := range records {
+			body = append(binary.AppendUvarint(body, uint64(len(r))), r...)
+		}
+		head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+		return append(binary.BigEndian.AppendUint32(head, crc32.ChecksumIEEE(body)), body...)
+	}
+	list := func() string {
+		t.Helper()
+		j, lost, err := journal.Open(path, "boot")
+		if err != nil || lost {
+			t.Fatal(err, lost)
+		}
+		defer j.Close()
+		entries, err := j.List(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%d %s", len(entries), entries[0].Value)
+	}
+	// As agents wrote it before there were schemas.
+	old := slices.Concat(batch("/boot", "boot"), batch("k", "v"))
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := list(); got != "1 v" {
+			t.Errorf("an old journal has %s", got)
+		}
+	}
+	if text, err := os.ReadFile(path); err != nil || !bytes.HasPrefix(text, old) || bytes.Count(text, []byte("/schema")) != 1 {
+		t.Errorf("the journal is now %q, %v", text, err)
+	}
+	newer := slices.Concat(batch("/boot", "boot", "/schema", "2"), batch("k", "v"), []byte("in a form that nobody knows"))
+	if err := os.WriteFile(path, newer, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := journal.Open(path, "boot")
+	_, _, otherBoot := journal.Open(path, "another boot")
+	for what, err := range map[string]error{"check": journal.Check(path), "open": err, "open after a reboot": otherBoot} {
+		if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), `schema "2"`) || !strings.Contains(err.Error(), "upgrade socketplane") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if text, err := os.ReadFile(path); err != nil || !bytes.Equal(text, newer) {
+		t.Errorf("the newer journal was changed to %q, %v", text, err)
 	}
 }

@@ -1,0 +1,167 @@
+package onehost
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// TestNewerDataIsRefused: an agent that is older than what it finds ends with a sentence that says what, which version and what to
+// do, and changes neither its state nor what is forwarded. When the data is its own again it takes up where it was.
+func TestNewerDataIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	ctx := h.deadline(2 * patience)
+	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.join(ctx, id("ep", 1), 1); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	forwarded := h.forwarding()
+	for name, c := range map[string]struct {
+		plant func(t *testing.T) (undo func())
+		says  []string
+	}{
+		"host's state":   {h.plantSchema("local.db", store.LocalSchemaKey), []string{"this host's state in " + h.path("state/local.db"), "schema 99"}},
+		"cluster's data": {h.plantSchema("cluster.db", store.SchemaKey), []string{"the cluster's data", "schema 99"}},
+		"journal":        {h.plantJournal, []string{"the journal " + h.path("state/addresses.journal"), `schema "9"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			undo := c.plant(t)
+			before := h.files(t)
+			if err := os.Truncate(h.path("agent.log"), 0); err != nil {
+				t.Fatal(err)
+			}
+			h.begin()
+			h.eventually("the agent ends", func() error {
+				if h.proc.Running() {
+					return errNotYet
+				}
+				return nil
+			})
+			said := h.log()
+			for _, part := range append(c.says, "this agent knows 1", "upgrade socketplane on this host") {
+				if !strings.Contains(said, part) {
+					t.Errorf("the agent does not say %q: %s", part, said)
+				}
+			}
+			for file, was := range before {
+				if now := h.files(t)[file]; now != was {
+					t.Errorf("%s was changed", file)
+				}
+			}
+			if now := h.forwarding(); now != forwarded {
+				t.Errorf("what is forwarded changed from\n%s\nto\n%s", forwarded, now)
+			}
+			undo()
+		})
+	}
+	h.start()
+	if h.metric("socketplane_endpoints") != 1 {
+		t.Error("the endpoint is forgotten")
+	}
+}
+
+// forwarding is what the switch has of ours: ports, flows with their cookies, and links.
+func (h *host) forwarding() string {
+	h.t.Helper()
+	return h.ovs.Vsctl("list-ports", bridge) + "\n" + strings.Join(h.ovs.Flows(bridge), "\n") + "\n" + h.ip("-br", "link")
+}
+
+// files are the state directory's files that matter.
+func (h *host) files(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	paths, err := filepath.Glob(h.path("state/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		switch filepath.Ext(p) {
+		case ".db": // bbolt changes its pages of bookkeeping when it is opened
+			all[p] = records(t, p)
+		default:
+			text, err := os.ReadFile(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[p] = string(text)
+		}
+	}
+	return all
+}
+
+func openDB(t *testing.T, path string) store.KV {
+	t.Helper()
+	kv, err := bolt.Open(path, bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
+func records(t *testing.T, path string) string {
+	t.Helper()
+	kv := openDB(t, path)
+	defer kv.Close()
+	entries, err := kv.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, e := range entries {
+		out.WriteString(e.Key + "=" + string(e.Value) + "\n")
+	}
+	return out.String()
+}
+
+// plantSchema makes a database be of schema 99.
+func (h *host) plantSchema(file, key string) func(*testing.T) func() {
+	write := func(t *testing.T, schema string) {
+		kv := openDB(t, h.path("state/"+file))
+		defer kv.Close()
+		if err := kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: key, Value: []byte(schema)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(t *testing.T) func() {
+		write(t, `{"schema":99}`)
+		return func() { write(t, `{"schema":1}`) }
+	}
+}
+
+// plantJournal makes the journal be of schema 9.
+func (h *host) plantJournal(t *testing.T) func() {
+	path := h.path("state/addresses.journal")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(append(slices.Clone(text), journalBatch("/schema", "9")...))
+	return func() { write(text) }
+}
+
+// journalBatch is one batch of the journal's file: length and checksum, then each text with its length before it.
+func journalBatch(texts ...string) []byte {
+	var body []byte
+	for _, s := range texts {
+		body = append(binary.AppendUvarint(body, uint64(len(s))), s...)
+	}
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+	return append(binary.BigEndian.AppendUint32(head, crc32.ChecksumIEEE(body)), body...)
+}
