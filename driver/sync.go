@@ -100,7 +100,7 @@ func (d *Driver) syncBindings(ctx context.Context) error {
 	return err
 }
 
-// endUnknown ends bindings of this host that are neither known here nor being made. The
+// endUnknown ends bindings of this host that are neither known here nor being made, and compares the others. The
 // cluster is asked first: what is made meanwhile is known when it is looked for.
 func (d *Driver) endUnknown(ctx context.Context) error {
 	networks, err := d.cluster.Networks(ctx)
@@ -116,9 +116,35 @@ func (d *Driver) endUnknown(ctx context.Context) error {
 		if !d.known(id) {
 			d.log.Info("ending a network of this host that was never finished", "network", n.Title(), "docker_id", id)
 			errs = append(errs, d.cluster.Unbind(ctx, n.ID, id))
+			continue
 		}
+		errs = append(errs, d.renumber(ctx, id, n.VNI))
 	}
 	return errors.Join(errs...)
+}
+
+// renumber gives a network the VNI that the cluster has for it: it was another one before the host's networks
+// were taken along to this cluster.
+func (d *Driver) renumber(ctx context.Context, dockerID string, vni uint32) error {
+	n, err := d.bound(dockerID)
+	if errors.Is(err, ErrUnknown) {
+		return nil // being made or removed
+	}
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	if n.rec.VNI == vni {
+		return nil
+	}
+	next := n.rec
+	next.VNI = vni
+	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+		return err
+	}
+	d.log.Info("network has another VNI in this cluster", "network", n.rec.title(), "vni", vni, "former", n.rec.VNI)
+	n.rec = next
+	return d.apply(ctx, n)
 }
 
 func (d *Driver) known(dockerID string) bool {

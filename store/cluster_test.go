@@ -140,6 +140,8 @@ func TestCluster(t *testing.T) {
 		"endpoints": testEndpoints, "hosts": testHosts, "newer-schema": testNewerSchema, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
 		"member-changes": testMemberChanges, "tokens": testTokens,
+		"import": testImport, "import-collides": testImportCollides, "import-gives-way": testImportGivesWay, "import-big": testImportBig,
+		"import-race": testImportRace, "import-faults": testImportFaults, "import-from": testImportFrom,
 		"faults": testFaults,
 	}
 	backends := map[string]func(t *testing.T) store.KV{

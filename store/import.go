@@ -1,0 +1,426 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// ErrCollides says that networks of a host have names or subnets that another cluster uses for something else.
+var ErrCollides = errors.New("networks collide")
+
+// Imported says what Import has done.
+type Imported struct {
+	// Networks came along, as the cluster has them now: the VNI of some may be another one.
+	Networks []Network
+	// GaveWay are the names of networks that the cluster has already: the host's own go, as nothing used them.
+	GaveWay []string
+}
+
+// cargo is a network, or a pool without one, that is taken along.
+type cargo struct {
+	network   Network // ID is empty for a pool without one
+	pools     []Pool
+	claims    map[netip.Prefix]map[netip.Addr]Claim // by pool
+	endpoints []Endpoint
+	// unused is set for the network that was there from the start, and that nothing uses: it gives way.
+	unused bool
+	// known is set when the cluster has it, from an earlier try.
+	known bool
+}
+
+// Import takes the networks of this host along from another store, of which it was the only host: names, subnets, its claims and
+// endpoints. A network keeps its id, and its VNI unless the cluster has that. When a name or a subnet collides,
+// nothing is changed and the error, which wraps ErrCollides, names all that do. It can be repeated, also after a crash in the middle.
+//
+// Until it returns, nobody else may change what this host has in either store.
+func (c *Cluster) Import(ctx context.Context, from KV) (Imported, error) {
+	all, err := NewCluster(from, c.host).cargoes(ctx)
+	if err != nil {
+		return Imported{}, err
+	}
+	if err := c.collisions(ctx, all); err != nil {
+		return Imported{}, err
+	}
+	var done Imported
+	var made []cargo
+	for _, g := range all {
+		n, err := c.take(ctx, g)
+		if errors.Is(err, ErrCollides) { // somebody else was faster than this plan
+			return Imported{}, errors.Join(err, c.undo(ctx, made))
+		}
+		if err != nil {
+			return Imported{}, err
+		}
+		if !g.known {
+			made = append(made, g)
+		}
+		switch {
+		case g.unused:
+			done.GaveWay = append(done.GaveWay, g.network.Name)
+		case n.ID != "":
+			done.Networks = append(done.Networks, n)
+		}
+	}
+	for _, g := range all {
+		if err := c.settle(ctx, g); err != nil {
+			return Imported{}, err
+		}
+	}
+	return done, nil
+}
+
+// cargoes reads all that this host has.
+func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
+	networks, err := c.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pools, err := c.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first, err := c.kv.Get(ctx, DefaultMadeKey)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	var all []cargo
+	for _, n := range networks {
+		if n.Hosts[c.host] == "" && (n.Declared == nil || n.State == Deleting || slices.Contains(n.Away, c.host)) {
+			continue
+		}
+		e, err := c.Endpoints(ctx, n.ID, c.host)
+		if err != nil {
+			return nil, err
+		}
+		g := cargo{network: n, endpoints: e.Endpoints, unused: n.State == Deleting}
+		g.unused = g.unused || (n.Name != "" && n.Name == string(first.Value) && len(e.Endpoints) == 0)
+		for _, p := range pools {
+			if p.Network == n.ID {
+				g.pools = append(g.pools, p)
+			}
+		}
+		all = append(all, g)
+	}
+	for _, p := range pools {
+		if p.Network == "" && slices.Contains(p.Hosts, c.host) {
+			all = append(all, cargo{pools: []Pool{p}})
+		}
+	}
+	for i := range all {
+		if all[i].claims, err = c.claimsOf(ctx, all[i].pools); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// claimsOf reads what this host and the networks have claimed.
+func (c *Cluster) claimsOf(ctx context.Context, pools []Pool) (map[netip.Prefix]map[netip.Addr]Claim, error) {
+	claims := map[netip.Prefix]map[netip.Addr]Claim{}
+	for _, p := range pools {
+		blocks, err := c.Blocks(ctx, p.CIDR)
+		if err != nil {
+			return nil, err
+		}
+		claims[p.CIDR] = map[netip.Addr]Claim{}
+		for _, b := range blocks {
+			for addr, claim := range b.Claims {
+				if claim.Owner == c.host || claim.Owner == OwnerNetwork {
+					claims[p.CIDR][addr] = claim
+				}
+			}
+		}
+	}
+	return claims, nil
+}
+
+// collisions compares with what the cluster has, marks what is known there, and what gives way only if it must.
+func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
+	networks, err := c.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	pools, err := c.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	var found []string
+	for i := range all {
+		g := &all[i]
+		if at := slices.IndexFunc(networks, func(n Network) bool { return n.ID == g.network.ID }); at >= 0 {
+			g.known = true
+			g.unused = networks[at].State == Deleting // it gave way before, or was removed there meanwhile
+			continue
+		}
+		what := c.collides(*g, networks, pools)
+		if g.unused {
+			g.unused = len(what) > 0 || g.network.State == Deleting
+			continue
+		}
+		found = append(found, what...)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: remove these here or there ('docker network rm') and try again", ErrCollides, strings.Join(found, "; "))
+}
+
+// collides says what of the cluster is in the way of g.
+func (c *Cluster) collides(g cargo, networks []Network, pools []Pool) []string {
+	title := map[string]string{}
+	var found []string
+	for _, n := range networks {
+		title[n.ID] = n.Title()
+		if g.network.Name != "" && n.Name == g.network.Name && n.State == Active {
+			found = append(found, fmt.Sprintf("the cluster has another network %s", n.Name))
+		}
+	}
+	mine := "a subnet"
+	if g.network.ID != "" {
+		mine = "network " + g.network.Title()
+	}
+	for _, p := range g.pools {
+		for _, other := range pools {
+			if !other.CIDR.Overlaps(p.CIDR) || (other.CIDR == p.CIDR && c.free(other)) {
+				continue
+			}
+			found = append(found, fmt.Sprintf("%s of %s overlaps %s of the cluster's %s",
+				p.CIDR, mine, other.CIDR, cmp.Or(title[other.Network], "hosts")))
+		}
+	}
+	return found
+}
+
+// free says whether nobody but this host has the pool.
+func (c *Cluster) free(p Pool) bool {
+	return p.Network == "" && len(without(p.Hosts, c.host)) == 0
+}
+
+// take makes one network here, with its pools and as many claims as fit into its transaction: nobody can claim in a pool that
+// is not there.
+func (c *Cluster) take(ctx context.Context, g cargo) (Network, error) {
+	n := g.network
+	if g.known {
+		have, err := c.Network(ctx, n.ID)
+		if err != nil || have.State == Deleting || n.Hosts[c.host] == "" {
+			return have, err
+		}
+		return c.Bind(ctx, Binding{ID: n.ID, DockerID: n.Hosts[c.host], Name: n.Name, Pools: n.Pools, Internal: n.Internal})
+	}
+	err := c.change(ctx, func() ([]Op, error) {
+		var ops []Op
+		var err error
+		if !g.unused {
+			if ops, err = c.poolOps(ctx, g); err != nil {
+				return nil, err
+			}
+		}
+		if g.network.ID == "" || (g.unused && g.network.Hosts[c.host] == "") {
+			return ops, nil
+		}
+		more, err := c.networkOps(ctx, &n, g)
+		return append(ops, more...), err
+	})
+	return n, err
+}
+
+// networkOps writes the network's record and keys; n gets its VNI here. One that gives way is on its way out from the beginning,
+// so that Docker's network goes: its name and pools belong to another.
+func (c *Cluster) networkOps(ctx context.Context, n *Network, g cargo) ([]Op, error) {
+	*n = g.network
+	n.Away = nil
+	n.Hosts = map[string]string{}
+	if id := g.network.Hosts[c.host]; id != "" {
+		n.Hosts[c.host] = id
+	}
+	if g.unused {
+		n.State, n.Name, n.Declared = Deleting, "", nil
+	}
+	if there, err := c.kv.Get(ctx, NetworkKey(n.ID)); err == nil && there.Version != 0 {
+		*n, err = Decode[Network](there)
+		return nil, err // an earlier try took effect
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	_, err := c.kv.Get(ctx, VNIKey(n.VNI))
+	switch {
+	case err == nil:
+		n.VNI = vniFirst + rand.Uint32N(vniEnd-vniFirst)
+	case !errors.Is(err, ErrNotFound):
+		return nil, err
+	}
+	ops := []Op{{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}, setNetwork(*n, 0)}
+	if n.Name != "" {
+		holder, err := c.kv.Get(ctx, NameKey(n.Name))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if holder.Version != 0 && string(holder.Value) != n.ID {
+			return nil, fmt.Errorf("%w: the cluster has another network %s", ErrCollides, n.Name)
+		}
+		ops = append(ops, Op{Kind: OpSet, Key: NameKey(n.Name), Value: []byte(n.ID), Version: holder.Version})
+	}
+	if n.Declared != nil {
+		ops = append(ops, declaredOp(*n))
+	}
+	return ops, nil
+}
+
+// poolOps writes the pools of g, and their first claims.
+func (c *Cluster) poolOps(ctx context.Context, g cargo) ([]Op, error) {
+	var ops []Op
+	var fresh []netip.Prefix
+	for _, p := range g.pools {
+		there, version, err := find[Pool](ctx, c.kv, PoolKey(p.CIDR))
+		if err != nil {
+			return nil, err
+		}
+		if version != 0 && there.Network != "" && there.Network == p.Network {
+			continue // an earlier try took effect
+		}
+		if version != 0 && !c.free(there) {
+			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrCollides, p.CIDR)
+		}
+		if version == 0 {
+			fresh = append(fresh, p.CIDR)
+		}
+		held := slices.Contains(p.Hosts, c.host)
+		if p.Hosts = nil; held {
+			p.Hosts = []string{c.host}
+		}
+		ops = append(ops, setPool(p, version))
+	}
+	if len(fresh) > 0 {
+		check, err := c.newPoolOps(ctx, fresh...)
+		if errors.Is(err, ErrOverlap) {
+			return nil, fmt.Errorf("%w: %w", ErrCollides, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, check...)
+	}
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	claims, err := c.firstClaims(ctx, g)
+	return append(ops, claims...), err
+}
+
+// firstClaims writes up to MaxBlocks blocks, those with containers' addresses before those with spare ones.
+func (c *Cluster) firstClaims(ctx context.Context, g cargo) ([]Op, error) {
+	urgent := map[netip.Addr]bool{}
+	for _, e := range g.endpoints {
+		for _, a := range e.Addrs {
+			urgent[a] = true
+		}
+	}
+	type piece struct {
+		pool, block netip.Prefix
+		claims      map[netip.Addr]Claim
+		urgent      int
+	}
+	var pieces []*piece
+	for _, p := range g.pools {
+		byBlock := map[netip.Prefix]*piece{}
+		for addr, claim := range g.claims[p.CIDR] {
+			block := BlockOf(p.CIDR, addr)
+			at := byBlock[block]
+			if at == nil {
+				at = &piece{pool: p.CIDR, block: block, claims: map[netip.Addr]Claim{}}
+				byBlock[block] = at
+				pieces = append(pieces, at)
+			}
+			at.claims[addr] = claim
+			if urgent[addr] || claim.Owner == OwnerNetwork {
+				at.urgent++
+			}
+		}
+	}
+	slices.SortFunc(pieces, func(a, b *piece) int {
+		return cmp.Or(cmp.Compare(b.urgent, a.urgent), a.pool.Addr().Compare(b.pool.Addr()), a.block.Addr().Compare(b.block.Addr()))
+	})
+	var ops []Op
+	for _, at := range pieces[:min(len(pieces), MaxBlocks)] {
+		key := BlockKey(at.pool, at.block)
+		there, version, err := find[Block](ctx, c.kv, key)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(at.claims, there.Claims)
+		ops = append(ops, Op{Kind: OpSet, Key: key, Value: Encode(Block{Schema: Schema, Claims: at.claims}), Version: version})
+	}
+	return ops, nil
+}
+
+// settle claims what did not fit into the network's transaction, and publishes the endpoints.
+func (c *Cluster) settle(ctx context.Context, g cargo) error {
+	if g.unused {
+		return nil
+	}
+	err := c.settleClaims(ctx, g)
+	if err == nil && g.network.Hosts[c.host] != "" && len(g.endpoints) > 0 {
+		err = c.PutEndpoints(ctx, g.network.ID, g.endpoints)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil // removed meanwhile on another host: Docker's own goes as it does then
+	}
+	return err
+}
+
+func (c *Cluster) settleClaims(ctx context.Context, g cargo) error {
+	for _, p := range g.pools {
+		blocks := map[netip.Prefix]bool{}
+		for addr := range g.claims[p.CIDR] {
+			blocks[BlockOf(p.CIDR, addr)] = true
+		}
+		sorted := slices.SortedFunc(maps.Keys(blocks), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+		for some := range slices.Chunk(sorted, MaxBlocks) {
+			_, _, err := c.ChangeBlocks(ctx, p.CIDR, some, func(block netip.Prefix, claims map[netip.Addr]Claim) (take, give []netip.Addr) {
+				for addr, claim := range g.claims[p.CIDR] {
+					if _, taken := claims[addr]; !taken && claim.Owner == c.host && block.Contains(addr) {
+						take = append(take, addr)
+					}
+				}
+				return take, nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for addr, claim := range g.claims[p.CIDR] {
+			if claim.Owner != OwnerNetwork {
+				continue
+			}
+			if err := c.Claim(ctx, p.CIDR, addr, OwnerNetwork); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// undo removes from the cluster what this try has brought; other hosts may have it by now.
+func (c *Cluster) undo(ctx context.Context, made []cargo) error {
+	var errs []error
+	for _, g := range made {
+		switch docker := g.network.Hosts[c.host]; {
+		case g.network.ID == "":
+			for _, p := range g.pools {
+				errs = append(errs, c.leavePool(ctx, p.CIDR))
+			}
+		case docker != "":
+			errs = append(errs, c.Release(ctx, g.network.ID, docker))
+		default:
+			errs = append(errs, c.Remove(ctx, g.network.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
