@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
 )
 
 // The agent's sockets, as seen inside a host.
@@ -33,7 +35,11 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 		}
 		h.lab.opts.Agent = binary
 	}
-	argv := append([]string{h.lab.opts.Agent, "agent"}, h.agentFlags()...)
+	own, err := h.agentFlags()
+	if err != nil {
+		return err
+	}
+	argv := append([]string{h.lab.opts.Agent, "agent"}, own...)
 	argv = append(append(argv, h.lab.opts.AgentFlags...), flags...)
 	p, err := h.daemon("agent", nil, argv...)
 	if err != nil {
@@ -54,23 +60,34 @@ func (h *Host) WaitReady(ctx context.Context) error {
 	return h.await(ctx, "the agent", h.agent, ready)
 }
 
-func (h *Host) agentFlags() []string {
+func (h *Host) agentFlags() ([]string, error) {
 	store := []string{"--store", "bolt"}
-	if h.lab.Consul != nil {
+	docker := "unix:///run/docker.sock"
+	if h.lab.opts.NoDocker {
+		docker = "none"
+	}
+	switch {
+	case h.lab.Consul != nil:
 		store = []string{"--store", "consul", "--consul-addr", h.lab.Consul.Addr}
+	case h.lab.opts.Cluster:
+		binary, err := testenv.ConsulBinary()
+		if err != nil {
+			return nil, fmt.Errorf("consul for a cluster: %w", err)
+		}
+		store = []string{"--store", "cluster", "--consul-binary", binary}
 	}
 	return append(store,
 		"--state-dir", "/var/lib/socketplane",
 		"--plugin-socket", PluginSocket,
 		"--admin-socket", AdminSocket,
 		"--ovsdb", "unix:/run/openvswitch/db.sock",
-		"--docker-host", "unix:///run/docker.sock",
+		"--docker-host", docker,
 		"--advertise", h.Addr.String(),
 		"--tunnel", string(h.lab.opts.Tunnel),
 		"--name", h.Name,
 		"--mirror=false", // tests make their networks on every host; those of mirrors turn it on
 		"--log-level", "debug",
-	)
+	), nil
 }
 
 // StopAgent ends the agent with SIGTERM.

@@ -77,7 +77,7 @@ func (h *Host) boot(ctx context.Context, image string) error {
 	if err := h.plug(ctx); err != nil {
 		return err
 	}
-	if err := h.powerOn(ctx); err != nil {
+	if err := h.powerOn(ctx); err != nil || h.lab.opts.NoDocker {
 		return err
 	}
 	return h.importImage(ctx, image)
@@ -108,6 +108,9 @@ func (h *Host) powerOn(ctx context.Context) error {
 			return err
 		}
 	}
+	if h.lab.opts.NoDocker {
+		return nil
+	}
 	return h.StartDocker(ctx)
 }
 
@@ -124,9 +127,10 @@ func (h *Host) record() error {
 }
 
 // Reboot is a power failure: every process of the host dies, what is in /run and in its kernel's network is gone, and the
-// host starts again with its disk. The agent is not started; StartAgent does that before or after.
+// host starts again with its disk, at the addresses that Addr and Addr6 are now. The agent is not started; StartAgent does that
+// afterwards. A host that was halted just starts.
 func (h *Host) Reboot(ctx context.Context) error {
-	h.halt()
+	h.Halt()
 	ns := h.lab.netns(h.Name)
 	if _, err := run(ctx, "ip", "netns", "delete", ns); err != nil {
 		return err
@@ -150,8 +154,20 @@ func (h *Host) Reboot(ctx context.Context) error {
 	return h.powerOn(ctx)
 }
 
-// halt ends all the host's processes at once.
-func (h *Host) halt() { h.init.Kill() }
+// Halt pulls the host's plug: all its processes end at once. Reboot starts it again.
+func (h *Host) Halt() { h.init.Kill() }
+
+// Wipe removes the agent's disk of a halted host, as if SocketPlane had never been there.
+func (h *Host) Wipe() error {
+	dir := filepath.Join(h.Dir, "var/lib/socketplane")
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("wipe %s: %w", h.Name, err)
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+// Renumber gives the host other addresses from its next start on.
+func (h *Host) Renumber() { h.Addr, h.Addr6 = renumbered(h.Addr), renumbered(h.Addr6) }
 
 // Exec runs a program inside the host's namespaces and returns its standard output. The error has what it wrote to
 // standard error.

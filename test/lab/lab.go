@@ -32,6 +32,7 @@ type Lab struct {
 	mu    sync.Mutex // guards state
 	opts  Options
 	probe string
+	image string
 	state state
 }
 
@@ -84,14 +85,15 @@ func (l *Lab) claimDir(ctx context.Context) error {
 
 func (l *Lab) start(ctx context.Context) error {
 	began := time.Now()
-	var image string
 	prepare, prepareCtx := errgroup.WithContext(ctx)
 	prepare.Go(func() error { return l.buildUnderlay(prepareCtx) })
 	prepare.Go(func() (err error) {
 		if l.probe, err = buildProbe(prepareCtx); err != nil {
 			return err
 		}
-		image, err = Image(prepareCtx, l.probe)
+		if !l.opts.NoDocker {
+			l.image, err = Image(prepareCtx, l.probe)
+		}
 		return err
 	})
 	prepare.Go(func() error { return l.buildAgent(prepareCtx) })
@@ -111,7 +113,7 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	for _, h := range l.Hosts {
 		hosts.Go(func() error {
-			if err := h.boot(hostsCtx, image); err != nil {
+			if err := h.boot(hostsCtx, l.image); err != nil {
 				return fmt.Errorf("host %s: %w", h.Name, err)
 			}
 			l.opts.Log("%s runs: Open vSwitch and Docker at %s (%.1f s)", h.Name, h.Addr, time.Since(began).Seconds())
@@ -140,12 +142,31 @@ func (l *Lab) start(ctx context.Context) error {
 	return nil
 }
 
+// AddHost starts one more host, and its agent unless the lab has none. It must not be called twice at once.
+func (l *Lab) AddHost(ctx context.Context) (*Host, error) {
+	h := newHost(l, len(l.Hosts))
+	l.Hosts = append(l.Hosts, h)
+	l.mu.Lock()
+	l.state.Hosts = append(l.state.Hosts, hostState{Name: h.Name})
+	l.mu.Unlock()
+	if err := h.boot(ctx, l.image); err != nil {
+		return h, fmt.Errorf("host %s: %w", h.Name, err)
+	}
+	if l.opts.NoAgent {
+		return h, nil
+	}
+	if err := h.StartAgent(ctx); err != nil {
+		return h, err
+	}
+	return h, h.WaitReady(ctx)
+}
+
 // Close ends and removes everything of the lab. It may be called again.
 func (l *Lab) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
 	for _, h := range l.Hosts {
-		h.halt()
+		h.Halt()
 	}
 	if l.Consul != nil {
 		l.Consul.Stop()

@@ -16,7 +16,7 @@ import (
 func programs(t *testing.T) {
 	t.Helper()
 	testenv.Root(t)
-	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ping", "ethtool", "consul")
+	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ping", "ethtool", "consul", "nft")
 }
 
 // TestHosts starts labs without agents: what later tests build on works, and nothing stays behind.
@@ -147,6 +147,62 @@ func processesOf(t *testing.T, dir string) []string {
 		}
 	}
 	return found
+}
+
+// TestGrowAndPart: a host comes later, hosts in different groups don't reach each other, and a host comes back elsewhere.
+func TestGrowAndPart(t *testing.T) {
+	programs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	l, err := lab.Start(ctx, lab.Options{Name: "selfp", Hosts: 2, Cluster: true, NoAgent: true, NoDocker: true, NoOVS: true, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	late, err := l.AddHost(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reaches := func(from, to *lab.Host) bool {
+		_, err := from.Exec(ctx, "ping", "-c", "1", "-W", "1", to.Addr.String())
+		return err == nil
+	}
+	check := func(when string, cut bool) {
+		t.Helper()
+		for _, from := range l.Hosts {
+			for _, to := range l.Hosts {
+				if want := !cut || (from == late) == (to == late); reaches(from, to) != want {
+					t.Errorf("%s: %s reaches %s: %t", when, from.Name, to.Name, !want)
+				}
+			}
+		}
+	}
+	check("at first", false)
+	if err := l.Partition(ctx, l.Hosts[:2], l.Hosts[2:]); err != nil {
+		t.Fatal(err)
+	}
+	check("parted", true)
+	if err := l.Heal(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check("healed", false)
+	former := late.Addr
+	late.Renumber()
+	late.Halt()
+	if err := late.Reboot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check("renumbered", false)
+	if _, err := l.Hosts[0].Exec(ctx, "ping", "-c", "1", "-W", "1", former.String()); err == nil || late.Addr == former {
+		t.Errorf("%s is still at %s", late.Name, former)
+	}
+	if late.Renumber(); late.Addr != former {
+		t.Errorf("there and back is %s, was %s", late.Addr, former)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkNothingLeft(t, "selfp", l.Dir())
 }
 
 // TestReboot: the disk stays, everything else is new.

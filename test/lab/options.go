@@ -45,6 +45,10 @@ type Options struct {
 	Tunnel Tunnel
 	// Consul starts a Consul server in the underlay; Lab.Consul is nil without.
 	Consul bool
+	// Cluster makes the agents form a cluster of their own, with the consul program at hand; there is no server in the underlay.
+	Cluster bool
+	// NoDocker leaves the hosts without an engine, and tells their agents so.
+	NoDocker bool
 	// Agent is the socketplane binary; by default it is built from the checkout around the working directory.
 	Agent string
 	// NoAgent starts no agents; Host.StartAgent still can.
@@ -105,6 +109,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("engine %q: there are %q and %q", o.Engine, EngineDebian, EngineCurrent)
 	case o.Tunnel != TunnelKernel && o.Tunnel != TunnelOVS && o.Tunnel != TunnelAuto:
 		return o, fmt.Errorf("tunnel %q: there are %q, %q and %q", o.Tunnel, TunnelKernel, TunnelOVS, TunnelAuto)
+	case o.Consul && o.Cluster:
+		return o, fmt.Errorf("a lab has a Consul server in its underlay, or hosts that form a cluster, not both")
 	case !filepath.IsAbs(o.Dir):
 		return o, fmt.Errorf("lab directory %q: give an absolute path", o.Dir)
 	}
@@ -124,4 +130,16 @@ func hostAddr(index int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, 1, 
 
 func hostAddr6(index int) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fd99::1:%x", index+1))
+}
+
+// renumbered is the host's address in a second range, 10.99.2.N or fd99::2:N, or back.
+func renumbered(a netip.Addr) netip.Addr {
+	b := a.AsSlice()
+	at := len(b) - 2 // the byte before the host's number, or for IPv6 the two before
+	if a.Is6() {
+		at = len(b) - 3
+	}
+	b[at] = 3 - b[at]
+	other, _ := netip.AddrFromSlice(b) // as long as it was
+	return other
 }

@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // buildUnderlay makes the namespace with the bridge that all hosts are plugged into. It is the router of the hosts'
@@ -67,4 +69,42 @@ func (h *Host) SetUplink(ctx context.Context, up bool) error {
 		word = "up"
 	}
 	return ipBatch(ctx, h.lab.netns("und"), "link set "+h.Name+" "+word)
+}
+
+// Partition lets hosts of different groups not reach each other in the underlay; hosts in none reach everybody. It replaces a former
+// partition. Heal ends it.
+func (l *Lab) Partition(ctx context.Context, groups ...[]*Host) error {
+	rules := []string{"add table bridge lab", "delete table bridge lab", "add table bridge lab",
+		"add chain bridge lab cut { type filter hook forward priority 0; }"}
+	for i, from := range groups {
+		for j, to := range groups {
+			if i == j || len(from) == 0 || len(to) == 0 {
+				continue
+			}
+			rules = append(rules, fmt.Sprintf("add rule bridge lab cut iifname { %s } oifname { %s } drop", nics(from), nics(to)))
+		}
+	}
+	return l.nft(ctx, rules)
+}
+
+// Heal ends a partition.
+func (l *Lab) Heal(ctx context.Context) error {
+	return l.nft(ctx, []string{"add table bridge lab", "delete table bridge lab"})
+}
+
+func (l *Lab) nft(ctx context.Context, rules []string) error {
+	_, err := runInput(ctx, strings.Join(rules, "\n")+"\n", nil, "nsenter", "--net=/run/netns/"+l.netns("und"), "nft", "-f", "-")
+	if err != nil {
+		return fmt.Errorf("partition of the underlay: %w", err)
+	}
+	return nil
+}
+
+// nics names the hosts' ends in the underlay.
+func nics(hosts []*Host) string {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, strconv.Quote(h.Name))
+	}
+	return strings.Join(names, ", ")
 }
