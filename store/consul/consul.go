@@ -8,6 +8,7 @@ package consul
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -51,6 +52,8 @@ type Options struct {
 	Token Token
 	// Timeout bounds each call except Watch and Announce; 0 means 8 s.
 	Timeout time.Duration
+	// TLS, if not nil, is for an https Address of a Consul that this program runs: nothing is taken from Consul's environment then.
+	TLS *tls.Config
 }
 
 // Store is a store.KV in Consul. Versions are Consul's ModifyIndex. It has one
@@ -83,6 +86,10 @@ func Open(opts Options) (*Store, error) {
 	}
 	if opts.Token != "" {
 		config.Token, config.TokenFile = string(opts.Token), ""
+	}
+	if opts.TLS != nil {
+		config = &api.Config{Address: opts.Address, Scheme: "https", Token: string(opts.Token), Transport: config.Transport}
+		config.Transport.TLSClientConfig = opts.TLS
 	}
 	config.Transport.MaxIdleConnsPerHost = idleConns
 	client, err := api.NewClient(config)

@@ -42,6 +42,8 @@ type Process struct {
 	mu     sync.Mutex
 	want   *Spec // nil: none
 	set    bool  // want was said
+	again  bool  // the process is to be started anew in any case
+	endBy  time.Time
 	status Status
 }
 
@@ -66,8 +68,22 @@ func New(opts Options) *Process {
 
 // Set says how the process is wanted; nil means not at all. Run sees to it.
 func (p *Process) Set(want *Spec) {
+	p.say(func() { p.want, p.set, p.endBy = want, true, time.Time{} })
+}
+
+// End is Set(nil) for a process that is about to end by itself, as it was told to: it has until then.
+func (p *Process) End(by time.Time) {
+	p.say(func() { p.want, p.set, p.endBy = nil, true, by })
+}
+
+// Restart lets the process begin anew: with gossip keys and addresses to join that it reads at its start only.
+func (p *Process) Restart() {
+	p.say(func() { p.again = true })
+}
+
+func (p *Process) say(change func()) {
 	p.mu.Lock()
-	p.want, p.set = want, true
+	change()
 	p.status.Agrees = false
 	p.mu.Unlock()
 	select {
@@ -83,10 +99,20 @@ func (p *Process) Status() Status {
 	return p.status
 }
 
-func (p *Process) wanted() (want *Spec, set bool) {
+// wish is what was said of the process.
+type wish struct {
+	want  *Spec
+	set   bool
+	again bool
+	endBy time.Time
+}
+
+func (p *Process) wished() wish {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.want, p.set
+	w := wish{p.want, p.set, p.again, p.endBy}
+	p.again = false
+	return w
 }
 
 func (p *Process) note(change func(*Status)) {
@@ -132,19 +158,23 @@ type keeper struct {
 
 // pass makes the process agree with what is wanted. It returns what to wait for.
 func (k *keeper) pass(ctx context.Context) (ended <-chan struct{}, again <-chan time.Time) {
-	want, set := k.p.wanted()
-	if !set {
+	w := k.p.wished()
+	if !w.set {
 		return nil, nil
 	}
-	err := k.agree(ctx, want)
+	want := w.want
+	err := k.agree(ctx, w)
 	if k.now != nil {
 		ended = k.now.ended
 	}
 	if err != nil {
 		k.p.opts.Logger.Error("Consul does not run as wanted", "err", err)
 	}
-	if err != nil || k.now == nil && want != nil {
+	switch {
+	case err != nil || k.now == nil && want != nil:
 		again = time.After(max(time.Until(k.next), leastPause))
+	case k.now != nil && want == nil:
+		again = time.After(time.Until(w.endBy))
 	}
 	k.p.note(func(st *Status) {
 		if err != nil || k.now != nil {
@@ -160,10 +190,10 @@ func (k *keeper) pass(ctx context.Context) (ended <-chan struct{}, again <-chan 
 	return ended, again
 }
 
-func (k *keeper) agree(ctx context.Context, want *Spec) error {
-	p := k.p
+func (k *keeper) agree(ctx context.Context, w wish) error {
+	p, want := k.p, w.want
 	if k.now != nil && !k.now.alive() {
-		k.buried()
+		k.buried(want == nil)
 	}
 	if k.now == nil {
 		if err := k.adopt(ctx); err != nil {
@@ -171,13 +201,16 @@ func (k *keeper) agree(ctx context.Context, want *Spec) error {
 		}
 	}
 	if want == nil {
+		if time.Now().Before(w.endBy) {
+			return nil
+		}
 		return k.stop()
 	}
 	_, hash, err := want.render(p.opts.Dir)
 	if err != nil {
 		return err
 	}
-	if k.now != nil && filepath.Base(k.now.config) == configName(hash) {
+	if k.now != nil && !w.again && filepath.Base(k.now.config) == configName(hash) {
 		return k.refresh(want)
 	}
 	if k.now != nil {
@@ -205,17 +238,36 @@ func (k *keeper) refresh(want *Spec) error {
 	return nil
 }
 
-// buried notes the end of a process that nobody had asked to end.
-func (k *keeper) buried() {
+// buried notes the end of a process, which mostly nobody had asked to end.
+func (k *keeper) buried(wanted bool) {
+	unix.Close(k.now.fd)
+	pid := k.now.pid
+	k.now = nil
+	if wanted {
+		return
+	}
 	if time.Since(k.since) > steady {
 		k.pause = leastPause
 	}
 	k.next = time.Now().Add(k.pause)
-	k.p.opts.Logger.Warn("Consul ended by itself and is started again", "pid", k.now.pid, "pause", k.pause)
+	k.p.opts.Logger.Warn("Consul ended by itself and is started again", "pid", pid, "pause", k.pause)
 	k.p.note(func(st *Status) { st.Err = fmt.Errorf("consul ended by itself: see its lines in the log") })
 	k.pause = min(2*k.pause, mostPause)
-	unix.Close(k.now.fd)
-	k.now = nil
+}
+
+// Kill ends what runs with a configuration in dir, whoever has started it.
+func Kill(dir string) error {
+	found, err := look(dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, r := range found {
+		go r.watch(ctx)
+		err = errors.Join(err, r.stop(stopPatience))
+	}
+	return err
 }
 
 // adopt takes over what an earlier agent has left. There should be one at most; more are ended.

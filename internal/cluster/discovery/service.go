@@ -58,10 +58,15 @@ func New(opts Options) *Service {
 }
 
 // Announce says what is to be said of this host from now on.
-func (s *Service) Announce(a Announcement) {
+func (s *Service) Announce(a Announcement) { s.announce(&a) }
+
+// Silence lets nothing be said of this host from now on. The others forget in time what was said.
+func (s *Service) Silence() { s.announce(nil) }
+
+func (s *Service) announce(a *Announcement) {
 	s.mu.Lock()
-	same := s.mine != nil && *s.mine == a
-	s.mine = &a
+	same := s.mine == a || s.mine != nil && a != nil && *s.mine == *a
+	s.mine = a
 	s.mu.Unlock()
 	if same {
 		return

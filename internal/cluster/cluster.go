@@ -1,0 +1,188 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/cluster/consulproc"
+	"github.com/socketplane/socketplane/internal/cluster/discovery"
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Options of New. Host, Name, Addr, Dev, Port, Dir, Consul and Logger must be set.
+type Options struct {
+	// Host is this host's id, Name what people call it.
+	Host, Name string
+	// Addr is the address that others reach, Dev the interface that has it.
+	Addr netip.Addr
+	Dev  string
+	// Port is the first of the four that are used.
+	Port uint16
+	// Dir is a directory of the cluster's own.
+	Dir string
+	// Consul is the path of the consul program.
+	Consul string
+	// Join are addresses, HOST:PORT, of hosts whose cluster this one joins. With any it founds none by itself.
+	Join []string
+	// Token opens a locked cluster; nil for none.
+	Token *trust.Token
+	// Locked: a cluster that this host founds admits with a token only. Founded is told of one.
+	Locked  bool
+	Founded func(ctx context.Context, cluster *store.Cluster, keys store.Keys) error
+	// Grace is how long a server may be down before another host takes its place; 0 means 30 s.
+	Grace time.Duration
+	// Farewell removes what the host has in the store, before it leaves. It is repeated until it succeeds.
+	Farewell  func(ctx context.Context) error
+	Lifetimes trust.Lifetimes
+	Logger    *slog.Logger
+}
+
+// ports beside Options.Port, which is that of admission.
+const (
+	rpcPort = iota + 1
+	gossipPort
+	httpsPort
+)
+
+const defaultGrace = 30 * time.Second
+
+// Cluster is this host's place in a cluster. All methods may be called concurrently.
+type Cluster struct {
+	opts    Options
+	log     *slog.Logger
+	keeper  *trust.Keeper
+	records *records
+	disco   *discovery.Service
+	kv      *KV
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	wishes  []*wish
+	status  Status
+	said    string   // the last trouble that was logged
+	session *session // nil outside
+}
+
+// New opens what the host remembers. It starts nothing.
+func New(opts Options) (*Cluster, error) {
+	if opts.Grace <= 0 {
+		opts.Grace = defaultGrace
+	}
+	c := &Cluster{opts: opts, log: opts.Logger, kv: newKV(), wake: make(chan struct{}, 1)}
+	var err error
+	if c.records, err = openRecords(opts.Dir); err != nil {
+		return nil, err
+	}
+	if c.keeper, err = trust.Open(opts.Dir, opts.Lifetimes); err != nil {
+		return nil, err
+	}
+	// A cluster that was never complete has no other member: the host begins anew, and perhaps finds one.
+	if c.records.get().Founder {
+		if err := c.records.change(func(r *record) { r.Founder, r.Ending = false, true }); err != nil {
+			return nil, err
+		}
+	}
+	c.disco = discovery.New(discovery.Options{Host: opts.Host, Dev: opts.Dev, Addr: opts.Addr, Wake: c.poke, Logger: opts.Logger})
+	return c, nil
+}
+
+// KV is the cluster's store. It is there from the start, and stays the same whatever happens to the cluster.
+func (c *Cluster) KV() store.KV { return c.kv }
+
+// Run finds or founds a cluster and takes part in it until ctx ends. Its Consul then runs on.
+func (c *Cluster) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.disco.Run(ctx) })
+	group.Go(func() error {
+		c.loop(ctx)
+		return nil
+	})
+	return group.Wait()
+}
+
+// retryPause is between tries of what failed.
+const retryPause = time.Second
+
+func (c *Cluster) loop(ctx context.Context) {
+	for ctx.Err() == nil {
+		var err error
+		switch {
+		case c.records.get().Ending:
+			err = c.finish()
+		case c.keeper.Credentials().Cluster() == "":
+			err = c.outside(ctx)
+		default:
+			err = c.inside(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.trouble(err)
+			sleep(ctx, retryPause)
+		}
+	}
+}
+
+// finish removes what the host has of the cluster that it is not in any more.
+func (c *Cluster) finish() error {
+	c.kv.shut("this host has left its cluster")
+	dir := c.consulDir()
+	if err := consulproc.Kill(dir); err != nil {
+		return err
+	}
+	if err := errors.Join(consulproc.Forget(dir), c.keeper.Forget()); err != nil {
+		return err
+	}
+	return c.records.change(func(r *record) { *r = record{Alone: r.Alone} })
+}
+
+func (c *Cluster) consulDir() string { return filepath.Join(c.opts.Dir, "consul") }
+
+// poke lets whoever waits look again.
+func (c *Cluster) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Cluster) subject() trust.Subject { return trust.Subject{ID: c.opts.Host, Addr: c.opts.Addr} }
+
+// self is this host as others have to know it.
+func (c *Cluster) self() trust.Peer {
+	return trust.Peer{ID: c.opts.Host, Name: c.opts.Name, Addr: netip.AddrPortFrom(c.opts.Addr, c.opts.Port), Key: c.keeper.Identity().Fingerprint()}
+}
+
+// announce says what this host is.
+func (c *Cluster) announce(state discovery.State, cluster string, locked bool) {
+	c.disco.Announce(discovery.Announcement{
+		Host: c.opts.Host, Name: c.opts.Name, State: state, Cluster: cluster, Locked: locked, Addr: c.opts.Addr, Port: c.opts.Port,
+	})
+}
+
+// sleep waits for a while or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// await waits for a while, until ctx ends, or until somebody pokes.
+func (c *Cluster) await(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-c.wake:
+	}
+}

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/socketplane/socketplane/internal/cluster/consulproc"
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+)
+
+// operator speaks to this host's own Consul with the management token: about Raft, gossip and the process itself, never about records.
+type operator struct {
+	client *api.Client
+	http   *http.Client
+	*trust.Operator
+}
+
+// askConsul bounds a question to this host's own Consul. It may have to ask the leader.
+const askConsul = 4 * time.Second
+
+func newOperator(addr, token string, config *tls.Config) (*operator, error) {
+	transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+	o := &operator{http: &http.Client{Transport: transport}}
+	var err error
+	o.client, err = api.NewClient(&api.Config{Address: addr, Scheme: "https", Token: token, HttpClient: o.http})
+	if err != nil {
+		return nil, fmt.Errorf("client of this host's Consul: %w", err)
+	}
+	o.Operator = trust.NewOperator(o.client)
+	return o, nil
+}
+
+func (o *operator) close() { o.http.CloseIdleConnections() }
+
+func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }
+func write(ctx context.Context) *api.WriteOptions { return (&api.WriteOptions{}).WithContext(ctx) }
+
+// leader is the RPC address of Raft's leader as this host's Consul knows it; "" if there is none.
+func (o *operator) leader(ctx context.Context) (string, error) {
+	var addr string
+	_, err := o.client.Raw().Query("/v1/status/leader", &addr, query(ctx))
+	return addr, err
+}
+
+// node is a host in Consul's gossip.
+type node struct {
+	host   string
+	alive  bool
+	failed bool
+	server bool
+	addr   string
+	port   uint16
+}
+
+// nodes are the hosts in this host's view of the gossip, by host id.
+func (o *operator) nodes(ctx context.Context) (map[string]node, error) {
+	var members []*api.AgentMember
+	if _, err := o.client.Raw().Query("/v1/agent/members", &members, query(ctx)); err != nil {
+		return nil, err
+	}
+	out := make(map[string]node, len(members))
+	for _, m := range members {
+		out[m.Name] = node{
+			host: m.Name, alive: m.Status == serfAlive, failed: m.Status == serfFailed,
+			server: m.Tags["role"] == "consul", addr: m.Addr, port: m.Port,
+		}
+	}
+	return out, nil
+}
+
+// States of a node in the gossip, as Serf counts them.
+const (
+	serfAlive  = 1
+	serfFailed = 4
+)
+
+// raftPeer is a server of Raft's configuration.
+type raftPeer struct {
+	id     string
+	voter  bool
+	leader bool
+}
+
+func (o *operator) raft(ctx context.Context) ([]raftPeer, error) {
+	config, err := o.client.Operator().RaftGetConfiguration(query(ctx))
+	if err != nil {
+		return nil, err
+	}
+	var out []raftPeer
+	for _, s := range config.Servers {
+		out = append(out, raftPeer{id: s.ID, voter: s.Voter, leader: s.Leader})
+	}
+	return out, nil
+}
+
+func (o *operator) removePeer(ctx context.Context, id string) error {
+	return o.client.Operator().RaftRemovePeerByID(id, write(ctx))
+}
+
+// join lets this host's Consul gossip with another.
+func (o *operator) join(ctx context.Context, addr string) error {
+	_, err := o.client.Raw().Write("/v1/agent/join/"+addr, nil, nil, write(ctx))
+	return err
+}
+
+// forget removes a node that has failed from the gossip.
+func (o *operator) forget(ctx context.Context, host string) error {
+	_, err := o.client.Raw().Write("/v1/agent/force-leave/"+host+"?prune=true", nil, nil, write(ctx))
+	return err
+}
+
+// leave lets this host's Consul leave Raft and the gossip in good order; it ends then.
+func (o *operator) leave(ctx context.Context) error {
+	_, err := o.client.Raw().Write("/v1/agent/leave", nil, nil, write(ctx))
+	return err
+}
+
+// raftID is the id of a host's server in Raft.
+func raftID(host string) string { return consulproc.NodeID(host) }

@@ -1,0 +1,350 @@
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster"
+	"github.com/socketplane/socketplane/internal/cluster/consulproc"
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+)
+
+// hostVar names the configuration of a host, as which this test program then runs: a host's sockets must all be in its
+// network namespace, and goroutines wander between threads.
+const hostVar = "SOCKETPLANE_TEST_CLUSTER_HOST"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(hostVar); path != "" {
+		if err := beHost(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// hostConfig is what a host is told.
+type hostConfig struct {
+	ID, Name string
+	Addr     netip.Addr
+	Dir      string
+	Socket   string
+	Consul   string
+	Join     []string
+	Locked   bool
+	Grace    time.Duration
+}
+
+// beHost is the host: a cluster.Cluster, and a socket to ask it.
+func beHost(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var cfg hostConfig
+	if err := json.Unmarshal(text, &cfg); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c, err := cluster.New(cluster.Options{
+		Host: cfg.ID, Name: cfg.Name, Addr: cfg.Addr, Dev: "eth0", Port: 4780, Dir: cfg.Dir, Consul: cfg.Consul, Join: cfg.Join,
+		Locked: cfg.Locked, Grace: cfg.Grace, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", cfg.Socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: control(c)}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	return c.Run(ctx)
+}
+
+// control answers questions to a host.
+func control(c *cluster.Cluster) http.Handler {
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, v any, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.Status(), nil) })
+	mux.HandleFunc("/init", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Init(r.Context(), false)) })
+	mux.HandleFunc("/leave", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Leave(r.Context())) })
+	mux.HandleFunc("/join", func(w http.ResponseWriter, r *http.Request) {
+		var token *trust.Token
+		if text := r.FormValue("token"); text != "" {
+			t, err := trust.ParseToken(text)
+			if err != nil {
+				answer(w, "", err)
+				return
+			}
+			token = &t
+		}
+		answer(w, "", c.Join(r.Context(), []string{r.FormValue("addr")}, token))
+	})
+	mux.HandleFunc("/put", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", c.KV().Apply(r.Context(), store.Op{Kind: store.OpPut, Key: store.Root + "test/" + r.FormValue("key"), Value: []byte(r.FormValue("value"))}))
+	})
+	mux.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
+		e, err := c.KV().Get(r.Context(), store.Root+"test/"+r.FormValue("key"))
+		answer(w, string(e.Value), err)
+	})
+	mux.HandleFunc("/lock", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", store.NewCluster(c.KV(), "x").Lock(r.Context()))
+	})
+	mux.HandleFunc("/remove", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", store.NewCluster(c.KV(), "x").RemoveMember(r.Context(), r.FormValue("host")))
+	})
+	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+		st := store.NewCluster(c.KV(), "x")
+		keys, err := st.Keys(r.Context())
+		if err != nil {
+			answer(w, "", err)
+			return
+		}
+		t, record, err := trust.NewToken(keys, time.Now().Add(time.Hour), 1)
+		if err == nil {
+			err = st.CreateToken(r.Context(), record)
+		}
+		answer(w, t.Text(), err)
+	})
+	return mux
+}
+
+// segment is a bridge in a namespace of its own, with hosts in namespaces of theirs.
+type segment struct {
+	t      *testing.T
+	name   string
+	consul string
+	hosts  []*host
+}
+
+var segments atomic.Int32
+
+func newSegment(t *testing.T) *segment {
+	t.Helper()
+	testenv.Root(t)
+	testenv.Need(t, "ip")
+	binary, err := testenv.ConsulBinary()
+	if err != nil {
+		testenv.Missing(t, err.Error())
+	}
+	s := &segment{t: t, name: fmt.Sprintf("spcl%d-%d", os.Getpid(), segments.Add(1)), consul: binary}
+	s.space(s.name)
+	ip(t, "-n", s.name, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+	ip(t, "-n", s.name, "link", "set", "br0", "up")
+	return s
+}
+
+func (s *segment) space(name string) {
+	ip(s.t, "netns", "add", name)
+	s.t.Cleanup(func() { ip(s.t, "netns", "del", name) })
+	ip(s.t, "-n", name, "link", "set", "lo", "up")
+}
+
+// host is one host of a segment.
+type host struct {
+	s      *segment
+	cfg    hostConfig
+	space  string
+	port   string // its end on the bridge
+	proc   *testenv.Process
+	client *http.Client
+}
+
+// host adds a host with the address 10.7.0.n.
+func (s *segment) host() *host {
+	s.t.Helper()
+	n := len(s.hosts) + 1
+	dir := s.t.TempDir()
+	h := &host{s: s, space: fmt.Sprintf("%sh%d", s.name, n), port: fmt.Sprintf("p%d", n)}
+	h.cfg = hostConfig{
+		ID: store.NewNonce(), Name: fmt.Sprintf("h%d", n), Dir: filepath.Join(dir, "cluster"), Socket: filepath.Join(dir, "s"), Consul: s.consul, Grace: 4 * time.Second,
+	}
+	s.space(h.space)
+	ip(s.t, "-n", s.name, "link", "add", h.port, "type", "veth", "peer", "name", "eth0", "netns", h.space)
+	ip(s.t, "-n", s.name, "link", "set", h.port, "master", "br0", "up")
+	ip(s.t, "-n", h.space, "link", "set", "eth0", "up")
+	h.address(fmt.Sprintf("10.7.0.%d", n))
+	h.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", h.cfg.Socket)
+		},
+	}}
+	s.t.Cleanup(func() {
+		h.crash()
+		if s.t.Failed() {
+			s.t.Logf("%s %s:\n%s", h.cfg.Name, h.cfg.ID, testenv.TailFile(h.log(), 60))
+		}
+	})
+	s.hosts = append(s.hosts, h)
+	return h
+}
+
+func (h *host) log() string { return filepath.Join(filepath.Dir(h.cfg.Dir), "log") }
+
+// address gives the host another address.
+func (h *host) address(addr string) {
+	ip(h.s.t, "-n", h.space, "addr", "flush", "dev", "eth0")
+	ip(h.s.t, "-n", h.space, "addr", "add", addr+"/24", "dev", "eth0")
+	h.cfg.Addr = netip.MustParseAddr(addr)
+}
+
+// start starts the host's agent.
+func (h *host) start() {
+	h.s.t.Helper()
+	path := filepath.Join(filepath.Dir(h.cfg.Dir), "config.json")
+	text, err := json.Marshal(h.cfg)
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		h.s.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		h.s.t.Fatal(err)
+	}
+	h.proc = testenv.NewProcess(h.log(), "nsenter", "--net=/run/netns/"+h.space, self)
+	h.proc.Env = append(os.Environ(), hostVar+"="+path)
+	if err := h.proc.Start(); err != nil {
+		h.s.t.Fatal(err)
+	}
+}
+
+// kill ends the agent alone.
+func (h *host) kill() {
+	if h.proc != nil {
+		h.proc.Kill()
+	}
+}
+
+// crash ends everything on the host at once.
+func (h *host) crash() {
+	h.kill()
+	if err := consulproc.Kill(filepath.Join(h.cfg.Dir, "consul")); err != nil {
+		h.s.t.Error(err)
+	}
+}
+
+// ask asks the host; out may be nil.
+func (h *host) ask(path string, out any) error {
+	resp, err := h.client.Get("http://host" + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", path, bytes.TrimSpace(body))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(body, out)
+}
+
+func (h *host) status() cluster.Status {
+	var st cluster.Status
+	if err := h.ask("/status", &st); err != nil {
+		st.Trouble = err.Error()
+	}
+	return st
+}
+
+func (h *host) put(key, value string) error { return h.ask("/put?key="+key+"&value="+value, nil) }
+
+func (h *host) get(key string) string {
+	var value string
+	if err := h.ask("/get?key="+key, &value); err != nil {
+		return err.Error()
+	}
+	return value
+}
+
+// await polls until ok, and fails the test with what the hosts say of themselves.
+func (s *segment) await(what string, limit time.Duration, ok func() bool) time.Duration {
+	s.t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := testenv.Poll(ctx, 100*time.Millisecond, ok); err != nil {
+		for _, h := range s.hosts {
+			st := h.status()
+			s.t.Logf("%s %s: %s in %q as %s, %d members, leader %s, voters %d, foreign %v: %s", h.cfg.Name, h.cfg.ID, st.State, st.Cluster, st.Role,
+				len(st.Members), st.Leader, len(st.Voters), st.Foreign, st.Trouble)
+		}
+		s.t.Fatalf("%s: not within %v", what, limit)
+	}
+	took := time.Since(began)
+	s.t.Logf("%s: after %v", what, took.Round(10*time.Millisecond))
+	return took
+}
+
+// formed says whether the hosts are one cluster with so many servers, all of which vote.
+func formed(servers int, hosts ...*host) bool {
+	id, voters := "", -1
+	for _, h := range hosts {
+		st := h.status()
+		if st.State != cluster.Member || len(st.Members) != len(hosts) || id != "" && id != st.Cluster {
+			return false
+		}
+		id = st.Cluster
+		count := 0
+		for _, m := range st.Members {
+			if m.Role == store.RoleServer {
+				count++
+			}
+		}
+		if count != servers {
+			return false
+		}
+		if len(st.Voters) > 0 {
+			voters = len(st.Voters)
+		}
+	}
+	return voters == servers
+}
+
+func ip(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}

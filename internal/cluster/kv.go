@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// KV is the cluster's store, whatever the cluster is at the moment. While there is none, calls fail at once with
+// store.ErrUnavailable and the reason.
+type KV struct {
+	mu     sync.RWMutex
+	inner  store.KV // nil: none
+	life   uint64   // counts the inner stores
+	why    string
+	closed bool
+}
+
+var _ store.KV = (*KV)(nil)
+
+// lifeShift leaves 48 bits to an index. Those above say in which store's life it was answered, so that no index of one cluster means
+// anything in another.
+const lifeShift = 48
+
+func newKV() *KV { return &KV{why: "this host has just started and is in no cluster yet"} }
+
+// open lets calls through to inner, which it owns from now on.
+func (k *KV) open(inner store.KV) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed || k.inner == inner {
+		return
+	}
+	k.inner, k.life = inner, k.life+1
+}
+
+// shut says why there is no store; the one that was there is closed by its owner.
+func (k *KV) shut(why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.inner, k.why = nil, why
+}
+
+func (k *KV) get() (store.KV, uint64, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	switch {
+	case k.closed:
+		return nil, 0, fmt.Errorf("%w: %w", store.ErrUnavailable, store.ErrClosed)
+	case k.inner == nil:
+		return nil, 0, fmt.Errorf("%w: %s", store.ErrUnavailable, k.why)
+	}
+	return k.inner, k.life, nil
+}
+
+// seen is an error as callers may see it: that one cluster's store was closed does not mean that this one is.
+func (k *KV) seen(err error) error {
+	if !errors.Is(err, store.ErrClosed) {
+		return err
+	}
+	if _, _, now := k.get(); now != nil {
+		return now
+	}
+	return fmt.Errorf("%w: this host has changed to another cluster: try again", store.ErrUnavailable)
+}
+
+// Get implements store.KV.
+func (k *KV) Get(ctx context.Context, key string) (store.Entry, error) {
+	inner, _, err := k.get()
+	if err != nil {
+		return store.Entry{}, err
+	}
+	e, err := inner.Get(ctx, key)
+	return e, k.seen(err)
+}
+
+// List implements store.KV.
+func (k *KV) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+	inner, _, err := k.get()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := inner.List(ctx, prefix)
+	return entries, k.seen(err)
+}
+
+// Apply implements store.KV.
+func (k *KV) Apply(ctx context.Context, ops ...store.Op) error {
+	inner, _, err := k.get()
+	if err != nil {
+		return err
+	}
+	return k.seen(inner.Apply(ctx, ops...))
+}
+
+// Watch implements store.KV.
+func (k *KV) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
+	inner, life, err := k.get()
+	if err != nil {
+		return nil, 0, err
+	}
+	if since>>lifeShift != life {
+		since = 0
+	}
+	entries, index, err := inner.Watch(ctx, prefix, since&(1<<lifeShift-1))
+	if err != nil {
+		return nil, 0, k.seen(err)
+	}
+	return entries, life<<lifeShift | index, nil
+}
+
+// Announce implements store.KV.
+func (k *KV) Announce(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	inner, _, err := k.get()
+	if err != nil {
+		return err
+	}
+	return k.seen(inner.Announce(ctx, key, value, ttl))
+}
+
+// Close implements store.KV.
+func (k *KV) Close() error {
+	k.mu.Lock()
+	inner := k.inner
+	k.inner, k.closed = nil, true
+	k.mu.Unlock()
+	if inner == nil {
+		return nil
+	}
+	return inner.Close()
+}

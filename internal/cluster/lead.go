@@ -1,0 +1,156 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
+)
+
+// leading is what the host beside Raft's leader remembers while it is that.
+type leading struct {
+	is      bool
+	rotator *trust.Rotator
+	// down is since when hosts have been away.
+	down map[string]time.Time
+}
+
+// leadIfLeader does the leader's work, if this host's Consul is Raft's leader.
+func (s *session) leadIfLeader(ctx context.Context, members []store.Member) error {
+	leader, err := s.op.leader(ctx)
+	if err != nil {
+		return nil // it is starting; who watches the store says what is wrong
+	}
+	var voters []string
+	id := ""
+	for _, m := range members {
+		if hostPort(m.Addr, m.Port+rpcPort) == leader {
+			id = m.ID
+		}
+	}
+	is := id == s.c.opts.Host && s.c.records.get().Role == store.RoleServer
+	if !is {
+		s.lead.is, s.lead.down = false, nil
+	} else if !s.lead.is {
+		s.lead.is, s.lead.down = true, map[string]time.Time{}
+		s.c.log.Info("cluster: this host leads the cluster")
+	}
+	if is {
+		voters, err = s.govern(ctx, members)
+	}
+	s.mu.Lock()
+	s.leader, s.voters = id, voters
+	s.mu.Unlock()
+	return s.quiet(err)
+}
+
+// govern gives the roles, and removes from Raft and gossip who does not belong there any more. It returns the hosts that vote.
+func (s *session) govern(ctx context.Context, members []store.Member) ([]string, error) {
+	peers, err := s.op.raft(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("raft's servers: %w", err)
+	}
+	nodes, err := s.op.nodes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
+	v := s.view(members, peers, nodes)
+	var voters []string
+	for id := range v.voters {
+		voters = append(voters, id)
+	}
+	var errs []error
+	for id, role := range planRoles(v) {
+		m, _ := memberOf(members, id)
+		s.c.log.Info("cluster: a host gets another role", "host", m.Name, "id", id, "role", role)
+		errs = append(errs, s.st.UpdateMember(ctx, id, func(m *store.Member) error {
+			m.Role = role
+			return nil
+		}))
+	}
+	errs = append(errs, s.sweep(ctx, members, peers, nodes), s.lead.rotator.Advance(ctx, time.Now()))
+	return voters, errors.Join(errs...)
+}
+
+// view is what roles are given by.
+func (s *session) view(members []store.Member, peers []raftPeer, nodes map[string]node) roleView {
+	v := roleView{self: s.c.opts.Host, members: members, lost: map[string]bool{}, up: map[string]bool{}, voters: map[string]bool{}}
+	voting := map[string]bool{}
+	for _, p := range peers {
+		voting[p.id] = p.voter
+	}
+	now := time.Now()
+	for _, m := range members {
+		if voting[raftID(m.ID)] {
+			v.voters[m.ID] = true
+		}
+		if nodes[m.ID].alive {
+			v.up[m.ID] = true
+			delete(s.lead.down, m.ID)
+			continue
+		}
+		if s.lead.down[m.ID].IsZero() {
+			s.lead.down[m.ID] = now
+		}
+		v.lost[m.ID] = now.Sub(s.lead.down[m.ID]) >= s.c.opts.Grace
+	}
+	return v
+}
+
+// sweep removes one server from Raft that is none by its record and does not leave by itself, and nodes that have no record.
+func (s *session) sweep(ctx context.Context, members []store.Member, peers []raftPeer, nodes map[string]node) error {
+	servers, known := map[string]bool{}, map[string]bool{}
+	alive := map[string]bool{}
+	for _, m := range members {
+		known[m.ID] = true
+		servers[raftID(m.ID)] = m.Role == store.RoleServer
+		// A server that is about to become a client leaves by itself.
+		alive[raftID(m.ID)] = nodes[m.ID].alive && nodes[m.ID].server
+	}
+	var errs []error
+	for _, p := range peers {
+		if !servers[p.id] && !alive[p.id] && p.id != raftID(s.c.opts.Host) {
+			s.c.log.Info("cluster: a server is removed from Raft", "id", p.id)
+			errs = append(errs, s.op.removePeer(ctx, p.id))
+			break // one change at a time
+		}
+	}
+	for id, n := range nodes {
+		if !known[id] && n.failed {
+			errs = append(errs, s.op.forget(ctx, id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// leave goes on with leaving: first others serve, then this host's records go, then its record as a member, and last it is out.
+func (s *session) leave(ctx context.Context, me store.Member, members []store.Member) error {
+	others := 0
+	for _, m := range members {
+		if m.ID != me.ID {
+			others++
+		}
+	}
+	if others == 0 {
+		return errOut // the cluster ends with its last host
+	}
+	if me.State != store.StateLeaving || me.Role == store.RoleServer || s.c.records.get().Role == store.RoleServer {
+		return nil // the leader gives the role to another one first
+	}
+	if s.c.opts.Farewell != nil {
+		if err := s.c.opts.Farewell(ctx); err != nil {
+			return fmt.Errorf("leave the cluster: %w", err)
+		}
+	}
+	if err := s.st.RemoveMember(ctx, me.ID); err != nil {
+		return fmt.Errorf("leave the cluster: %w", err)
+	}
+	s.leaveRaft(ctx)
+	return errOut
+}
+
+// Leave begins to leave the cluster. Status tells how far it is.
+func (c *Cluster) Leave(ctx context.Context) error { return c.want(ctx, &wish{kind: wishLeave}) }

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/socketplane/socketplane/internal/cluster/discovery"
+	"github.com/socketplane/socketplane/store"
+)
+
+// State is what this host is.
+type State string
+
+// The states of a host.
+const (
+	// Forming: it looks for others, and founds a cluster if there are none.
+	Forming State = "forming"
+	// Founding: it makes a cluster.
+	Founding State = "founding"
+	// Joining: it is a member, and waits for the cluster to answer for the first time.
+	Joining State = "joining"
+	// Member: it is in.
+	Member State = "member"
+	// Leaving: it is about to be out.
+	Leaving State = "leaving"
+	// Alone: it has left, and waits for an init or a join.
+	Alone State = "alone"
+)
+
+// Status is what this host is in which cluster.
+type Status struct {
+	State   State
+	Cluster string
+	Role    string
+	Locked  bool
+	Epoch   uint64
+	Members []store.Member
+	// Leader is the host id of Raft's leader, Voters are those of its voters; only servers know.
+	Leader string
+	Voters []string
+	// Trouble says what keeps the host from the state that it is to have, with the cure; empty if nothing does.
+	Trouble string
+	Foreign []Foreign
+}
+
+// Foreign is another cluster that is heard.
+type Foreign struct {
+	ID    string
+	Hosts []string
+}
+
+// Status tells what this host is.
+func (c *Cluster) Status() Status {
+	c.mu.Lock()
+	st, s := c.status, c.session
+	c.mu.Unlock()
+	creds, rec := c.keeper.Credentials(), c.records.get()
+	st.Cluster, st.Locked, st.Epoch, st.Role = creds.Cluster(), creds.Keys.Locked, creds.Keys.Epoch, rec.Role
+	st.State = Forming
+	switch {
+	case rec.Ending:
+		st.State = Leaving
+	case st.Cluster == "" && rec.Alone:
+		st.State = Alone
+	case st.Cluster == "":
+	case rec.Founder:
+		st.State = Founding
+	case rec.Leaving:
+		st.State = Leaving
+	default:
+		st.State = Joining
+	}
+	if s != nil {
+		s.mu.Lock()
+		if st.State == Joining && s.known {
+			st.State = Member
+		}
+		st.Members, st.Leader, st.Voters = slices.Clone(s.members), s.leader, slices.Clone(s.voters)
+		s.mu.Unlock()
+	}
+	st.Foreign = foreign(c.disco.Peers(), st.Cluster)
+	return st
+}
+
+// foreign are the clusters that are heard, but for our own.
+func foreign(peers []discovery.Peer, own string) []Foreign {
+	byID := map[string][]string{}
+	for _, p := range peers {
+		if p.State == discovery.Member && p.Cluster != own {
+			byID[p.Cluster] = append(byID[p.Cluster], hostPort(p.Addr, p.Port))
+		}
+	}
+	var out []Foreign
+	for id, hosts := range byID {
+		slices.Sort(hosts)
+		out = append(out, Foreign{ID: id, Hosts: hosts})
+	}
+	slices.SortFunc(out, func(a, b Foreign) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// trouble notes what is wrong, and says it once.
+func (c *Cluster) trouble(err error) {
+	text := err.Error()
+	c.mu.Lock()
+	same := c.said == text
+	c.status.Trouble, c.said = text, text
+	c.mu.Unlock()
+	if !same {
+		c.log.Warn("cluster: something is in the way, and is tried again", "err", err)
+	}
+}
+
+// fine says that nothing is wrong any more.
+func (c *Cluster) fine() {
+	c.mu.Lock()
+	c.status.Trouble = ""
+	c.mu.Unlock()
+}

@@ -1,0 +1,263 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/admission"
+	"github.com/socketplane/socketplane/internal/cluster/discovery"
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Times of a member.
+const (
+	tendEvery = time.Second
+	// tendTime bounds one look.
+	tendTime = 8 * time.Second
+	// isolated is how long the store may be silent until the other members are asked what has become of this host.
+	isolated   = 8 * time.Second
+	askedPause = 10 * time.Second
+	// leaveTime is how long Consul may take to leave in good order.
+	leaveTime = 15 * time.Second
+)
+
+// gossiping remembers what was asked of others, so that it is not asked each second.
+type gossiping struct {
+	joined map[string]time.Time
+	asked  time.Time
+}
+
+// tend looks every second, and when something has changed, at what this host is and is to be. It returns errOut when it is out.
+func (s *session) tend(ctx context.Context) error {
+	for ctx.Err() == nil {
+		look, cancel := context.WithTimeout(ctx, tendTime)
+		err := s.look(look)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, errOut):
+			return errOut
+		case err != nil:
+			s.c.trouble(err)
+		}
+		s.c.await(ctx, tendEvery)
+	}
+	return nil
+}
+
+func (s *session) look(ctx context.Context) error {
+	for w := s.c.nextWish(); w != nil; w = s.c.nextWish() {
+		w.answer <- s.fulfil(ctx, w)
+	}
+	s.announce()
+	s.tellForeign()
+	s.mu.Lock()
+	members, known, silent := s.members, s.known, s.silent
+	s.mu.Unlock()
+	s.meet(ctx)
+	if !silent.IsZero() && time.Since(silent) > isolated {
+		return s.askOthers(ctx)
+	}
+	if !known {
+		return nil
+	}
+	me, in := memberOf(members, s.c.opts.Host)
+	if !in {
+		return s.removed(ctx)
+	}
+	if err := s.c.keeper.SetPeers(trust.Peers(members, s.c.opts.Host)); err != nil {
+		return err
+	}
+	if err := s.correct(ctx, me); err != nil {
+		return err
+	}
+	if err := s.play(ctx, me); err != nil {
+		return err
+	}
+	if err := s.leadIfLeader(ctx, members); err != nil {
+		return err
+	}
+	if s.c.records.get().Leaving {
+		return s.leave(ctx, me, members)
+	}
+	if silent.IsZero() {
+		s.c.fine()
+	}
+	return nil
+}
+
+func memberOf(members []store.Member, id string) (store.Member, bool) {
+	for _, m := range members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return store.Member{}, false
+}
+
+// removed makes sure that this host has no record. A watch may have answered from a leader that had just begun.
+func (s *session) removed(ctx context.Context) error {
+	members, err := s.st.Members(ctx)
+	if err != nil {
+		return nil // the store is silent: that is another matter
+	}
+	if _, in := memberOf(members, s.c.opts.Host); in {
+		s.learn(members)
+		return nil
+	}
+	return errOut
+}
+
+// correct makes this host's record say where it is, and that it leaves.
+func (s *session) correct(ctx context.Context, me store.Member) error {
+	o := s.c.opts
+	leaving := s.c.records.get().Leaving
+	if me.Addr == o.Addr && me.Port == o.Port && me.Name == o.Name && (me.State == store.StateLeaving) == leaving {
+		return nil
+	}
+	return s.quiet(s.st.UpdateMember(ctx, o.Host, func(m *store.Member) error {
+		m.Addr, m.Port, m.Name, m.State = o.Addr, o.Port, o.Name, ""
+		if leaving {
+			m.State = store.StateLeaving
+		}
+		return nil
+	}))
+}
+
+// quiet leaves out what others say: that the store does not answer.
+func (s *session) quiet(err error) error {
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrNotMember) {
+		return nil
+	}
+	return err
+}
+
+// play makes this host's Consul what its record says.
+func (s *session) play(ctx context.Context, me store.Member) error {
+	rec := s.c.records.get()
+	if me.Role == rec.Role {
+		return nil
+	}
+	s.c.log.Info("cluster: this host's Consul changes its role", "role", me.Role)
+	if me.Role == store.RoleClient {
+		// In good order, so that no vote of it is waited for.
+		s.leaveRaft(ctx)
+	}
+	if err := s.c.records.change(func(r *record) { r.Role = me.Role }); err != nil {
+		return err
+	}
+	s.apply()
+	return nil
+}
+
+// leaveRaft lets this host's Consul leave and end, if it can.
+func (s *session) leaveRaft(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	if leader, err := s.op.leader(ctx); err != nil || leader == "" {
+		return
+	}
+	s.proc.End(time.Now().Add(leaveTime))
+	if err := s.op.leave(ctx); err != nil {
+		s.c.log.Warn("cluster: this host's Consul did not leave in good order", "err", err)
+	}
+	for ctx.Err() == nil && s.proc.Status().Running {
+		sleep(ctx, foundPause)
+	}
+}
+
+// meet lets this host's Consul gossip with members that are heard and that it does not know, or knows elsewhere: all may
+// have changed their addresses.
+func (s *session) meet(ctx context.Context) {
+	var wanted []discovery.Peer
+	for _, p := range s.c.disco.Peers() {
+		if p.Cluster == s.id && p.State == discovery.Member {
+			wanted = append(wanted, p)
+		}
+	}
+	if len(wanted) == 0 || !s.proc.Status().Running {
+		return
+	}
+	nodes, err := s.op.nodes(ctx)
+	if err != nil {
+		return // it is starting
+	}
+	now := time.Now()
+	for _, p := range wanted {
+		if n, ok := nodes[p.Host]; ok && n.alive && n.addr == p.Addr.String() || now.Sub(s.gossip.joined[p.Host]) < askedPause {
+			continue
+		}
+		if s.gossip.joined == nil {
+			s.gossip.joined = map[string]time.Time{}
+		}
+		s.gossip.joined[p.Host] = now
+		join, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := s.op.join(join, hostPort(p.Addr, p.Port+gossipPort))
+		cancel()
+		if err != nil {
+			s.c.log.Debug("cluster: a member does not gossip yet", "host", p.Host, "addr", p.Addr, "err", err)
+		}
+	}
+}
+
+// askOthers asks the other members to be admitted again: this host may have missed that the keys were changed, or that it was removed.
+func (s *session) askOthers(ctx context.Context) error {
+	if time.Since(s.gossip.asked) < askedPause {
+		return nil
+	}
+	s.gossip.asked = time.Now()
+	missing := fmt.Errorf("the cluster does not answer: check that a majority of its servers runs and that this host reaches them on ports %d to %d",
+		s.c.opts.Port, s.c.opts.Port+gossipPort)
+	others := s.others()
+	if len(others) == 0 {
+		return missing
+	}
+	creds, err := s.c.askAny(ctx, others, admission.Question{Host: s.c.host(), Cluster: s.id, Again: true})
+	var refused *admission.Refused
+	switch {
+	case errors.As(err, &refused) && (refused.Code == admission.CodeNotMember || refused.Code == admission.CodeOtherKey):
+		return errOut
+	case err != nil:
+		return fmt.Errorf("%w (%s)", missing, strings.TrimSpace(err.Error()))
+	}
+	old := s.c.keeper.Credentials()
+	if creds.Keys.Epoch == old.Keys.Epoch && string(creds.Bundle()) == string(old.Bundle()) {
+		return missing
+	}
+	s.c.log.Info("cluster: this host had missed that the cluster's keys were changed", "epoch", creds.Keys.Epoch)
+	if err := s.c.keeper.Set(creds); err != nil {
+		return err
+	}
+	s.apply()
+	s.proc.Restart() // it reads gossip keys at its start only
+	return nil
+}
+
+// tellForeign says once of each other cluster that it is heard.
+func (s *session) tellForeign() {
+	for _, f := range foreign(s.c.disco.Peers(), s.id) {
+		if !s.strange[f.ID] {
+			s.strange[f.ID] = true
+			s.c.log.Warn("cluster: another cluster is on this segment, and they don't merge by themselves: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join ADDRESS' on the hosts of one",
+				"cluster", f.ID, "hosts", f.Hosts)
+		}
+	}
+}
+
+// fulfil does what a user wants of a member.
+func (s *session) fulfil(ctx context.Context, w *wish) error {
+	switch w.kind {
+	case wishLeave:
+		if err := s.c.records.change(func(r *record) { r.Leaving = true }); err != nil {
+			return err
+		}
+		s.c.poke()
+		return nil
+	default:
+		return fmt.Errorf("%w (%s): 'socketplane cluster leave' first", ErrInCluster, s.id)
+	}
+}
