@@ -93,6 +93,9 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 			return nil
 		})
 	}
+	if a.storage.managed != nil {
+		run(a.storage.managed.Run)
+	}
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(a.announce)
@@ -138,19 +141,19 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.storage, err = openCluster(ctx, a.cfg, a.local, a.log); err != nil {
-		return err
-	}
-	if err = guardCluster(ctx, &a.storage); err != nil {
-		return err
-	}
-	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), id)
 	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
 		return err
 	}
 	if a.underlay, err = a.links.Underlay(ctx, a.cfg.Advertise); err != nil {
 		return err
 	}
+	if a.storage, err = a.openCluster(ctx, id); err != nil {
+		return err
+	}
+	if err = guardCluster(ctx, &a.storage); err != nil {
+		return err
+	}
+	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), id)
 	a.sw, err = ovsctl.Connect(ctx, ovsctl.Options{Endpoint: a.cfg.OVSDB, Bridge: config.Bridge, Logger: a.log})
 	if err != nil {
 		return err

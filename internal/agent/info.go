@@ -28,6 +28,10 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 			Version: a.sw.Info().OVSVersion, Datapath: st.Datapath, Tunnel: string(st.Tunnel), Bridge: config.Bridge, TSO: st.TSO,
 		},
 	}
+	if a.storage.managed != nil {
+		summary := summaryOf(a.storage.managed.Status())
+		info.Cluster = &summary
+	}
 	if err := a.plane.Ready(); err != nil {
 		info.OVS.Error = err.Error()
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/cluster"
+	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/store"
@@ -98,6 +100,7 @@ type storage struct {
 	kv      store.KV
 	kind    config.StoreKind
 	address string
+	managed *cluster.Cluster // nil unless this agent runs the cluster's Consul
 }
 
 const (
@@ -106,33 +109,38 @@ const (
 )
 
 // openCluster opens the cluster's store. With "auto" that is Consul if an address is set or
-// one answers on this host, else a file; a host that has used Consul once stays with it, lest it
-// begin a life of its own when Consul is late.
-func openCluster(ctx context.Context, cfg config.Config, local store.KV, log *slog.Logger) (storage, error) {
+// one answers on this host, else the cluster that hosts form by themselves where there is a consul program, else a file; a
+// host stays with the cluster that it has used once, lest it begin a life of its own when that is late.
+func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
+	cfg := a.cfg
 	kind := cfg.Store
 	if kind == config.StoreAuto {
 		var err error
-		if kind, err = chooseStore(ctx, cfg, local); err != nil {
+		if kind, err = chooseStore(ctx, cfg, a.local); err != nil {
 			return storage{}, err
 		}
 	}
-	if err := local.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.LocalStoreKindKey, Value: []byte(kind)}); err != nil {
+	if err := a.local.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.LocalStoreKindKey, Value: []byte(kind)}); err != nil {
 		return storage{}, err
 	}
-	if kind == config.StoreConsul {
+	switch kind {
+	case config.StoreCluster:
+		return a.openManaged(host)
+	case config.StoreConsul:
 		kv, err := consul.Open(consul.Options{Address: cfg.ConsulAddr, Token: consul.Token(cfg.ConsulToken.Reveal())})
 		if err != nil {
 			return storage{}, err
 		}
 		return storage{kv: kv, kind: kind, address: consulAddress(cfg)}, nil
+	default:
+		path := filepath.Join(cfg.StateDir, clusterFile)
+		kv, err := bolt.Open(path, bolt.Options{})
+		if err != nil {
+			return storage{}, err
+		}
+		a.log.Warn("this host is alone: its networks reach no other host; install consul and set --store cluster, or give --consul-addr, to join others", "store", path)
+		return storage{kv: kv, kind: kind, address: path}, nil
 	}
-	path := filepath.Join(cfg.StateDir, clusterFile)
-	kv, err := bolt.Open(path, bolt.Options{})
-	if err != nil {
-		return storage{}, err
-	}
-	log.Warn("this host is alone: its networks reach no other host; give --consul-addr to join others", "store", path)
-	return storage{kv: kv, kind: kind, address: path}, nil
 }
 
 func consulAddress(cfg config.Config) string {
@@ -144,16 +152,22 @@ func chooseStore(ctx context.Context, cfg config.Config, local store.KV) (config
 		return config.StoreConsul, nil
 	}
 	e, err := local.Get(ctx, store.LocalStoreKindKey)
-	if err == nil && config.StoreKind(e.Value) == config.StoreConsul {
-		return config.StoreConsul, nil
+	if err == nil && config.StoreKind(e.Value) != config.StoreBolt {
+		return config.StoreKind(e.Value), nil
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return "", err
 	}
 	dialer := net.Dialer{Timeout: probeTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", consulDefault)
-	if err != nil {
-		return config.StoreBolt, nil // nobody answers: alone
+	if conn, err := dialer.DialContext(ctx, "tcp", consulDefault); err == nil {
+		return config.StoreConsul, conn.Close()
 	}
-	return config.StoreConsul, conn.Close()
+	_, err = consulproc.Find(cfg.ConsulBinary)
+	switch {
+	case err == nil:
+		return config.StoreCluster, nil
+	case cfg.ConsulBinary != "" || cfg.Join != "":
+		return "", err // it was asked for
+	}
+	return config.StoreBolt, nil // alone
 }

@@ -32,8 +32,8 @@ type Options struct {
 	Consul string
 	// Join are addresses, HOST:PORT, of hosts whose cluster this one joins. With any it founds none by itself.
 	Join []string
-	// Token opens a locked cluster; nil for none.
-	Token *trust.Token
+	// Token gives what opens a locked cluster, nil for nothing. It is asked whenever the host asks to be admitted.
+	Token func() (*trust.Token, error)
 	// Locked: a cluster that this host founds admits with a token only. Founded is told of one.
 	Locked  bool
 	Founded func(ctx context.Context, cluster *store.Cluster, keys store.Keys) error

@@ -142,7 +142,13 @@ func (c *Cluster) join(ctx context.Context, m move) (pause time.Duration, err er
 			return lockedAgain, err
 		}
 	}
-	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Token: c.opts.Token, Cluster: m.cluster})
+	var token *trust.Token
+	if c.opts.Token != nil {
+		if token, err = c.opts.Token(); err != nil {
+			return lockedAgain, err
+		}
+	}
+	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Token: token, Cluster: m.cluster})
 	if err == nil {
 		return 0, c.enter(creds)
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/socketplane/socketplane/internal/cluster/discovery"
@@ -116,4 +117,33 @@ func (c *Cluster) fine() {
 	c.mu.Lock()
 	c.status.Trouble = ""
 	c.mu.Unlock()
+}
+
+// Raft asks who leads and who votes, as host ids; nothing while nobody can tell.
+func (c *Cluster) Raft(ctx context.Context) (leader string, voters map[string]bool) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	voters = map[string]bool{}
+	if s == nil {
+		return "", voters
+	}
+	peers, err := s.op.raft(ctx)
+	if err != nil {
+		return "", voters
+	}
+	byID := map[string]raftPeer{}
+	for _, p := range peers {
+		byID[p.id] = p
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		p := byID[raftID(m.ID)]
+		voters[m.ID] = p.voter
+		if p.leader {
+			leader = m.ID
+		}
+	}
+	return leader, voters
 }
