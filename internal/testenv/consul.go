@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -49,7 +50,7 @@ func Consul(t testing.TB) *ConsulServer {
 	if err != nil {
 		Missing(t, err.Error())
 	}
-	ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
+	ip := loopback()
 	// Not t.TempDir: its length depends on the test's name, and the path of a unix socket has 107 bytes.
 	dir, err := os.MkdirTemp("", "sp-consul-")
 	if err != nil {
@@ -65,6 +66,11 @@ func Consul(t testing.TB) *ConsulServer {
 	t.Cleanup(func() { s.proc.Stop(5 * time.Second) })
 	s.Start()
 	return s
+}
+
+// loopback is an address that other tests hardly have.
+func loopback() string {
+	return net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(256)), byte(1+rand.IntN(250))).String()
 }
 
 // ConsulBinary finds consul in the tool cache or on the PATH.
@@ -115,6 +121,8 @@ type ConsulConfig struct {
 	HTTP, Server, Serf int
 	// Socket is a unix socket that serves the HTTP API too, for those who can't reach IP; "" for none.
 	Socket string
+	// Extra is added to the configuration.
+	Extra map[string]any
 }
 
 // Write writes the configuration to Dir/consul.json.
@@ -134,6 +142,7 @@ func (c ConsulConfig) Write() error {
 		"connect":     map[string]bool{"enabled": false}, "peering": map[string]bool{"enabled": false},
 		"disable_update_check": true, "leave_on_terminate": false, "skip_leave_on_interrupt": true,
 	}
+	maps.Copy(config, c.Extra)
 	text, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
 		return fmt.Errorf("consul configuration: %w", err)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -81,8 +82,10 @@ var _ store.KV = (*Store)(nil)
 func Open(opts Options) (*Store, error) {
 	config := api.DefaultConfig()
 	if opts.Address != "" {
-		// CONSUL_HTTP_SSL belongs to CONSUL_HTTP_ADDR, not to our own address.
-		config.Address, config.Scheme = opts.Address, "http"
+		if theirs := os.Getenv(api.HTTPAddrEnvName); theirs != "" && theirs != opts.Address {
+			config.Scheme = "http" // CONSUL_HTTP_SSL belongs to that address, not to this one
+		}
+		config.Address = opts.Address
 	}
 	if opts.Token != "" {
 		config.Token, config.TokenFile = string(opts.Token), ""
