@@ -1,0 +1,429 @@
+package trust_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/socketplane/socketplane/internal/cluster/consulproc"
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// consulPatience is for starts of Consul and rotations on a busy machine.
+const consulPatience = time.Minute
+
+// node is one host: its keys, and a real Consul process that runs with them.
+type node struct {
+	t      *testing.T
+	ctx    context.Context
+	id     string
+	keeper *trust.Keeper
+	dir    string
+	proc   *consulproc.Process
+	spec   consulproc.Spec
+	http   *http.Client
+	stop   func()
+}
+
+// newNode makes a host with a loopback address of its own.
+func newNode(t *testing.T, ctx context.Context, n int) *node {
+	t.Helper()
+	nd := &node{t: t, ctx: ctx, id: fmt.Sprintf("%016x", n), keeper: open(t, t.TempDir()), dir: filepath.Join(t.TempDir(), "consul")}
+	addr := netip.AddrFrom4([4]byte{127, 77, byte(n), 1})
+	nd.spec = consulproc.Spec{Host: nd.id, Datacenter: trust.Datacenter, Addr: addr,
+		Ports: consulproc.Ports{RPC: 24781, Gossip: 24782, HTTPS: freePort(t)}}
+	return nd
+}
+
+func (n *node) subject() trust.Subject { return trust.Subject{ID: n.id, Addr: n.spec.Addr} }
+
+func (n *node) wants(c trust.Credentials) {
+	n.spec.CA, n.spec.Cert, n.spec.Key = c.Bundle(), c.Cert, n.keeper.Identity().KeyPEM()
+	n.spec.AgentToken, n.spec.ManagementToken = c.Keys.AgentToken.Reveal(), c.Keys.ManagementToken.Reveal()
+	n.spec.GossipKeys = nil
+	for _, g := range c.Keys.Gossip {
+		n.spec.GossipKeys = append(n.spec.GossipKeys, g.Reveal())
+	}
+	spec := n.spec
+	n.proc.Set(&spec)
+}
+
+// start runs Consul with the node's credentials, which joins others; it ends with the test.
+func (n *node) start(join ...*node) {
+	n.t.Helper()
+	binary, err := testenv.ConsulBinary()
+	if err != nil {
+		testenv.Missing(n.t, err.Error())
+	}
+	n.spec.Server, n.spec.Bootstrap = len(join) == 0, len(join) == 0
+	for _, o := range join {
+		n.spec.Join = append(n.spec.Join, netip.AddrPortFrom(o.spec.Addr, o.spec.Ports.Gossip).String())
+	}
+	n.proc = consulproc.New(consulproc.Options{Binary: binary, Dir: n.dir, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- n.proc.Run(ctx) }()
+	n.wants(n.keeper.Credentials())
+	n.stop = sync.OnceFunc(func() {
+		n.proc.Set(nil)
+		n.until("Consul ends", func() bool { return !n.proc.Status().Running })
+		cancel()
+		if err := <-done; err != nil {
+			n.t.Error(err)
+		}
+		if n.http != nil {
+			n.http.CloseIdleConnections()
+		}
+		if n.t.Failed() {
+			n.t.Logf("Consul of %s:\n%s", n.id, testenv.TailFile(filepath.Join(n.dir, "consul.log"), 30))
+		}
+	})
+	n.t.Cleanup(n.stop)
+}
+
+// reload is the node's part when its credentials change.
+func (n *node) reload(ctx context.Context, c trust.Credentials) error {
+	n.wants(c)
+	return testenv.Poll(ctx, 20*time.Millisecond, func() bool { return n.proc.Status().Agrees })
+}
+
+// client speaks to the node's own Consul with the node's TLS, or with another one.
+func (n *node) client(token store.Secret, config *tls.Config) *api.Client {
+	n.t.Helper()
+	h := &http.Client{Transport: &http.Transport{TLSClientConfig: config}, Timeout: 10 * time.Second}
+	n.t.Cleanup(h.CloseIdleConnections)
+	c, err := api.NewClient(&api.Config{Address: fmt.Sprintf("127.0.0.1:%d", n.spec.Ports.HTTPS), Scheme: "https", Token: token.Reveal(), HttpClient: h})
+	must(n.t, err)
+	return c
+}
+
+func (n *node) until(what string, ready func() bool) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), consulPatience)
+	defer cancel()
+	if err := testenv.Poll(ctx, 50*time.Millisecond, ready); err != nil {
+		n.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// estate is a cluster of one server and two clients, and the records of its keys and members.
+type estate struct {
+	t     *testing.T
+	ctx   context.Context
+	nodes []*node
+	kv    store.KV
+	op    *trust.Operator
+}
+
+func newEstate(t *testing.T) *estate {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), consulPatience)
+	t.Cleanup(cancel)
+	kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})
+	must(t, err)
+	t.Cleanup(func() { _ = kv.Close() })
+	e := &estate{t: t, ctx: ctx, kv: kv}
+	for i := range 3 {
+		n := newNode(t, ctx, i+1)
+		var c trust.Credentials
+		if i == 0 {
+			c, err = trust.Found(n.keeper.Identity(), n.subject(), false, trust.Lifetimes{}, time.Now())
+			must(t, err)
+			must(t, e.cluster(n).PutKeys(ctx, c.Keys))
+		} else {
+			c = e.issue(n)
+		}
+		must(t, n.keeper.Set(c))
+		e.nodes = append(e.nodes, n)
+		must(t, e.cluster(n).PutMember(ctx, store.Member{ID: n.id, Key: n.keeper.Identity().Fingerprint(), Epoch: c.Keys.Epoch}))
+		must(t, kv.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(n.id), Value: []byte("1")}))
+		if i == 0 {
+			n.start()
+		} else {
+			n.start(e.nodes[0])
+		}
+	}
+	first := e.nodes[0]
+	e.op = trust.NewOperator(first.client(first.keeper.Credentials().Keys.ManagementToken, first.keeper.ConsulTLS()))
+	first.until("the ACLs are made", func() bool { return e.op.EnsureACL(ctx, first.keeper.Credentials().Keys) == nil })
+	for _, n := range e.nodes {
+		n.until("a host's token writes", func() bool { return n.write("ready") == nil })
+	}
+	return e
+}
+
+func (e *estate) cluster(n *node) *store.Cluster { return store.NewCluster(e.kv, n.id) }
+
+// issue gives a host what admission would.
+func (e *estate) issue(n *node) trust.Credentials {
+	e.t.Helper()
+	keys, err := store.NewCluster(e.kv, "admission").Keys(e.ctx)
+	must(e.t, err)
+	cert, err := trust.Issue(keys, n.subject(), n.keeper.Identity().Public(), 90*24*time.Hour, time.Now())
+	must(e.t, err)
+	return trust.Credentials{Keys: keys, Cert: cert}
+}
+
+// write writes one of our keys through the node's Consul.
+func (n *node) write(key string) error {
+	if n.http == nil {
+		n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: n.keeper.ConsulTLS()}, Timeout: 10 * time.Second}
+	}
+	c, err := api.NewClient(&api.Config{Address: fmt.Sprintf("127.0.0.1:%d", n.spec.Ports.HTTPS), Scheme: "https",
+		Token: n.keeper.Credentials().Keys.ConsulToken.Reveal(), HttpClient: n.http})
+	if err != nil {
+		return err
+	}
+	_, err = c.KV().Put(&api.KVPair{Key: "socketplane/v1/test/" + key, Value: []byte(n.id)}, nil)
+	return err
+}
+
+// rotate lets everybody follow while a rotation goes from beginning to end.
+func (e *estate) rotate() store.Keys {
+	e.t.Helper()
+	ctx, cancel := context.WithCancel(e.ctx)
+	var all sync.WaitGroup
+	for _, n := range e.nodes {
+		all.Go(func() {
+			_ = n.keeper.Follow(ctx, e.cluster(n), n.subject, n.reload, slog.New(slog.DiscardHandler))
+		})
+	}
+	defer all.Wait()
+	defer cancel()
+	cluster := e.cluster(e.nodes[0])
+	before, err := cluster.UpdateKeys(ctx, func(k *store.Keys) (bool, error) { k.Rotate = true; return true, nil })
+	must(e.t, err)
+	rotator := trust.NewRotator(cluster, e.op, trust.Lifetimes{}, slog.New(slog.DiscardHandler))
+	var keys store.Keys
+	e.nodes[0].until("the rotation ends", func() bool {
+		if err := rotator.Advance(ctx, time.Now()); err != nil {
+			e.t.Errorf("advance: %v", err)
+		}
+		keys, err = cluster.Keys(ctx)
+		must(e.t, err)
+		return keys.Epoch == before.Epoch+3 && keys.Phase == store.PhaseNone && !keys.Rotate
+	})
+	e.nodes[0].until("everybody has followed", func() bool {
+		must(e.t, rotator.Advance(ctx, time.Now()))
+		members, err := cluster.Members(ctx)
+		must(e.t, err)
+		return !slices.ContainsFunc(members, func(m store.Member) bool { return m.Epoch != keys.Epoch })
+	})
+	return keys
+}
+
+// knock shakes hands with a Consul port as this certificate, and says whether it was let in. RPC expects a byte first that asks for TLS.
+func knock(addr string, rpc bool, cert *tls.Certificate) error {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if rpc {
+		if _, err := conn.Write([]byte{3}); err != nil {
+			return err
+		}
+	}
+	config := &tls.Config{InsecureSkipVerify: true}
+	if cert != nil {
+		config.Certificates = []tls.Certificate{*cert}
+	}
+	c := tls.Client(conn, config)
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	// In TLS 1.3 the client hears of its refusal when it reads.
+	if !rpc {
+		if _, err := io.WriteString(c, "GET /v1/status/leader HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			return err
+		}
+		_, err := http.ReadResponse(bufio.NewReader(c), nil)
+		return err
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, err = c.Read(make([]byte, 1))
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return nil // it waits for what we have to say
+	}
+	return err
+}
+
+func (n *node) pair(c trust.Credentials) *tls.Certificate {
+	n.t.Helper()
+	cert, err := tls.X509KeyPair(c.Cert, n.keeper.Identity().KeyPEM())
+	must(n.t, err)
+	return &cert
+}
+
+// TestConsul holds what the keys are for against a real Consul: who has them is let in, through rotations too; nobody else is.
+func TestConsul(t *testing.T) {
+	e := newEstate(t)
+	first, stranger := e.nodes[0], newNode(t, e.ctx, 9)
+	keys := first.keeper.Credentials().Keys
+
+	t.Run("tokens", func(t *testing.T) {
+		must(t, e.op.EnsureACL(e.ctx, keys))
+		for name, tc := range map[string]struct {
+			token   store.Secret
+			allowed []string
+		}{
+			"ours": {keys.ConsulToken, []string{"kv", "session"}}, "agent": {keys.AgentToken, nil}, "none": {store.Secret{}, nil},
+			"management": {keys.ManagementToken, []string{"acl", "keyring", "kv", "kv-other", "session"}},
+		} {
+			c := first.client(tc.token, first.keeper.ConsulTLS())
+			_, err1 := c.KV().Put(&api.KVPair{Key: "socketplane/v1/x"}, nil)
+			_, err2 := c.KV().Put(&api.KVPair{Key: "other/x"}, nil)
+			_, _, err3 := c.Session().CreateNoChecks(&api.SessionEntry{TTL: "60s"}, nil)
+			_, _, err4 := c.ACL().TokenList(nil)
+			_, err5 := c.Operator().KeyringList(nil)
+			var got []string
+			for what, err := range map[string]error{"kv": err1, "kv-other": err2, "session": err3, "acl": err4, "keyring": err5} {
+				if err == nil {
+					got = append(got, what)
+				} else if !strings.Contains(err.Error(), "403") {
+					t.Errorf("%s: %s: %v", name, what, err)
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, tc.allowed) {
+				t.Errorf("%s may do %v, want %v", name, got, tc.allowed)
+			}
+		}
+	})
+
+	expired := e.issue(stranger)
+	past := time.Now().Add(-100 * 24 * time.Hour)
+	cert, err := trust.Issue(expired.Keys, stranger.subject(), stranger.keeper.Identity().Public(), 24*time.Hour, past)
+	must(t, err)
+	expired.Cert = cert
+	foreign, err := trust.Found(stranger.keeper.Identity(), stranger.subject(), false, trust.Lifetimes{}, time.Now())
+	must(t, err)
+	self := stranger.keeper.Identity().Certificate()
+	old := e.issue(stranger)
+	ports := map[string]bool{
+		fmt.Sprintf("127.0.0.1:%d", first.spec.Ports.HTTPS):                false,
+		netip.AddrPortFrom(first.spec.Addr, first.spec.Ports.RPC).String(): true,
+		fmt.Sprintf("127.0.0.1:%d", e.nodes[1].spec.Ports.HTTPS):           false,
+	}
+	refused := func(t *testing.T, certs map[string]*tls.Certificate) {
+		for addr, rpc := range ports {
+			for name, cert := range certs {
+				if err := knock(addr, rpc, cert); err == nil || !strings.Contains(err.Error(), "tls:") {
+					t.Errorf("%s at %s (RPC: %v): %v, want to be refused by TLS", name, addr, rpc, err)
+				}
+			}
+		}
+	}
+	t.Run("certificates", func(t *testing.T) {
+		refused(t, map[string]*tls.Certificate{"no certificate": nil, "self-signed": &self, "of another cluster": stranger.pair(foreign), "expired": stranger.pair(expired)})
+		for addr, rpc := range ports {
+			if err := knock(addr, rpc, stranger.pair(old)); err != nil {
+				t.Errorf("a good certificate at %s: %v", addr, err)
+			}
+		}
+	})
+
+	t.Run("rotation", func(t *testing.T) {
+		var writes, failed atomic.Int64
+		ctx, cancel := context.WithCancel(e.ctx)
+		var writers sync.WaitGroup
+		for _, n := range e.nodes {
+			writers.Go(func() {
+				for ctx.Err() == nil {
+					if err := n.write("during"); err != nil && ctx.Err() == nil {
+						failed.Add(1)
+						t.Errorf("a write through %s: %v", n.id, err)
+						return
+					}
+					writes.Add(1)
+				}
+			})
+		}
+		after := e.rotate()
+		cancel()
+		writers.Wait()
+		if writes.Load() < 10 {
+			t.Errorf("%d writes during the rotation, %d failed", writes.Load(), failed.Load())
+		}
+		if len(after.CAs) != 1 || after.CAs[0].Cert == keys.CAs[0].Cert || len(after.Gossip) != 1 || after.Gossip[0].Reveal() == keys.Gossip[0].Reveal() {
+			t.Fatalf("after the rotation: %d authorities, %d gossip keys", len(after.CAs), len(after.Gossip))
+		}
+		must(t, e.op.SetKeyring(e.ctx, after.Gossip))
+		for _, n := range e.nodes {
+			n.until("a host has a certificate of the new authority", func() bool { return n.keeper.Check(n.keeper.Credentials()) == nil })
+		}
+		refused(t, map[string]*tls.Certificate{"of before the rotation": stranger.pair(old)})
+		for _, n := range e.nodes {
+			n.http.CloseIdleConnections()
+			must(t, n.write("after"))
+		}
+	})
+
+	t.Run("removed", func(t *testing.T) {
+		// A host that was inside before the rotation: its Consul is let in nowhere, until it is admitted again.
+		must(t, stranger.keeper.Set(old))
+		stranger.start(first)
+		stranger.until("it tries in vain", func() bool {
+			return strings.Contains(testenv.TailFile(filepath.Join(stranger.dir, "consul.log"), 100), "No installed keys could decrypt the message")
+		})
+		members, err := first.client(after(t, e).ManagementToken, first.keeper.ConsulTLS()).Agent().Members(false)
+		must(t, err)
+		if len(members) != 3 {
+			t.Errorf("%d hosts gossip, want 3", len(members))
+		}
+		if err := stranger.write("removed"); err == nil {
+			t.Error("a removed host writes")
+		}
+		// With the new gossip keys alone it is heard of, but Consul's RPC does not speak to it.
+		stranger.stop()
+		half := old
+		half.Keys.Gossip = after(t, e).Gossip
+		must(t, stranger.keeper.Set(half))
+		stranger.start(first)
+		stranger.until("it does not get on with the server's RPC", func() bool {
+			return strings.Contains(testenv.TailFile(filepath.Join(stranger.dir, "consul.log"), 100), "certificate signed by unknown authority")
+		})
+		if err := stranger.write("removed"); err == nil {
+			t.Error("a removed host writes with the new gossip key")
+		}
+		stranger.stop()
+		must(t, stranger.keeper.Set(e.issue(stranger)))
+		stranger.start(first)
+		stranger.until("it writes when it was admitted again", func() bool { return stranger.write("again") == nil })
+	})
+}
+
+func after(t *testing.T, e *estate) store.Keys {
+	t.Helper()
+	keys, err := store.NewCluster(e.kv, "x").Keys(e.ctx)
+	must(t, err)
+	return keys
+}
