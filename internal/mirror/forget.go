@@ -9,18 +9,12 @@ import (
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 )
 
-// Docker never repeats that an endpoint or a network is gone, and says it to nobody while the agent is down or when it
-// dies in the middle of making one. So what it has is compared now and then; what it has not known for as
-// long as any start of a container or creation of a network takes is given back.
-const (
-	lookEvery = 10 * time.Second
-	lostAfter = 40 * time.Second
-)
-
-// forget removes what Docker has forgotten.
+// forget removes what Docker has forgotten. Docker never repeats that an endpoint or a network is gone, and says it to nobody while
+// the agent is down or when it dies in the middle of making one. So what it has is compared now and then; what it
+// has not known for long enough is given back.
 func (m *Mirror) forget(ctx context.Context) error {
 	now := time.Now()
-	if now.Sub(m.lookedAt) < lookEvery {
+	if now.Sub(m.lookedAt) < m.opts.Times.Look {
 		return nil
 	}
 	m.lookedAt = now
@@ -46,7 +40,7 @@ func (m *Mirror) forgetEndpoints(ctx context.Context, now time.Time) error {
 			if !seen {
 				since = now
 			}
-			if now.Sub(since) < lostAfter {
+			if now.Sub(since) < m.opts.Times.Lost {
 				lost[id] = since
 				continue
 			}
@@ -92,7 +86,7 @@ func (m *Mirror) forgetPools(ctx context.Context, now time.Time) error {
 			since = now
 		}
 		idle[pool] = since
-		if now.Sub(since) < lostAfter {
+		if now.Sub(since) < m.opts.Times.Lost {
 			continue
 		}
 		m.log.Info("giving back a subnet that docker has forgotten", "pool", pool)

@@ -22,11 +22,28 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// Pauses between passes: after nothing in particular, and after something failed, growing.
-const (
-	passEvery  = 10 * time.Second
-	retryFirst = 200 * time.Millisecond
-)
+// retryFirst is the pause after something failed; it grows up to Times.Pass.
+const retryFirst = 200 * time.Millisecond
+
+// Times are the mirror's pauses, and how long it looks on before it believes what it sees.
+type Times struct {
+	// Pass is between passes after nothing in particular.
+	Pass time.Duration
+	// Vanished is how long Docker must not have had a network that is bound here: it stores a network
+	// only after CreateNetwork was answered.
+	Vanished time.Duration
+	// Strange is how long a network that is not bound here must be in Docker's list before it is trouble: Docker
+	// forgets a network only after DeleteNetwork was answered.
+	Strange time.Duration
+	// Look is between two looks for what Docker has forgotten, Lost how long it must not have known it: longer than any
+	// start of a container or creation of a network takes.
+	Look, Lost time.Duration
+}
+
+// Usual are the times of an agent.
+func Usual() Times {
+	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, Look: 10 * time.Second, Lost: 40 * time.Second}
+}
 
 // passTimeout bounds a pass; what it leaves, the next one does.
 const passTimeout = 5 * time.Minute
@@ -66,7 +83,9 @@ type Options struct {
 	Pools Pools
 	// Propose names a free subnet for the default network.
 	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
-	Logger  *slog.Logger
+	// Times are the usual ones if there are none.
+	Times  Times
+	Logger *slog.Logger
 }
 
 // Default is the first network.
@@ -111,6 +130,9 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.Times == (Times{}) {
+		opts.Times = Usual()
+	}
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
 		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
@@ -148,14 +170,14 @@ func (m *Mirror) Run(ctx context.Context) error {
 		passCtx, cancel := context.WithTimeout(ctx, passTimeout)
 		err := m.pass(passCtx)
 		cancel()
-		wait := passEvery
+		wait := m.opts.Times.Pass
 		switch {
 		case err == nil:
 			failures, told = 0, false
 		case errors.Is(err, dockerwatch.ErrUnavailable):
 			// The watcher has said so, and wakes us.
 		default:
-			wait = min(retryFirst<<min(failures, 8), passEvery)
+			wait = min(retryFirst<<min(failures, 8), m.opts.Times.Pass)
 			if failures++; failures > 3 && !told && ctx.Err() == nil {
 				m.log.Warn("networks can't be followed at the moment", "err", err)
 				told = true
@@ -183,7 +205,7 @@ func (m *Mirror) watch(ctx context.Context) {
 		index = 0
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(retryFirst<<min(failures, 8), passEvery)):
+		case <-time.After(min(retryFirst<<min(failures, 8), m.opts.Times.Pass)):
 		}
 		failures++
 	}

@@ -21,14 +21,6 @@ import (
 // changesAtOnce is how many networks are made or removed side by side; Docker itself does little at once.
 const changesAtOnce = 4
 
-// vanishedAfter is how long Docker must not have had a network that is bound here: it stores a network
-// only after CreateNetwork was answered.
-const vanishedAfter = 15 * time.Second
-
-// strangeAfter is how long a network that is not bound here must be in Docker's list before it is trouble: Docker
-// forgets a network only after DeleteNetwork was answered.
-const strangeAfter = 5 * time.Second
-
 // pass is one comparison.
 type pass struct {
 	*Mirror
@@ -100,7 +92,7 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 		if !known {
 			since = time.Now()
 		}
-		if strange[n.ID] = since; time.Since(since) > strangeAfter {
+		if strange[n.ID] = since; time.Since(since) > p.opts.Times.Strange {
 			p.trouble("", n.Name, "SocketPlane on this host has no record of it: 'docker network rm %s', and create it again if it does not come back", n.Name)
 		}
 	}
@@ -292,7 +284,7 @@ func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 		}
 		if since, known := p.missing[id]; !known {
 			p.missing[id] = now
-		} else if now.Sub(since) > vanishedAfter {
+		} else if now.Sub(since) > p.opts.Times.Vanished {
 			gone = append(gone, b)
 		}
 	}
