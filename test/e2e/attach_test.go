@@ -170,7 +170,11 @@ func TestTheWayOut(t *testing.T) {
 
 // fetchFromUnderlay fetches from a port of a host, from beyond all hosts.
 func (w *world) fetchFromUnderlay(ctx context.Context, h *lab.Host, port string) error {
-	_, err := w.underlay(ctx, w.probe(), "fetch", "-from", h.Addr.String()+":"+port, "-for", "5s")
+	probe, err := lab.BuildProbe(ctx) // built already, with the lab
+	if err != nil {
+		return err
+	}
+	_, err = w.underlay(ctx, probe, "fetch", "-from", h.Addr.String()+":"+port, "-for", "5s")
 	return err
 }
 

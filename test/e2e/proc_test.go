@@ -237,6 +237,3 @@ func (w *world) underlay(ctx context.Context, argv ...string) (string, error) {
 	}
 	return string(out), nil
 }
-
-// probe is labprobe on the machine.
-func (w *world) probe() string { return filepath.Join(testenv.CacheDir(), "lab", "labprobe") }

@@ -88,7 +88,7 @@ func (l *Lab) start(ctx context.Context) error {
 	prepare, prepareCtx := errgroup.WithContext(ctx)
 	prepare.Go(func() error { return l.buildUnderlay(prepareCtx) })
 	prepare.Go(func() (err error) {
-		if l.probe, err = buildProbe(prepareCtx); err != nil {
+		if l.probe, err = BuildProbe(prepareCtx); err != nil {
 			return err
 		}
 		if !l.opts.NoDocker {
@@ -249,7 +249,8 @@ const (
 // BuildAgent builds the socketplane binary of this checkout into the tool cache and returns its path.
 func BuildAgent(ctx context.Context) (string, error) { return goBuild(ctx, agentPackage) }
 
-func buildProbe(ctx context.Context) (string, error) { return goBuild(ctx, probePackage) }
+// BuildProbe builds labprobe, which the image has too, for use beyond the hosts.
+func BuildProbe(ctx context.Context) (string, error) { return goBuild(ctx, probePackage) }
 
 // goBuild builds a static program of this checkout into the tool cache, unless it is built already.
 func goBuild(ctx context.Context, pkg string) (string, error) {
