@@ -182,47 +182,63 @@ func (w *world) fetchFromUnderlay(ctx context.Context, h *lab.Host, port string)
 // another MAC; one that never stopped pinging has it back within a second (LESSONS 9, 11).
 func TestCoreStaticAddressMoves(t *testing.T) {
 	w := need(t)
-	ctx := deadline(t, 3*time.Minute)
+	ctx := deadline(t, 4*time.Minute)
 	all := w.members(ctx, t)
-	from, to, watcher := w.Hosts[0], w.Hosts[1], all[len(all)-1]
-	args := func(mac string) []string {
-		return []string{"--network", "web", "--ip", "10.60.0.220", "--ip6", "fd60::220", "--mac-address", mac}
+	hosts, watcher := w.Hosts[:2], all[len(all)-1]
+	start := func(round int) *container {
+		return w.mustRun(ctx, t, hosts[round%2], "mover", "--network", "web", "--ip", "10.60.0.220", "--ip6", "fd60::220",
+			"--mac-address", fmt.Sprintf("02:dd:00:00:00:%02x", round+1))
 	}
-	old := w.mustRun(ctx, t, from, "mover", args("02:dd:00:00:00:01")...)
+	old := start(0)
 	watcher.reachable(ctx, t, old.addr, old.addr6)
-	for round, h := range []*lab.Host{to, from} {
+	const limit, tries = time.Second, 4
+	// There and back. It takes a tenth of a second, and neighbours that keep a stale entry would need half a minute; a machine
+	// that stands still for a second is given another try.
+	for round, quick := 1, 0; quick < 2; round++ {
 		ping, ping6 := watcher.ping(ctx, t, "10.60.0.220"), watcher.ping(ctx, t, "fd60::220")
 		if err := remove(ctx, old.h, old.name); err != nil {
 			t.Fatal(err)
 		}
 		removed := time.Now()
-		old = w.mustRun(ctx, t, h, "mover", args(fmt.Sprintf("02:dd:00:00:00:%02x", round+2))...)
-		out, err := h.Docker(ctx, "inspect", "-f", "{{.State.StartedAt}}", "mover")
-		if err != nil {
-			t.Fatal(err)
-		}
-		began, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(out))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// It takes a tenth of a second; neighbours that keep a stale entry would need half a minute (LESSONS 11).
-		limit := 5 * time.Second
-		// Long enough for a late answer to be told from none.
-		waitUntil(ctx, t, began.Add(limit+2*time.Second))
-		for _, p := range []*pinging{ping, ping6} {
-			replies, _ := p.end(t)
-			var back time.Time
-			for _, r := range replies {
-				if r.at.After(removed) {
-					back = r.at
-					break
-				}
-			}
-			if back.IsZero() || back.Sub(began) > limit {
-				t.Errorf("%s moved to %s: first answer %v after the start (zero: %v)", p.to, h.Name, back.Sub(began), back.IsZero())
-			} else {
-				t.Logf("%s moved to %s: first answer %v after the start", p.to, h.Name, back.Sub(began).Round(time.Millisecond))
-			}
+		old = start(round)
+		began := startedAt(ctx, t, old)
+		watcher.reachable(ctx, t, old.addr, old.addr6)
+		slowest := max(ping.back(ctx, t, removed).Sub(began), ping6.back(ctx, t, removed).Sub(began))
+		t.Logf("moved to %s: both answer %v after the start", old.h.Name, slowest.Round(time.Millisecond))
+		if slowest <= limit {
+			quick++
+		} else if round == tries {
+			t.Fatalf("of %d moves %d took no more than %v", round, quick, limit)
 		}
 	}
+}
+
+// startedAt is when Docker began to run a container.
+func startedAt(ctx context.Context, t *testing.T, c *container) time.Time {
+	t.Helper()
+	out, err := c.h.Docker(ctx, "inspect", "-f", "{{.State.StartedAt}}", c.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// back waits for an answer that came after a moment, ends the ping, and gives that answer's time.
+func (p *pinging) back(ctx context.Context, t *testing.T, after time.Time) (at time.Time) {
+	t.Helper()
+	eventually(ctx, t, patience, func(context.Context) error {
+		for _, r := range replies(t, p.text()) {
+			if r.at.After(after) {
+				at = r.at
+				return nil
+			}
+		}
+		return fmt.Errorf("%s answers no ping of the one that never stopped", p.to)
+	})
+	p.end(t)
+	return at
 }

@@ -184,29 +184,16 @@ type reply struct {
 }
 
 // end stops the ping and gives the answers, and how many pings had none.
-func (p *pinging) end(t *testing.T) (replies []reply, lost int) {
+func (p *pinging) end(t *testing.T) (all []reply, lost int) {
 	t.Helper()
 	text := p.stop(syscall.SIGINT)
-	seen := map[int]bool{}
-	last := 0
-	for line := range strings.Lines(text) {
-		var at float64
-		var rest string
-		if _, err := fmt.Sscanf(line, "[%f] %s", &at, &rest); err != nil || !strings.Contains(line, "bytes from") {
-			continue
-		}
-		_, tail, _ := strings.Cut(line, "icmp_seq=")
-		seq, err := strconv.Atoi(strings.Fields(tail)[0])
-		if err != nil {
-			t.Fatalf("ping says %q", line)
-		}
-		if !seen[seq] {
-			seen[seq], last = true, max(last, seq)
-			replies = append(replies, reply{time.UnixMicro(int64(at * 1e6)), seq})
-		}
-	}
-	if len(replies) == 0 {
+	all = replies(t, text)
+	if len(all) == 0 {
 		t.Fatalf("no answer from %s to %s: %s", p.to, p.from.name, text)
+	}
+	last := 0
+	for _, r := range all {
+		last = max(last, r.seq)
 	}
 	// The last one or two may be under way at the end.
 	transmitted := last
@@ -217,7 +204,30 @@ func (p *pinging) end(t *testing.T) (replies []reply, lost int) {
 			}
 		}
 	}
-	return replies, transmitted - len(replies)
+	return all, transmitted - len(all)
+}
+
+// replies reads ping's output; a ping that is answered twice counts once, and the last line may be cut.
+func replies(t *testing.T, text string) (all []reply) {
+	t.Helper()
+	seen := map[int]bool{}
+	for line := range strings.Lines(text) {
+		var at float64
+		var rest string
+		if _, err := fmt.Sscanf(line, "[%f] %s", &at, &rest); err != nil || !strings.Contains(line, "bytes from") || !strings.HasSuffix(line, "\n") {
+			continue
+		}
+		_, tail, _ := strings.Cut(line, "icmp_seq=")
+		seq, err := strconv.Atoi(strings.Fields(tail)[0])
+		if err != nil {
+			t.Fatalf("ping says %q", line)
+		}
+		if !seen[seq] {
+			seen[seq] = true
+			all = append(all, reply{time.UnixMicro(int64(at * 1e6)), seq})
+		}
+	}
+	return all
 }
 
 // waitUntil waits for a moment that a scenario prescribes.
