@@ -17,6 +17,8 @@ func newAgent(d Deps) *cobra.Command {
 		Long: "Run the agent of this host until it gets SIGINT or SIGTERM; a second one ends it at once.\n" +
 			"Containers keep their networks while it is down.\n\n" +
 			"A flag wins over its environment variable, in brackets.\n" + environmentOnly(),
+		Example: "  socketplane agent --consul-addr 192.0.2.10:8500\n" +
+			"  SOCKETPLANE_STORE=bolt socketplane agent --log-level debug",
 		Args: noArgs,
 	}
 	bindSettings(cmd)

@@ -76,6 +76,26 @@ func bindWait(cmd *cobra.Command, wait *time.Duration) {
 	cmd.Flags().DurationVar(wait, "wait", waitDefault, "wait so long for the hosts; 0 does not wait")
 }
 
+// removeEach removes what the arguments name, also after one could not be, and tells what is gone: a name a line as it goes, or JSON.
+func removeEach(d Deps, f *format, quiet bool, args []string, remove func(string) error) error {
+	removed := []string{}
+	err := eachArg(args, func(name string) error {
+		if err := remove(name); err != nil {
+			return err
+		}
+		removed = append(removed, name)
+		if quiet || *f == formatJSON {
+			return nil
+		}
+		_, err := fmt.Fprintln(d.Stdout, name)
+		return err
+	})
+	if quiet || *f != formatJSON {
+		return err
+	}
+	return errors.Join(err, f.write(d.Stdout, listed("removed", removed), nil))
+}
+
 // eachArg does something for each argument, also after one failed.
 func eachArg(args []string, do func(string) error) error {
 	var errs []error

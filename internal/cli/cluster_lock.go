@@ -87,7 +87,8 @@ func newTokenCreate(d Deps) *cobra.Command {
 
 func newTokenList(d Deps) *cobra.Command {
 	var quiet bool
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the tokens that can still be used", Args: noArgs}
+	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the tokens that can still be used", Args: noArgs,
+		Example: "  socketplane cluster token ls"}
 	bindQuiet(cmd, &quiet, "print ids only")
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
@@ -123,7 +124,8 @@ func newTokenRemove(d Deps) *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use: "rm TOKEN...", Aliases: []string{"delete", "remove"}, Short: "Make tokens useless",
-		Args: someArgs(1, -1, "the token's id"),
+		Example: "  socketplane cluster token rm $(socketplane cluster token ls --quiet)",
+		Args:    someArgs(1, -1, "the token's id"),
 	}
 	bindQuiet(cmd, &quiet, "print nothing")
 	ask := bindAsk(cmd, d)

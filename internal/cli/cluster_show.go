@@ -14,6 +14,7 @@ import (
 func newClusterStatus(d Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Aliases: []string{"info"}, Short: "Show what this host is in which cluster", Args: noArgs,
+		Example: "  socketplane cluster status",
 	}
 	var quiet bool
 	bindQuiet(cmd, &quiet, "print the state only")
@@ -101,7 +102,8 @@ func clusterFact(c adminapi.ClusterSummary) fact {
 
 func newClusterMembers(d Deps) *cobra.Command {
 	var quiet bool
-	cmd := &cobra.Command{Use: "members", Aliases: []string{"ls", "list"}, Short: "List the cluster's hosts and what they do for it", Args: noArgs}
+	cmd := &cobra.Command{Use: "members", Aliases: []string{"ls", "list"}, Short: "List the cluster's hosts and what they do for it", Args: noArgs,
+		Example: "  socketplane cluster members"}
 	bindQuiet(cmd, &quiet, "print names only")
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)

@@ -19,8 +19,9 @@ func newDoctor(d Deps) *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong with this host",
-		Long: "Look for what is wrong with this host, and say what mends it. The exit code is 1 if anything is an error.",
-		Args: noArgs,
+		Long:    "Look for what is wrong with this host, and say what mends it. The exit code is 1 if anything is an error.",
+		Example: "  socketplane doctor\n  socketplane doctor --quiet || echo 'something is wrong'",
+		Args:    noArgs,
 	}
 	bindQuiet(cmd, &quiet, "show only what is not well")
 	format := bindFormat(cmd)

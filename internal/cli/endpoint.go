@@ -20,7 +20,8 @@ func newEndpoint(d Deps) *cobra.Command {
 func newEndpointList(d Deps) *cobra.Command {
 	var quiet bool
 	var network string
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the containers on networks, of all hosts", Args: noArgs}
+	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the containers on networks, of all hosts", Args: noArgs,
+		Example: "  socketplane endpoint ls\n  socketplane endpoint ls -n web --format json"}
 	cmd.Flags().StringVarP(&network, "network", "n", "", "of this network only, given by name or id")
 	bindQuiet(cmd, &quiet, "print endpoint ids only")
 	format := bindFormat(cmd)

@@ -20,7 +20,8 @@ func newHost(d Deps) *cobra.Command {
 
 func newHostList(d Deps) *cobra.Command {
 	var quiet bool
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the cluster's hosts", Args: noArgs}
+	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the cluster's hosts", Args: noArgs,
+		Example: "  socketplane host ls\n  socketplane host ls --quiet"}
 	bindQuiet(cmd, &quiet, "print names only")
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
@@ -43,7 +44,8 @@ func newHostList(d Deps) *cobra.Command {
 func newHostInspect(d Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect HOST", Aliases: []string{"info"}, Short: "Show one host with its containers",
-		Args: someArgs(1, 1, "the host's name or id"),
+		Example: "  socketplane host inspect host2",
+		Args:    someArgs(1, 1, "the host's name or id"),
 	}
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
@@ -120,24 +122,22 @@ func newHostRemove(d Deps) *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use: "rm HOST...", Aliases: []string{"delete", "remove"}, Short: "Forget hosts that will not come back",
-		Long: "Forget hosts that will not come back: their containers' addresses are free again. The agent of such a host must be down.",
-		Args: someArgs(1, -1, "the host's name or id"),
+		Long:    "Forget hosts that will not come back: their containers' addresses are free again. The agent of such a host must be down.",
+		Example: "  socketplane host rm host2",
+		Args:    someArgs(1, -1, "the host's name or id"),
 	}
 	bindQuiet(cmd, &quiet, "print nothing")
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask(cmd)
 		if err != nil {
 			return err
 		}
-		return eachArg(args, func(name string) error {
+		return removeEach(d, format, quiet, args, func(name string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
-			if err := c.RemoveHost(ctx, name); err != nil || quiet {
-				return err
-			}
-			_, err := fmt.Fprintln(d.Stdout, name)
-			return err
+			return c.RemoveHost(ctx, name)
 		})
 	}
 	return cmd

@@ -22,7 +22,8 @@ const adminSocketFlag = "admin-socket"
 func newInfo(d Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "info [CONTAINER]", Short: "Show how the agent of this host does, or a container's networks",
-		Args: someArgs(0, 1, ""),
+		Example: "  socketplane info\n  socketplane info web-1",
+		Args:    someArgs(0, 1, ""),
 	}
 	ask := bindAsk(cmd, d)
 	format := bindFormat(cmd)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func newNetworkCreate(d Deps) *cobra.Command {
 	f.StringArrayVar(&labels, "label", nil, "NAME=VALUE to keep with the network")
 	bindQuiet(cmd, &quiet, "print nothing")
 	bindWait(cmd, &wait)
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r.Name = args[0]
@@ -55,12 +57,33 @@ func newNetworkCreate(d Deps) *cobra.Command {
 			return err
 		}
 		err = settle(cmd.Context(), d, c, wait, quiet, func(n *adminapi.NetworkDetail) (bool, string) { return everywhere(n) }, made.ID)
-		if err == nil && !quiet {
-			fmt.Fprintln(d.Stdout, made.Name)
+		if err != nil || quiet {
+			return err
 		}
-		return err
+		return networkDone(cmd, d, ask, format, made.ID)
 	}
 	return cmd
+}
+
+// networkDone tells of the network that a command has changed: its name, or as it is now.
+func networkDone(cmd *cobra.Command, d Deps, ask asker, f *format, id string) error {
+	all, err := asked(cmd, ask, (*adminapi.Client).Networks)
+	if err != nil {
+		return err
+	}
+	n, err := pick(all, id)
+	if err != nil {
+		return err
+	}
+	n.Hosts = orEmpty(n.Hosts)
+	shown := struct {
+		Schema int `json:"schema"`
+		adminapi.NetworkDetail
+	}{adminapi.Schema, n}
+	return f.write(d.Stdout, shown, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, title(n))
+		return err
+	})
 }
 
 // fill reads the arguments of create.

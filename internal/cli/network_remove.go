@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -17,18 +16,20 @@ func newNetworkRemove(d Deps) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "rm NETWORK...", Aliases: []string{"delete", "remove"}, Short: "Remove networks from all hosts",
-		Long: "Remove networks from all hosts, and wait until they are gone. A network that containers use is not removed.",
-		Args: someArgs(1, -1, "the network's name or id"),
+		Long:    "Remove networks from all hosts, and wait until they are gone. A network that containers use is not removed.",
+		Example: "  socketplane network rm web\n  socketplane network rm --wait 1m web db",
+		Args:    someArgs(1, -1, "the network's name or id"),
 	}
 	bindQuiet(cmd, &quiet, "print nothing")
 	bindWait(cmd, &wait)
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask(cmd)
 		if err != nil {
 			return err
 		}
-		return eachArg(args, func(name string) error {
+		return removeEach(d, format, quiet, args, func(name string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
 			all, err := c.Networks(ctx)
@@ -42,11 +43,7 @@ func newNetworkRemove(d Deps) *cobra.Command {
 			if err := c.RemoveNetwork(ctx, n.ID); err != nil {
 				return err
 			}
-			if err := settle(cmd.Context(), d, c, wait, quiet, nowhere, n.ID); err != nil || quiet {
-				return err
-			}
-			_, err = fmt.Fprintln(d.Stdout, name)
-			return err
+			return settle(cmd.Context(), d, c, wait, quiet, nowhere, n.ID)
 		})
 	}
 	return cmd
@@ -73,10 +70,12 @@ func newNetworkAttach(d Deps) *cobra.Command {
 		Use: "attach NETWORK", Short: "Have a network on this host again that was removed here only",
 		Long: "Have a network on this host again. A network that other hosts used when 'docker network rm' removed it here stays away\n" +
 			"from this host until then.",
-		Args: someArgs(1, 1, "the network's name or id"),
+		Example: "  socketplane network attach web",
+		Args:    someArgs(1, 1, "the network's name or id"),
 	}
 	bindQuiet(cmd, &quiet, "print nothing")
 	bindWait(cmd, &wait)
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask(cmd)
@@ -110,8 +109,7 @@ func newNetworkAttach(d Deps) *cobra.Command {
 		if err := settle(cmd.Context(), d, c, wait, quiet, here, n.ID); err != nil || quiet {
 			return err
 		}
-		_, err = fmt.Fprintln(d.Stdout, title(n))
-		return err
+		return networkDone(cmd, d, ask, format, n.ID)
 	}
 	return cmd
 }

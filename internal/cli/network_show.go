@@ -15,7 +15,8 @@ import (
 
 func newNetworkList(d Deps) *cobra.Command {
 	var quiet bool
-	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the cluster's networks", Args: noArgs}
+	cmd := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the cluster's networks", Args: noArgs,
+		Example: "  socketplane network ls\n  socketplane network ls --format json"}
 	bindQuiet(cmd, &quiet, "print names only")
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
@@ -72,7 +73,8 @@ func title(n adminapi.NetworkDetail) string {
 func newNetworkInspect(d Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect NETWORK", Aliases: []string{"info"}, Short: "Show one network with its hosts and containers",
-		Args: someArgs(1, 1, "the network's name or id"),
+		Example: "  socketplane network inspect web\n  socketplane network inspect web --format json",
+		Args:    someArgs(1, 1, "the network's name or id"),
 	}
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)

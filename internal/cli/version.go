@@ -6,14 +6,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/version"
 )
 
 func newVersion(d Deps) *cobra.Command {
-	cmd := &cobra.Command{Use: "version", Short: "Show the version of this program", Args: noArgs}
+	cmd := &cobra.Command{Use: "version", Short: "Show the version of this program", Args: noArgs,
+		Example: "  socketplane version --format json"}
 	format := bindFormat(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		return format.write(d.Stdout, d.Version, func(w io.Writer) error { return versionTable(w, d.Version) })
+		shown := struct {
+			Schema int `json:"schema"`
+			version.Info
+		}{adminapi.Schema, d.Version}
+		return format.write(d.Stdout, shown, func(w io.Writer) error { return versionTable(w, d.Version) })
 	}
 	return cmd
 }

@@ -30,7 +30,7 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	w.have(ctx, t, 20*time.Second, w.Hosts, "stays", "kept", "late")
-	// A network that is removed while a container uses it on a host whose endpoints nobody can know of.
+	w.talk(ctx, t, "late", w.Hosts...)
 	w.docker(ctx, t, h3, "run", "-d", "--name", "keeper", "--network", "kept", lab.ImageName)
 	w.endpoints(ctx, t, "kept", 1)
 	// The same for a host that is off as a whole.

@@ -24,7 +24,7 @@ func TestOnce(t *testing.T) {
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ping", "ethtool", "consul")
 	ctx := deadline(t, 35*time.Minute)
 	l, err := lab.Start(ctx, lab.Options{
-		Hosts: 3, Consul: true, Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")),
+		Hosts: 3, Consul: true, Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")), Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
 		AgentFlags: []string{"--mirror=true"}, Log: t.Logf,
 	})
 	if err != nil {
