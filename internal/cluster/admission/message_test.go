@@ -1,0 +1,143 @@
+package admission
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
+)
+
+func FuzzReadAsk(f *testing.F) {
+	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"token":"t","secret":"s","again":true,"cluster":"c"}`))
+	f.Add([]byte(`{"version":1,"host":{"id":"../../keys","name":"a\u001b[31m","addr":"::ffff:192.0.2.1","port":65536}}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{`))
+	f.Add([]byte("\x16\x03\x01"))
+	f.Add(bytes.Repeat([]byte(`[`), 10000))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a, err := readAsk(bytes.NewReader(body))
+		if err != nil {
+			var r *Refused
+			if !errors.As(err, &r) || r.Code != CodeBadRequest || len(r.Text) > 300 {
+				t.Errorf("%q: %v", body, err)
+			}
+			return
+		}
+		h := a.Host
+		if store.ValidKey(store.MemberKey(h.ID)) != nil || strings.ContainsAny(h.ID, "/. ") || !h.Addr.IsValid() || h.Addr.Zone() != "" || h.Addr.Is4In6() ||
+			!printable(h.Name, 255) || a.Token != "" && store.ValidKey(store.TokenKey(a.Token)) != nil {
+			t.Errorf("%q is read as %+v", body, a)
+		}
+	})
+}
+
+func FuzzReadAnswer(f *testing.F) {
+	id, err := trust.LoadIdentity(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := trust.Found(id, trust.Subject{ID: "0123456789abcdef"}, true, trust.Lifetimes{}, time.Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(store.Encode(answer{Version: 1, Credentials: c.Reveal()}))
+	f.Add([]byte(`{"version":1,"refused":{"code":"locked","text":"no\u001b[31m\n"}}`))
+	f.Add([]byte(`{"version":1,"credentials":{"schema":1}}`))
+	f.Add([]byte(`{"version":1,"credentials":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := readAnswer(bytes.NewReader(body))
+		if err == nil && (c.Cluster() == "" || len(c.Keys.CAs) == 0) {
+			t.Errorf("%q is taken for credentials", body)
+		}
+		var r *Refused
+		if errors.As(err, &r) && strings.ContainsAny(r.Text, "\x1b\n") {
+			t.Errorf("%q: %q reaches a terminal", body, r.Text)
+		}
+	})
+}
+
+func TestReadAskIsBounded(t *testing.T) {
+	r := &endless{}
+	if _, err := readAsk(r); err == nil || r.given > maxAsk+512 {
+		t.Errorf("error %v after %d bytes", err, r.given)
+	}
+}
+
+// endless is a JSON text that does not end.
+type endless struct{ given int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '['
+	}
+	e.given += len(p)
+	return len(p), nil
+}
+
+func TestLimits(t *testing.T) {
+	now := time.Now()
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	enter := func(l *limiter, from netip.Addr, n int, at time.Time) (let int) {
+		for range n {
+			if a, why := l.enter(from, at); why == "" {
+				l.leave(a)
+				let++
+			}
+		}
+		return let
+	}
+	l := newLimiter()
+	if got := enter(l, one, 100, now); got != burst {
+		t.Errorf("%d connections at once, want %d", got, burst)
+	}
+	if got := enter(l, two, 10, now); got != 10 {
+		t.Errorf("another address is let in %d of 10 times", got)
+	}
+	if got := enter(l, one, 100, now.Add(2*time.Second)); got != 2*perSecond {
+		t.Errorf("%d connections after two seconds, want %d", got, 2*perSecond)
+	}
+	// Open connections of one address, and of all.
+	l = newLimiter()
+	open := 0
+	for range 100 {
+		if _, why := l.enter(one, now); why == "" {
+			open++
+		}
+	}
+	if open != maxConnsEach {
+		t.Errorf("%d connections of one address are open, want %d", open, maxConnsEach)
+	}
+	addr := two
+	for range 200 {
+		if _, why := l.enter(addr, now); why == "" {
+			open++
+		}
+		addr = addr.Next()
+	}
+	if open != maxConns {
+		t.Errorf("%d connections are open, want %d", open, maxConns)
+	}
+	// What is remembered is bounded, and forgotten.
+	l = newLimiter()
+	addr = one
+	for range 5 * maxAddrs {
+		if a, why := l.enter(addr, now); why == "" {
+			l.leave(a)
+		}
+		addr = addr.Next()
+	}
+	if len(l.addrs) > maxAddrs+1 {
+		t.Errorf("%d addresses are remembered", len(l.addrs))
+	}
+	if got := enter(l, addr, 5, now.Add(time.Minute)); got != 5 || len(l.addrs) > 1 {
+		t.Errorf("a minute later a new address is let in %d of 5 times, %d are remembered", got, len(l.addrs))
+	}
+	if !l.say(one, now) || l.say(one, now.Add(time.Second)) || !l.say(two, now) || !l.say(one, now.Add(time.Minute)) {
+		t.Error("the log says the same too often, or too seldom")
+	}
+}
