@@ -71,7 +71,7 @@ func (s *session) govern(ctx context.Context, members []store.Member) ([]string,
 			return nil
 		}))
 	}
-	errs = append(errs, s.sweep(ctx, members, peers, nodes), s.lead.rotator.Advance(ctx, time.Now()))
+	errs = append(errs, s.sweep(ctx, members, peers, nodes), s.lead.rotator.Advance(ctx, v.up, time.Now()))
 	return voters, errors.Join(errs...)
 }
 

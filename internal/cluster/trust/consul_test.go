@@ -163,7 +163,6 @@ func newEstate(t *testing.T) *estate {
 		must(t, n.keeper.Set(c))
 		e.nodes = append(e.nodes, n)
 		must(t, e.cluster(n).PutMember(ctx, store.Member{ID: n.id, Key: n.keeper.Identity().Fingerprint(), Epoch: c.Keys.Epoch}))
-		must(t, kv.Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(n.id), Value: []byte("1")}))
 		if i == 0 {
 			n.start()
 		} else {
@@ -180,6 +179,15 @@ func newEstate(t *testing.T) *estate {
 }
 
 func (e *estate) cluster(n *node) *store.Cluster { return store.NewCluster(e.kv, n.id) }
+
+// up are all hosts.
+func (e *estate) up() map[string]bool {
+	up := map[string]bool{}
+	for _, n := range e.nodes {
+		up[n.id] = true
+	}
+	return up
+}
 
 // issue gives a host what admission would.
 func (e *estate) issue(n *node) trust.Credentials {
@@ -223,7 +231,7 @@ func (e *estate) rotate() store.Keys {
 	rotator := trust.NewRotator(cluster, e.op, trust.Lifetimes{}, slog.New(slog.DiscardHandler))
 	var keys store.Keys
 	e.nodes[0].until("the rotation ends", func() bool {
-		if err := rotator.Advance(ctx, time.Now()); err != nil {
+		if err := rotator.Advance(ctx, e.up(), time.Now()); err != nil {
 			e.t.Errorf("advance: %v", err)
 		}
 		keys, err = cluster.Keys(ctx)
@@ -231,7 +239,7 @@ func (e *estate) rotate() store.Keys {
 		return keys.Epoch == before.Epoch+3 && keys.Phase == store.PhaseNone && !keys.Rotate
 	})
 	e.nodes[0].until("everybody has followed", func() bool {
-		must(e.t, rotator.Advance(ctx, time.Now()))
+		must(e.t, rotator.Advance(ctx, e.up(), time.Now()))
 		members, err := cluster.Members(ctx)
 		must(e.t, err)
 		return !slices.ContainsFunc(members, func(m store.Member) bool { return m.Epoch != keys.Epoch })

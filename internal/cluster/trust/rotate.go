@@ -34,8 +34,9 @@ func NewRotator(cluster *store.Cluster, gossip Gossip, life Lifetimes, log *slog
 }
 
 // Advance takes a step if one can be taken. It is to be called every second while this host leads; it costs one read when there is
-// nothing to do. What it does is done again by whoever comes next, should this host die in the middle.
-func (r *Rotator) Advance(ctx context.Context, now time.Time) error {
+// nothing to do. What it does is done again by whoever comes next, should this host die in the middle. Up are the ids of
+// hosts whose Consul gossips; those whose agents are up are waited for in any case.
+func (r *Rotator) Advance(ctx context.Context, up map[string]bool, now time.Time) error {
 	keys, err := r.cluster.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("rotation of the keys: %w", err)
@@ -53,7 +54,7 @@ func (r *Rotator) Advance(ctx context.Context, now time.Time) error {
 	if quiet {
 		return r.settle(ctx, keys, view.Gossip)
 	}
-	if view.Epochs, err = r.epochs(ctx); err != nil {
+	if view.Epochs, err = r.epochs(ctx, up); err != nil {
 		return fmt.Errorf("rotation of the keys: %w", err)
 	}
 	return r.step(ctx, keys, view)
@@ -105,8 +106,9 @@ func (r *Rotator) step(ctx context.Context, seen store.Keys, view View) error {
 	return nil
 }
 
-// epochs are those of the members that are up. Who is down is admitted again by its key when it comes back.
-func (r *Rotator) epochs(ctx context.Context) ([]uint64, error) {
+// epochs are those of the members that are up: a Consul that runs without its agent votes, too. Who is down is admitted again by
+// its key when it comes back.
+func (r *Rotator) epochs(ctx context.Context, up map[string]bool) ([]uint64, error) {
 	members, err := r.cluster.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -117,7 +119,7 @@ func (r *Rotator) epochs(ctx context.Context) ([]uint64, error) {
 	}
 	var epochs []uint64
 	for _, m := range members {
-		if hosts.Alive[m.ID] {
+		if up[m.ID] || hosts.Alive[m.ID] {
 			epochs = append(epochs, m.Epoch)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // patience is how long a phase of a rotation waits for members that are there but don't follow. Then it goes on: a host that
 // can't write its disk must not keep the old keys alive. It is admitted again by its key.
-const patience = 10 * time.Minute
+const patience = 3 * time.Minute
 
 // View is what a step of the rotation depends on beside the keys.
 type View struct {
