@@ -13,7 +13,7 @@ import (
 // renewPause is the pause after a failure of Follow's.
 const renewPause = time.Second
 
-// renewEvery is how often a certificate's age is looked at.
+// renewEvery is how often a certificate's age is looked at, if not more often as it lasts shortly.
 const renewEvery = time.Hour
 
 // Reload lets this host's Consul take up credentials that have changed. It is called after they were saved, and again if it failed.
@@ -60,7 +60,7 @@ type follower struct {
 
 // pass waits for a change after since, and carries it out. After an error it begins anew.
 func (f *follower) pass(ctx context.Context, since uint64) (uint64, error) {
-	wait, cancel := context.WithTimeout(ctx, renewEvery)
+	wait, cancel := context.WithTimeout(ctx, min(renewEvery, f.life.Leaf/6))
 	keys, index, err := f.cluster.WatchKeys(wait, since)
 	late := wait.Err() != nil
 	cancel()

@@ -1,0 +1,144 @@
+package trust_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// following is a host that follows its cluster's keys, and the store that they are in.
+type following struct {
+	t       *testing.T
+	ctx     context.Context
+	dir     string
+	keeper  *trust.Keeper
+	cluster *store.Cluster
+	kv      store.KV
+
+	mu      sync.Mutex
+	subject trust.Subject
+	broken  error
+	loaded  []trust.Credentials
+}
+
+func follow(t *testing.T, life trust.Lifetimes) *following {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})
+	must(t, err)
+	f := &following{t: t, ctx: ctx, dir: t.TempDir(), kv: kv, cluster: store.NewCluster(kv, here.ID), subject: here}
+	f.keeper, err = trust.Open(f.dir, life)
+	must(t, err)
+	creds, err := trust.Found(f.keeper.Identity(), here, true, life, time.Now())
+	must(t, err)
+	must(t, f.keeper.Set(creds))
+	must(t, f.cluster.PutKeys(ctx, creds.Keys))
+	must(t, f.cluster.PutMember(ctx, store.Member{ID: here.ID, Key: f.keeper.Identity().Fingerprint()}))
+	done := make(chan error)
+	go func() {
+		done <- f.keeper.Follow(ctx, f.cluster, f.host, f.reload, slog.New(slog.DiscardHandler))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = kv.Close()
+	})
+	f.until("the host has confirmed what it has", func() bool { return f.epoch() == 1 })
+	return f
+}
+
+func (f *following) host() trust.Subject {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.subject
+}
+
+func (f *following) reload(_ context.Context, c trust.Credentials) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken == nil {
+		f.loaded = append(f.loaded, c)
+	}
+	return f.broken
+}
+
+func (f *following) set(change func(*following)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// last is what Consul has taken up.
+func (f *following) last() *x509.Certificate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return parse(f.t, f.loaded[len(f.loaded)-1].Cert)
+}
+
+func (f *following) epoch() uint64 {
+	members, err := f.cluster.Members(f.ctx)
+	must(f.t, err)
+	return members[0].Epoch
+}
+
+func (f *following) until(what string, ready func() bool) {
+	f.t.Helper()
+	if err := testenv.Poll(f.ctx, 10*time.Millisecond, ready); err != nil {
+		f.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func TestFollowKeys(t *testing.T) {
+	f := follow(t, trust.Lifetimes{})
+	other := store.Member{ID: "other", Name: "o", Addr: netip.MustParseAddr("192.0.2.9"), Port: 4780, Key: "00"}
+	must(t, f.cluster.PutMember(f.ctx, other))
+	fresh := found(t, f.keeper.Identity(), trust.Lifetimes{}, time.Now()).Keys
+	f.set(func(f *following) { f.broken = errors.New("consul is starting") })
+	_, err := f.cluster.UpdateKeys(f.ctx, func(k *store.Keys) (bool, error) {
+		k.CAs, k.Gossip, k.Epoch = fresh.CAs, fresh.Gossip, 2
+		return true, nil
+	})
+	must(t, err)
+	// Saved before Consul is told; confirmed after.
+	f.until("the new keys are saved", func() bool {
+		k := open(t, f.dir)
+		return k.Credentials().Keys.Epoch == 2 && k.Check(k.Credentials()) == nil
+	})
+	if f.epoch() != 1 {
+		t.Error("the epoch was confirmed before Consul took the keys up")
+	}
+	if p := open(t, f.dir).Credentials().Peers; len(p) != 1 || p[0].ID != "other" || p[0].Key != "00" {
+		t.Errorf("peers %+v: who is a member is saved with the keys", p)
+	}
+	f.set(func(f *following) { f.broken = nil })
+	f.until("the new keys are confirmed", func() bool { return f.epoch() == 2 })
+	ca := parse(t, []byte(fresh.CAs[0].Cert))
+	must(t, f.last().CheckSignatureFrom(ca))
+}
+
+func TestFollowAge(t *testing.T) {
+	f := follow(t, trust.Lifetimes{Leaf: 6 * time.Second})
+	first := f.last()
+	f.until("the certificate is renewed before it expires", func() bool { return f.last().SerialNumber.Cmp(first.SerialNumber) != 0 })
+	if now := time.Now(); now.After(first.NotAfter) || now.Before(first.NotAfter.Add(-3*time.Second)) {
+		t.Errorf("renewed at %s, it expires at %s", now, first.NotAfter)
+	}
+	// Also while the store is away, and with an address that has changed meanwhile.
+	must(t, f.kv.Close())
+	f.set(func(f *following) { f.subject.Addr = netip.MustParseAddr("192.0.2.77") })
+	f.until("the certificate is for the new address", func() bool { return f.last().VerifyHostname("192.0.2.77") == nil })
+	second := f.last()
+	f.until("the certificate is renewed without a store", func() bool { return f.last().NotAfter.After(second.NotAfter) })
+}
