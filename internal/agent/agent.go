@@ -53,6 +53,7 @@ type agent struct {
 	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
+	presence gate // of what makes this host part of the cluster
 	links    *hostlink.Links
 	underlay hostlink.Underlay
 	sw       *ovsctl.Switch
@@ -98,12 +99,12 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	}
 	run(a.plane.Run)
 	run(a.driver.Run)
-	run(a.announce)
+	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
 	if a.mirror != nil {
 		run(a.docker.Run)
-		run(a.mirror.Run)
+		run(func(ctx context.Context) error { return a.presence.run(ctx, a.mirror.Run) })
 	}
 	run(func(ctx context.Context) error {
 		a.settle(ctx)
@@ -307,6 +308,9 @@ func (a *agent) close() {
 	}
 	if a.storage.kv != nil {
 		errs = append(errs, a.storage.kv.Close())
+	}
+	if a.storage.managed != nil {
+		errs = append(errs, a.storage.managed.Close())
 	}
 	if a.journal != nil {
 		errs = append(errs, a.journal.Close())

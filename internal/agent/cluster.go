@@ -35,14 +35,21 @@ func (a *agent) openManaged(host string) (storage, error) {
 	}
 	c, err := cluster.New(cluster.Options{
 		Host: host, Name: a.cfg.Name, Addr: a.underlay.Addr, Dev: a.underlay.Dev, Port: a.cfg.ClusterPort,
-		Dir: filepath.Join(a.cfg.StateDir, managedDir), Consul: binary, Join: a.cfg.JoinAddresses(),
+		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Consul: binary, Join: a.cfg.JoinAddresses(),
 		Token: a.joinToken, Locked: a.founderLocks(), Founded: a.founded, Grace: a.cfg.ServerGrace, Logger: a.log,
+		Farewell: a.farewell, Entered: a.entered,
 	})
 	if err != nil {
 		return storage{}, err
 	}
 	address := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(a.cfg.ClusterPort)+config.ClusterPorts-1))
 	return storage{kv: c.KV(), kind: config.StoreCluster, address: address, managed: c}, nil
+}
+
+// entered lets this host say anew to the cluster that it is there: to another one than before, perhaps.
+func (a *agent) entered() {
+	a.presence.close()
+	a.presence.open()
 }
 
 // joinToken is the token that this host was given; nil if it was given none, or its file is not there yet.
@@ -266,13 +273,4 @@ func (a *agent) RemoveToken(ctx context.Context, id string) error {
 		return err
 	}
 	return clusterSpoken(a.cluster.RemoveToken(ctx, id))
-}
-
-// LeaveCluster begins to leave the cluster.
-func (a *agent) LeaveCluster(ctx context.Context, _ bool) error {
-	c, err := a.managed()
-	if err != nil {
-		return err
-	}
-	return clusterSpoken(c.Leave(ctx))
 }

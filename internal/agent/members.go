@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/socketplane/socketplane/store"
@@ -19,7 +20,9 @@ const (
 
 // announce keeps this host's record and its sign of life in the cluster.
 func (a *agent) announce(ctx context.Context) error {
-	go a.refreshHost(ctx)
+	var refreshing sync.WaitGroup
+	defer refreshing.Wait()
+	refreshing.Go(func() { a.refreshHost(ctx) })
 	for failed := false; ctx.Err() == nil; {
 		err := a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
 		if err != nil && ctx.Err() == nil && !failed {

@@ -342,11 +342,14 @@ func (a *agent) AttachNetwork(ctx context.Context, name string) error {
 
 // RemoveHost forgets a host that will not come back.
 func (a *agent) RemoveHost(ctx context.Context, name string) error {
-	members, err := a.cluster.Hosts(ctx)
+	hosts, err := a.cluster.Hosts(ctx)
 	if err != nil {
 		return err
 	}
-	h, err := members.FindHost(name)
+	if a.storage.managed != nil {
+		return spoken(a.removeMember(ctx, hosts, name))
+	}
+	h, err := hosts.FindHost(name)
 	if err == nil {
 		err = a.cluster.RemoveHost(ctx, h.ID)
 	}

@@ -28,6 +28,8 @@ type Options struct {
 	Port uint16
 	// Dir is a directory of the cluster's own.
 	Dir string
+	// File is where this host keeps networks that it has and no cluster does; a cluster that it joins gets them. It may be absent.
+	File string
 	// Consul is the path of the consul program.
 	Consul string
 	// Join are addresses, HOST:PORT, of hosts whose cluster this one joins. With any it founds none by itself.
@@ -39,8 +41,11 @@ type Options struct {
 	Founded func(ctx context.Context, cluster *store.Cluster, keys store.Keys) error
 	// Grace is how long a server may be down before another host takes its place; 0 means 30 s.
 	Grace time.Duration
-	// Farewell removes what the host has in the store, before it leaves. It is repeated until it succeeds.
-	Farewell  func(ctx context.Context) error
+	// Farewell removes what the host has in the store, before it leaves, and lets nothing be put there any more. It is repeated until it
+	// succeeds, but for a host that is forced to leave.
+	Farewell func(ctx context.Context, force bool) error
+	// Entered is called when the store of a cluster that this host stays in answers for the first time.
+	Entered   func()
 	Lifetimes trust.Lifetimes
 	Logger    *slog.Logger
 }
@@ -66,6 +71,8 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	wishes  []*wish
+	carry   store.KV           // nil unless there are networks in Options.File
+	next    *trust.Credentials // of the cluster to which this host moves
 	status  Status
 	said    string   // the last trouble that was logged
 	session *session // nil outside
@@ -89,6 +96,9 @@ func New(opts Options) (*Cluster, error) {
 		if err := c.records.change(func(r *record) { r.Founder, r.Ending = false, true }); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.openCarry(); err != nil {
+		return nil, err
 	}
 	c.disco = discovery.New(discovery.Options{Host: opts.Host, Dev: opts.Dev, Addr: opts.Addr, Wake: c.poke, Logger: opts.Logger})
 	return c, nil
@@ -118,6 +128,10 @@ func (c *Cluster) loop(ctx context.Context) {
 		case c.records.get().Ending:
 			err = c.finish()
 		case c.keeper.Credentials().Cluster() == "":
+			if next := c.takeNext(); next != nil {
+				err = c.enter(*next)
+				break
+			}
 			err = c.outside(ctx)
 		default:
 			err = c.inside(ctx)
@@ -129,9 +143,25 @@ func (c *Cluster) loop(ctx context.Context) {
 	}
 }
 
+func (c *Cluster) takeNext() *trust.Credentials {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := c.next
+	c.next = nil
+	return next
+}
+
+// Close closes what New has opened. Run must have ended.
+func (c *Cluster) Close() error {
+	if kv := c.carrying(); kv != nil {
+		return kv.Close()
+	}
+	return nil
+}
+
 // finish removes what the host has of the cluster that it is not in any more.
 func (c *Cluster) finish() error {
-	c.kv.shut("this host has left its cluster")
+	c.rest("this host has left its cluster")
 	dir := c.consulDir()
 	if err := consulproc.Kill(dir); err != nil {
 		return err

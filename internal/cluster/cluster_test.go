@@ -1,8 +1,16 @@
 package cluster_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster"
 )
 
 // patience is for anything that takes several starts of Consul on a busy machine.
@@ -27,5 +35,301 @@ func TestGrowth(t *testing.T) {
 	s.await("the fourth host", patience, func() bool { return formed(3, a, b, c, d) })
 	if got := d.get("k"); got != "v" {
 		t.Errorf("the fourth host reads %q", got)
+	}
+}
+
+// runsVar says how often TestTogether forms a cluster.
+const runsVar = "SOCKETPLANE_CLUSTER_RUNS"
+
+// TestTogether: five hosts that start at random moments within 3 s become one cluster, always.
+func TestTogether(t *testing.T) {
+	runs := 1
+	if text := os.Getenv(runsVar); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = n
+	}
+	for run := range runs {
+		t.Run(fmt.Sprint(run+1), func(t *testing.T) {
+			s := newSegment(t)
+			for range 5 {
+				s.host()
+			}
+			var started sync.WaitGroup
+			for _, h := range s.hosts {
+				started.Go(func() {
+					<-time.After(rand.N(3 * time.Second))
+					h.start()
+				})
+			}
+			started.Wait()
+			s.await("one cluster of five servers", patience, func() bool { return formed(5, s.hosts...) })
+			for i, h := range s.hosts {
+				if err := h.put(fmt.Sprint("k", i), h.cfg.Name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, h := range s.hosts {
+				if got, want := h.get(fmt.Sprint("k", (i+1)%5)), s.hosts[(i+1)%5].cfg.Name; got != want {
+					t.Errorf("%s reads %q, want %q", h.cfg.Name, got, want)
+				}
+				if st := h.status(); len(st.Foreign) != 0 {
+					t.Errorf("%s hears another cluster: %v", h.cfg.Name, st.Foreign)
+				}
+			}
+		})
+	}
+}
+
+// three makes a formed cluster of three servers.
+func three(t *testing.T) (*segment, []*host) {
+	t.Helper()
+	s := newSegment(t)
+	for range 3 {
+		s.host().start()
+	}
+	s.await("three servers", patience, func() bool { return formed(3, s.hosts...) })
+	return s, s.hosts
+}
+
+// leader is the host beside Raft's leader, and the others.
+func (s *segment) leader() (leader *host, others []*host) {
+	s.t.Helper()
+	s.await("a leader", patience, func() bool {
+		leader, others = nil, nil
+		for _, h := range s.hosts {
+			if st := h.status(); st.Leader == h.cfg.ID && len(st.Voters) > 0 {
+				leader = h
+			} else {
+				others = append(others, h)
+			}
+		}
+		return leader != nil
+	})
+	return leader, others
+}
+
+// writes says whether a host can write.
+func writes(h *host) func() bool {
+	return func() bool { return h.put("w", "1") == nil }
+}
+
+// TestLosses: the agent alone is killed and nobody notices; the leader's host is lost, and writes go on; another host takes its
+// place; it comes back as a client; all are rebooted with new addresses.
+func TestLosses(t *testing.T) {
+	s, hosts := three(t)
+	if err := hosts[0].put("k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("agents-killed", func(t *testing.T) {
+		for _, h := range hosts {
+			h.kill()
+		}
+		for _, h := range hosts {
+			h.start()
+		}
+		s.await("all are back", patience, func() bool { return formed(3, hosts...) })
+		for _, h := range hosts {
+			if n := strings.Count(h.logged(), "Consul runs already"); n != 1 {
+				t.Errorf("%s found its Consul %d times", h.cfg.Name, n)
+			}
+		}
+	})
+	spare := s.host()
+	spare.start()
+	s.await("a fourth host", patience, func() bool { return formed(3, s.hosts...) })
+	t.Run("leader-lost-and-replaced", func(t *testing.T) {
+		lost, rest := s.leader()
+		lost.crash()
+		s.await("a write after the loss of the leader", patience, writes(rest[0]))
+		s.await("another server", patience, func() bool { return spare.status().Role == "server" && votes(rest...) == 3 })
+		lost.start()
+		s.await("the lost host is back as a client", patience, func() bool { return formed(3, s.hosts...) && lost.status().Role == "client" })
+		if got := lost.get("k"); got != "v" {
+			t.Errorf("the lost host reads %q", got)
+		}
+	})
+	t.Run("rebooted-with-new-addresses", func(t *testing.T) {
+		for _, h := range s.hosts {
+			h.crash()
+		}
+		for i, h := range s.hosts {
+			h.address(fmt.Sprintf("10.7.0.%d", 101+i))
+		}
+		for _, h := range s.hosts {
+			h.start()
+		}
+		s.await("the cluster is back", patience, func() bool { return formed(3, s.hosts...) })
+		for _, h := range s.hosts {
+			if got := h.get("k"); got != "v" {
+				t.Errorf("%s reads %q", h.cfg.Name, got)
+			}
+		}
+		s.await("the records have the new addresses", patience, func() bool {
+			for _, m := range hosts[0].status().Members {
+				if !strings.HasPrefix(m.Addr.String(), "10.7.0.10") {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
+// votes is how many vote, as the leader among the hosts says.
+func votes(hosts ...*host) int {
+	for _, h := range hosts {
+		if st := h.status(); len(st.Voters) > 0 && st.Leader == h.cfg.ID {
+			return len(st.Voters)
+		}
+	}
+	return 0
+}
+
+// TestLeaving: the leader leaves, then another; the last host ends the cluster; nobody who has left founds or joins by itself.
+func TestLeaving(t *testing.T) {
+	s, _ := three(t)
+	left := []*host{}
+	rest := s.hosts
+	for len(rest) > 1 {
+		var leader *host
+		s.await("a leader", patience, func() bool {
+			for _, h := range rest {
+				if st := h.status(); st.Leader == h.cfg.ID {
+					leader = h
+				}
+			}
+			return leader != nil
+		})
+		if err := leader.ask("/leave", nil); err != nil {
+			t.Fatal(err)
+		}
+		var now []*host
+		for _, h := range rest {
+			if h != leader {
+				now = append(now, h)
+			}
+		}
+		rest, left = now, append(left, leader)
+		s.await(leader.cfg.Name+" has left", patience, func() bool {
+			return leader.status().State == cluster.Alone && formed(1, rest...)
+		})
+		s.await("a write of those who stay", patience, writes(rest[0]))
+	}
+	if err := rest[0].ask("/leave", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the end of the cluster", patience, func() bool { return rest[0].status().State == cluster.Alone })
+	a, b := left[0], left[1]
+	if err := a.ask("/init", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("a new cluster", patience, func() bool { return formed(1, a) })
+	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("another host joins it", patience, func() bool { return formed(1, a, b) })
+	if err := a.ask("/init", nil); err == nil {
+		t.Error("a member founds another cluster")
+	}
+}
+
+// TestRemoved: a host that was removed while it was away joins as new; one that was removed while it was there, too.
+func TestRemoved(t *testing.T) {
+	s, hosts := three(t)
+	gone, stays := hosts[2], hosts[0]
+	gone.crash()
+	if err := stays.ask("/remove?host="+gone.cfg.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("a cluster of two", patience, func() bool { return formed(1, hosts[:2]...) })
+	s.await("a write", patience, writes(stays))
+	gone.start()
+	s.await("the removed host is in again", patience, func() bool { return formed(3, hosts...) })
+	if !strings.Contains(gone.logged(), "out of its cluster") {
+		t.Error("the removed host did not notice")
+	}
+	leader, others := s.leader()
+	if err := leader.ask("/remove?host="+others[0].cfg.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("a host that was removed while it was there is in again", patience, func() bool {
+		return formed(3, hosts...) && strings.Contains(others[0].logged(), "out of its cluster")
+	})
+}
+
+// TestMove: a host that is alone in its cluster moves to another one; one that is not, does not.
+func TestMove(t *testing.T) {
+	s := newSegment(t)
+	a := s.host()
+	a.start()
+	s.await("a cluster", patience, func() bool { return formed(1, a) })
+	b := s.host()
+	ip(t, "-n", s.name, "link", "set", b.port, "down") // it does not hear the other
+	b.start()
+	s.await("another cluster", patience, func() bool { return formed(1, b) })
+	ip(t, "-n", s.name, "link", "set", b.port, "up")
+	s.await("they hear of each other", patience, func() bool { return len(a.status().Foreign) == 1 && len(b.status().Foreign) == 1 })
+	if a.status().Cluster == b.status().Cluster {
+		t.Error("two clusters merged by themselves")
+	}
+	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("one cluster", patience, func() bool { return formed(1, a, b) })
+	if err := a.put("k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.get("k"); got != "v" {
+		t.Errorf("the other host reads %q", got)
+	}
+	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err == nil {
+		t.Error("a host of a cluster of two joins another")
+	}
+	b.crash()
+	if err := a.ask("/leave?force=1", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("who is forced to leave is alone", patience, func() bool { return a.status().State == cluster.Alone })
+}
+
+// TestLocked: a locked cluster refuses who has no token, and lets in who has one, once; its keys are others afterwards, also those of a
+// host that was away; who was removed stays out.
+func TestLocked(t *testing.T) {
+	s, hosts := three(t)
+	away, leader := hosts[2], hosts[0]
+	away.crash()
+	if err := leader.ask("/lock", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the keys are changed", patience, func() bool {
+		for _, h := range hosts[:2] {
+			if st := h.status(); !st.Locked || st.Epoch < 4 {
+				return false
+			}
+		}
+		return true
+	})
+	away.start()
+	s.await("the host that was away has the new keys", patience, func() bool { return formed(3, hosts...) && away.status().Epoch >= 4 })
+
+	stranger := s.host()
+	stranger.start()
+	s.await("a stranger is refused", patience, func() bool { return strings.Contains(stranger.status().Trouble, "locked") })
+	var token string
+	if err := leader.ask("/token", &token); err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.ask("/join?addr="+leader.cfg.Addr.String()+":4780&token="+token, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("it is let in with a token", patience, func() bool { return formed(3, s.hosts...) })
+	second := s.host()
+	second.start()
+	s.await("another stranger is refused", patience, func() bool { return strings.Contains(second.status().Trouble, "locked") })
+	if err := second.ask("/join?addr="+leader.cfg.Addr.String()+":4780&token="+token, nil); err == nil || !strings.Contains(err.Error(), "used") {
+		t.Errorf("a token that was used says %v", err)
 	}
 }

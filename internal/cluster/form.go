@@ -115,14 +115,14 @@ func (c *Cluster) outside(ctx context.Context) error {
 		m := decide(sight{self: c.opts.Host, since: time.Since(began), peers: c.disco.Peers(), join: len(c.opts.Join) > 0, alone: rec.Alone})
 		switch m.do {
 		case wait:
-			c.kv.shut("this host is in no cluster: " + m.why)
+			c.rest("this host is in no cluster: " + m.why)
 			c.await(ctx, formEvery)
 		case ask:
 			pause, err := c.join(ctx, m)
 			if err == nil {
 				return nil
 			}
-			c.kv.shut("this host is in no cluster: " + err.Error())
+			c.rest("this host is in no cluster: " + err.Error())
 			c.trouble(err)
 			sleep(ctx, pause)
 		case found:

@@ -68,7 +68,7 @@ func beHost(path string) error {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c, err := cluster.New(cluster.Options{
-		Host: cfg.ID, Name: cfg.Name, Addr: cfg.Addr, Dev: "eth0", Port: 4780, Dir: cfg.Dir, Consul: cfg.Consul, Join: cfg.Join,
+		Host: cfg.ID, Name: cfg.Name, Addr: cfg.Addr, Dev: "eth0", Port: 4780, Dir: cfg.Dir, File: filepath.Join(cfg.Dir, "alone.db"), Consul: cfg.Consul, Join: cfg.Join,
 		Locked: cfg.Locked, Grace: cfg.Grace, Logger: log,
 	})
 	if err != nil {
@@ -99,7 +99,9 @@ func control(c *cluster.Cluster) http.Handler {
 	}
 	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.Status(), nil) })
 	mux.HandleFunc("/init", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Init(r.Context(), false)) })
-	mux.HandleFunc("/leave", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Leave(r.Context())) })
+	mux.HandleFunc("/leave", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", c.Leave(r.Context(), r.FormValue("force") != ""))
+	})
 	mux.HandleFunc("/join", func(w http.ResponseWriter, r *http.Request) {
 		var token *trust.Token
 		if text := r.FormValue("token"); text != "" {
@@ -347,4 +349,13 @@ func ip(t *testing.T, args ...string) string {
 		t.Fatalf("ip %v: %v\n%s", args, err, out)
 	}
 	return string(out)
+}
+
+// logged is the host's log.
+func (h *host) logged() string {
+	text, err := os.ReadFile(h.log())
+	if err != nil {
+		h.s.t.Fatal(err)
+	}
+	return string(text)
 }

@@ -18,6 +18,7 @@ type KV struct {
 	life   uint64   // counts the inner stores
 	why    string
 	closed bool
+	opened chan struct{} // closed while there is an inner store, and after Close
 }
 
 var _ store.KV = (*KV)(nil)
@@ -26,7 +27,13 @@ var _ store.KV = (*KV)(nil)
 // anything in another.
 const lifeShift = 48
 
-func newKV() *KV { return &KV{why: "this host has just started and is in no cluster yet"} }
+// patience is how long Watch and Announce, whose callers wait anyway, wait for a store. Who comes again after ever longer pauses would hear
+// of one too late.
+const patience = 8 * time.Second
+
+func newKV() *KV {
+	return &KV{why: "this host has just started and is in no cluster yet", opened: make(chan struct{})}
+}
 
 // open lets calls through to inner, which it owns from now on.
 func (k *KV) open(inner store.KV) {
@@ -35,6 +42,9 @@ func (k *KV) open(inner store.KV) {
 	if k.closed || k.inner == inner {
 		return
 	}
+	if k.inner == nil {
+		close(k.opened)
+	}
 	k.inner, k.life = inner, k.life+1
 }
 
@@ -42,7 +52,26 @@ func (k *KV) open(inner store.KV) {
 func (k *KV) shut(why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.inner != nil && !k.closed {
+		k.opened = make(chan struct{})
+	}
 	k.inner, k.why = nil, why
+}
+
+// await is get for those who wait.
+func (k *KV) await(ctx context.Context) (store.KV, uint64, error) {
+	k.mu.RLock()
+	opened := k.opened
+	k.mu.RUnlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, 0, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+	case <-timer.C:
+	case <-opened:
+	}
+	return k.get()
 }
 
 func (k *KV) get() (store.KV, uint64, error) {
@@ -99,7 +128,7 @@ func (k *KV) Apply(ctx context.Context, ops ...store.Op) error {
 
 // Watch implements store.KV.
 func (k *KV) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
-	inner, life, err := k.get()
+	inner, life, err := k.await(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -115,7 +144,7 @@ func (k *KV) Watch(ctx context.Context, prefix string, since uint64) ([]store.En
 
 // Announce implements store.KV.
 func (k *KV) Announce(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	inner, _, err := k.get()
+	inner, _, err := k.await(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,6 +155,9 @@ func (k *KV) Announce(ctx context.Context, key string, value []byte, ttl time.Du
 func (k *KV) Close() error {
 	k.mu.Lock()
 	inner := k.inner
+	if inner == nil && !k.closed {
+		close(k.opened)
+	}
 	k.inner, k.closed = nil, true
 	k.mu.Unlock()
 	if inner == nil {

@@ -126,12 +126,17 @@ func (s *session) sweep(ctx context.Context, members []store.Member, peers []raf
 	return errors.Join(errs...)
 }
 
-// leave goes on with leaving: first others serve, then this host's records go, then its record as a member, and last it is out.
+// leave goes on with leaving: first this host's records go, then others serve, then its record as a member goes, and last it is out.
 func (s *session) leave(ctx context.Context, me store.Member, members []store.Member) error {
 	others := 0
 	for _, m := range members {
 		if m.ID != me.ID {
 			others++
+		}
+	}
+	if s.c.opts.Farewell != nil {
+		if err := s.c.opts.Farewell(ctx, false); err != nil {
+			return fmt.Errorf("leave the cluster: %w", err)
 		}
 	}
 	if others == 0 {
@@ -140,11 +145,6 @@ func (s *session) leave(ctx context.Context, me store.Member, members []store.Me
 	if me.State != store.StateLeaving || me.Role == store.RoleServer || s.c.records.get().Role == store.RoleServer {
 		return nil // the leader gives the role to another one first
 	}
-	if s.c.opts.Farewell != nil {
-		if err := s.c.opts.Farewell(ctx); err != nil {
-			return fmt.Errorf("leave the cluster: %w", err)
-		}
-	}
 	if err := s.st.RemoveMember(ctx, me.ID); err != nil {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
@@ -152,5 +152,21 @@ func (s *session) leave(ctx context.Context, me store.Member, members []store.Me
 	return errOut
 }
 
-// Leave begins to leave the cluster. Status tells how far it is.
-func (c *Cluster) Leave(ctx context.Context) error { return c.want(ctx, &wish{kind: wishLeave}) }
+// leaveByForce does what can be done within the time of ctx, and is out.
+func (s *session) leaveByForce(ctx context.Context) error {
+	var errs []error
+	if s.c.opts.Farewell != nil {
+		errs = append(errs, s.c.opts.Farewell(ctx, true))
+	}
+	errs = append(errs, s.st.RemoveMember(ctx, s.c.opts.Host))
+	if err := errors.Join(errs...); err != nil {
+		s.c.log.Warn("cluster: this host leaves by force, and something of it stays with the others: 'socketplane host rm' there", "host", s.c.opts.Host, "err", err)
+	}
+	s.leaveRaft(ctx)
+	return errOut
+}
+
+// Leave begins to leave the cluster. Status tells how far it is. With force it waits for nobody.
+func (c *Cluster) Leave(ctx context.Context, force bool) error {
+	return c.want(ctx, &wish{kind: wishLeave, force: force})
+}

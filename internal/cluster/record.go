@@ -23,8 +23,9 @@ type record struct {
 	Role string `json:"role,omitempty"`
 	// Alone says that the host has left a cluster, and joins or founds one only if it is told to.
 	Alone bool `json:"alone,omitempty"`
-	// Leaving says that the host is about to leave.
+	// Leaving says that the host is about to leave, Forced that it leaves whatever the others do.
 	Leaving bool `json:"leaving,omitempty"`
+	Forced  bool `json:"forced,omitempty"`
 	// Ending says that the host is in no cluster any more, and what it has of the last one is to be removed.
 	Ending bool `json:"ending,omitempty"`
 }

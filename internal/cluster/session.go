@@ -36,6 +36,7 @@ type session struct {
 	mu      sync.Mutex
 	members []store.Member
 	known   bool      // the members were read once
+	entered bool      // the store is open to the rest of the agent
 	silent  time.Time // since when the store does not answer; zero while it does
 	leader  string
 	voters  []string
@@ -58,7 +59,7 @@ func (c *Cluster) inside(ctx context.Context) error {
 	c.mu.Lock()
 	c.session = nil
 	c.mu.Unlock()
-	c.kv.shut("this host's Consul is not used")
+	c.rest("this host's Consul is not used")
 	s.op.close()
 	if closed := s.kv.Close(); err == nil {
 		err = closed
@@ -92,7 +93,9 @@ func (s *session) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.proc.Run(ctx) })
 	s.apply()
-	s.c.kv.shut("this host's Consul is starting")
+	if s.c.carrying() == nil {
+		s.c.kv.shut("this host's Consul is starting")
+	}
 	group.Go(func() error {
 		if s.c.records.get().Founder {
 			if err := s.found(ctx); err != nil {
@@ -199,9 +202,9 @@ func (s *session) found(ctx context.Context) error {
 			return s.c.records.change(func(r *record) { r.Founder = false })
 		}
 		if s.proc.Status().Running {
-			s.mu.Lock()
-			s.c.kv.shut("this host founds a cluster, and its Consul is not ready yet")
-			s.mu.Unlock()
+			if s.c.carrying() == nil {
+				s.c.kv.shut("this host founds a cluster, and its Consul is not ready yet")
+			}
 		} else if perr := s.proc.Status().Err; perr != nil {
 			s.c.trouble(perr)
 		}
@@ -283,8 +286,6 @@ func (s *session) learn(members []store.Member) {
 	s.members, s.known, s.silent = members, true, time.Time{}
 	s.mu.Unlock()
 	if first {
-		s.c.kv.open(s.kv)
-		s.c.fine()
 		s.c.log.Info("cluster: the store answers", "cluster", s.id, "members", len(members))
 	}
 	s.c.poke()

@@ -73,7 +73,7 @@ func (c *Cluster) Status() Status {
 	}
 	if s != nil {
 		s.mu.Lock()
-		if st.State == Joining && s.known {
+		if st.State == Joining && s.entered {
 			st.State = Member
 		}
 		st.Members, st.Leader, st.Voters = slices.Clone(s.members), s.leader, slices.Clone(s.voters)

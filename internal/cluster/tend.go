@@ -51,13 +51,25 @@ func (s *session) tend(ctx context.Context) error {
 
 func (s *session) look(ctx context.Context) error {
 	for w := s.c.nextWish(); w != nil; w = s.c.nextWish() {
-		w.answer <- s.fulfil(ctx, w)
+		err := s.fulfil(ctx, w)
+		w.answer <- err
+		if err == nil && w.kind == wishJoin {
+			return errOut
+		}
+	}
+	if s.c.records.get().Forced {
+		return s.leaveByForce(ctx)
 	}
 	s.announce()
 	s.tellForeign()
 	s.mu.Lock()
-	members, known, silent := s.members, s.known, s.silent
+	members, known, silent, entered := s.members, s.known, s.silent, s.entered
 	s.mu.Unlock()
+	if me, in := memberOf(members, s.c.opts.Host); in && !entered {
+		if err := s.enter(ctx, me); err != nil {
+			return err
+		}
+	}
 	s.meet(ctx)
 	if !silent.IsZero() && time.Since(silent) > isolated {
 		return s.askOthers(ctx)
@@ -87,6 +99,32 @@ func (s *session) look(ctx context.Context) error {
 	if silent.IsZero() {
 		s.c.fine()
 	}
+	return nil
+}
+
+// enter opens the cluster's store to the rest of the agent.
+func (s *session) enter(ctx context.Context, me store.Member) error {
+	if err := s.bring(ctx); errors.Is(err, store.ErrCollides) {
+		// It goes on alone, with its file.
+		if gone := s.st.RemoveMember(ctx, me.ID); gone != nil {
+			return errors.Join(err, gone)
+		}
+		s.c.trouble(err)
+		if err := s.c.records.change(func(r *record) { r.Alone = true }); err != nil {
+			return err
+		}
+		return errOut
+	} else if err != nil {
+		return err
+	}
+	s.c.kv.open(s.kv)
+	s.mu.Lock()
+	s.entered = true
+	s.mu.Unlock()
+	if s.c.opts.Entered != nil && !s.c.records.get().Leaving {
+		s.c.opts.Entered()
+	}
+	s.c.fine()
 	return nil
 }
 
@@ -250,14 +288,42 @@ func (s *session) tellForeign() {
 
 // fulfil does what a user wants of a member.
 func (s *session) fulfil(ctx context.Context, w *wish) error {
-	switch w.kind {
-	case wishLeave:
-		if err := s.c.records.change(func(r *record) { r.Leaving = true }); err != nil {
-			return err
+	s.mu.Lock()
+	silent, members := !s.silent.IsZero() || !s.known, len(s.members)
+	s.mu.Unlock()
+	switch {
+	case w.kind == wishJoin && !silent && members == 1:
+		return s.move(ctx, w)
+	case w.kind == wishLeave:
+		if silent && !w.force {
+			return fmt.Errorf("%w: the cluster does not answer, so this host can't leave in good order: wait until a majority of its servers runs, or leave with --force", store.ErrUnavailable)
 		}
-		s.c.poke()
-		return nil
+		defer s.c.poke()
+		return s.c.records.change(func(r *record) { r.Leaving, r.Forced = true, w.force })
 	default:
 		return fmt.Errorf("%w (%s): 'socketplane cluster leave' first", ErrInCluster, s.id)
 	}
+}
+
+// move takes this host, the only one of its cluster, to another cluster. Nothing changes before that has admitted it.
+func (s *session) move(ctx context.Context, w *wish) error {
+	m := move{}
+	var err error
+	if m.addrs, err = resolve(ctx, w.join); err != nil {
+		return err
+	}
+	creds, err := s.c.askAny(ctx, m.addrs, admission.Question{Host: s.c.host(), Token: w.token})
+	switch {
+	case err != nil:
+		return err
+	case creds.Cluster() == s.id:
+		return fmt.Errorf("%w: it is this host's own", ErrInCluster)
+	}
+	if err := s.pack(ctx); err != nil {
+		return fmt.Errorf("this host's networks can't be packed up: %w", err)
+	}
+	s.c.mu.Lock()
+	s.c.next = &creds
+	s.c.mu.Unlock()
+	return nil
 }

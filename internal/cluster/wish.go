@@ -21,6 +21,7 @@ var (
 type wish struct {
 	kind   wishKind
 	locked bool
+	force  bool
 	join   []string
 	token  *trust.Token
 	answer chan error

@@ -68,7 +68,7 @@ var rules = []struct {
 	{"ovsctl/vswitch", []string{"github.com/ovn-org/libovsdb"}, nil, "generated models only"},
 	{"ovsctl/openflow", nil, nil, "the codec must not know what a network is"},
 	{"ovsctl/pipeline", []string{"ovsctl/openflow", "internal/dataplane"}, []string{"net", "os"}, "flows are pure values"},
-	{"internal/cluster", []string{"store", "store/consul", "internal/cluster/admission", "internal/cluster/consulproc", "internal/cluster/discovery",
+	{"internal/cluster", []string{"store", "store/bolt", "store/consul", "internal/cluster/admission", "internal/cluster/consulproc", "internal/cluster/discovery",
 		"internal/cluster/trust", "github.com/hashicorp/consul/api", "golang.org/x/sync/errgroup"}, []string{"os/exec"},
 		"a host's place in its cluster does not depend on what the cluster is for"},
 	{"internal/cluster/consulproc", []string{"golang.org/x/sys"}, []string{"net/http"},

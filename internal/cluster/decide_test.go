@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/cluster/discovery"
+	"github.com/socketplane/socketplane/store"
+)
+
+// TestDecide: what a host without a cluster does, as "do cluster".
+func TestDecide(t *testing.T) {
+	peer := func(text string) discovery.Peer { // "id state cluster"
+		f := strings.Fields(text + " ")
+		p := discovery.Peer{Announcement: discovery.Announcement{Host: f[0], Name: f[0], State: discovery.State(f[1]),
+			Addr: netip.MustParseAddr("10.0.0.1"), Port: 4780}}
+		if len(f) > 2 {
+			p.Cluster = f[2]
+		}
+		return p
+	}
+	for _, c := range []struct {
+		name  string
+		since time.Duration
+		peers []string
+		join  bool
+		alone bool
+		want  string
+	}{
+		{name: "just-started", want: "wait"},
+		{name: "nobody-there", since: listenTime, want: "found"},
+		{name: "least-of-candidates", since: listenTime, peers: []string{"n candidate", "z candidate"}, want: "found"},
+		{name: "not-the-least", since: time.Hour, peers: []string{"a candidate", "z candidate"}, want: "wait"},
+		{name: "somebody-founds", since: time.Hour, peers: []string{"z founding c1", "a candidate"}, want: "wait"},
+		{name: "a-cluster", peers: []string{"a member c1", "b candidate"}, want: "ask c1"},
+		{name: "a-cluster-and-a-founder", since: time.Hour, peers: []string{"a member c1", "b founding c2"}, want: "ask c1"},
+		{name: "two-members", peers: []string{"a member c1", "b member c1"}, want: "ask c1"},
+		{name: "two-clusters", since: time.Hour, peers: []string{"a member c1", "b member c2"}, want: "wait"},
+		{name: "told-whom-to-ask", since: time.Hour, join: true, want: "ask"},
+		{name: "told-whom-to-ask-and-hears-others", join: true, peers: []string{"a member c1"}, want: "ask"},
+		{name: "left", since: time.Hour, alone: true, peers: []string{"a member c1"}, want: "wait"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := sight{self: "m", since: c.since, join: c.join, alone: c.alone}
+			for _, p := range c.peers {
+				s.peers = append(s.peers, peer(p))
+			}
+			m := decide(s)
+			got := strings.TrimSpace([]string{"wait", "ask", "found"}[m.do] + " " + m.cluster)
+			if got != c.want {
+				t.Errorf("decide = %q (%s), want %q", got, m.why, c.want)
+			}
+			if (m.do == wait) != (m.why != "") {
+				t.Errorf("%q is said of %q", m.why, got)
+			}
+		})
+	}
+}
+
+// TestPlanRoles: who becomes what. Members are written as name, role (S or C), state (+ up, - silent, x lost), v if it votes, l if it
+// leaves, in the order in which they joined; the first in brackets leads.
+func TestPlanRoles(t *testing.T) {
+	for _, c := range []struct{ name, members, want string }{
+		{"one", "[a]S+v", ""},
+		{"two", "[a]S+v bC+", ""},
+		{"three", "[a]S+v bC+ cC+", "b:server c:server"},
+		{"three-but-one-lost", "[a]S+v bC+ cCx", ""},
+		{"three-but-one-silent", "[a]S+v bC+ cC-", ""},
+		{"four", "[a]S+v bS+v cS+v dC+", ""},
+		{"five", "[a]S+v bS+v cS+v dC+ eC+", "d:server e:server"},
+		{"five-but-one-lost", "[a]S+v bS+v cS+v dC+ eCx", ""},
+		{"seven", "[a]S+v bS+v cS+v dS+v eS+v fC+ gC+", ""},
+		{"a-server-is-silent", "[a]S+v bS+v cS-v dC+", ""},
+		{"a-server-is-lost", "[a]S+v bS+v cSxv dC+", "c:client d:server"},
+		{"a-server-is-lost-and-nobody-is-free", "[a]S+v bS+v cSxv", ""},
+		{"a-server-is-lost-and-two-are-free", "[a]S+v bS+v cSxv dC+ eC+", "c:client d:server"},
+		{"back-to-two", "[a]S+v bS+v", "b:client"},
+		{"back-to-four", "[a]S+v bS+v cS+v dS+v", "d:client"},
+		{"a-leaving-leader-of-two", "[a]S+vl bC+", "b:server"},
+		{"a-leaving-leader-whose-heir-catches-up", "[a]S+vl bS+", ""},
+		{"a-leaving-leader-whose-heir-votes", "[a]S+vl bS+v", "a:client"},
+		{"a-leaving-server-of-four", "[a]S+v bS+vl cS+v dC+", "d:server"},
+		{"a-leaving-server-of-four-replaced", "[a]S+v bS+vl cS+v dS+v", "b:client"},
+		{"two-leave-of-three", "[a]S+v bS+vl cS+vl", "b:client c:client"},
+		{"all-leave", "[a]S+vl bC+l", ""},
+		{"the-leader-joined-last", "aC+ bC+ [c]S+v", "a:server b:server"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := roleView{lost: map[string]bool{}, up: map[string]bool{}, voters: map[string]bool{}}
+			for i, text := range strings.Fields(c.members) {
+				id := strings.Trim(text[:strings.IndexAny(text, "SC")], "[]")
+				rest := text[strings.IndexAny(text, "SC"):]
+				m := store.Member{ID: id, Role: store.RoleClient, Joined: time.Unix(int64(i), 0)}
+				if text[0] == '[' {
+					v.self = id
+				}
+				if rest[0] == 'S' {
+					m.Role = store.RoleServer
+				}
+				v.up[id], v.lost[id] = rest[1] == '+', rest[1] == 'x'
+				v.voters[id] = strings.Contains(rest, "v")
+				if strings.Contains(rest, "l") {
+					m.State = store.StateLeaving
+				}
+				v.members = append(v.members, m)
+			}
+			want := map[string]string{}
+			for _, w := range strings.Fields(c.want) {
+				id, role, _ := strings.Cut(w, ":")
+				want[id] = role
+			}
+			if got := planRoles(v); !maps.Equal(got, want) {
+				t.Errorf("planRoles = %v, want %v", sorted(got), c.want)
+			}
+		})
+	}
+}
+
+func sorted(m map[string]string) (out []string) {
+	for k, v := range m {
+		out = append(out, fmt.Sprint(k, ":", v))
+	}
+	slices.Sort(out)
+	return out
+}
