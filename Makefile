@@ -118,7 +118,8 @@ packages: ## .deb and .rpm for amd64 and arm64 in build/dist
 addresses: ## 100,000 requests for addresses under faults, and figures of them (minutes)
 	@$(INSTALL) consul
 	SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_ADDRESS_REQUESTS=$${REQUESTS:-100000} go test -count=1 -timeout 2h -v -run TestRandom ./test/addresses
-	SOCKETPLANE_TEST_STRICT=1 go test -run '^$$' -bench . -benchtime 20000x -timeout 1h ./test/addresses
+	SOCKETPLANE_TEST_STRICT=1 go test -run '^$$' -bench Allocate -benchtime 20000x -timeout 1h ./test/addresses
+	SOCKETPLANE_TEST_STRICT=1 go test -run '^$$' -bench Used -benchtime 2000x -timeout 1h ./test/addresses
 
 .PHONY: lint fuzz generate clean
 lint: ## formatting, go vet, and staticcheck where test/tools/install.sh lint was run

@@ -19,6 +19,8 @@ type Options struct {
 	Reach int
 	// Endpoints is how many one host has when the agents' memory is read, on three networks.
 	Endpoints int
+	// AddressTimes is how many addresses each benchmark of them hands out, as go test's -benchtime; by default enough for its figures.
+	AddressTimes string
 	// Agent is the socketplane binary; by default it is built from the checkout around the working directory.
 	Agent string
 	// Prefix begins the labs' names; a former lab of the same name is closed first.
@@ -88,6 +90,9 @@ func (w *world) run(ctx context.Context) (*Report, error) {
 	var err error
 	if r.Memory, err = w.memory(ctx, w.sites()[0]); err != nil {
 		return nil, fmt.Errorf("memory: %w", err)
+	}
+	if r.Addresses, err = w.addresses(ctx); err != nil {
+		return nil, fmt.Errorf("addresses: %w", err)
 	}
 	r.Took = time.Since(w.began)
 	return r, nil

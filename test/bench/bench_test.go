@@ -17,7 +17,7 @@ func TestSmoke(t *testing.T) {
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ethtool", "consul")
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, Prefix: "smoke", Log: t.Logf}
+	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Prefix: "smoke", Log: t.Logf}
 	r, err := Run(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +34,14 @@ func TestSmoke(t *testing.T) {
 	}
 	if r.Memory.Holder.Now <= 0 || r.Memory.Other.Now <= 0 {
 		t.Errorf("the agents' memory is %+v", r.Memory)
+	}
+	if n, used := len(r.Addresses.Allocations), len(r.Addresses.Used); n != 9 || used != 3 {
+		t.Errorf("addresses were measured %d and %d times", n, used)
+	}
+	for _, a := range r.Addresses.Allocations {
+		if len(a.Spares.Rate) != 1 || len(a.Spares.P50) != 1 || len(a.Spares.P99) != 1 || len(a.Spares.PerTransaction) != 1 || len(a.Each.Rate) != 1 {
+			t.Errorf("%d hosts with %d callers: %+v", a.Hosts, a.Callers, a)
+		}
 	}
 	var out bytes.Buffer
 	if err := r.Write(&out); err != nil {

@@ -22,6 +22,8 @@ type Report struct {
 	Calls    []*Calls
 	Reach    []*Reach
 	Memory   *Memory
+	// Addresses is nil where they were not measured.
+	Addresses *Addresses
 }
 
 // Traffic is what went from one container to another.
@@ -74,6 +76,9 @@ func (r *Report) Targets() []Target {
 		add(fmt.Sprintf("agent's memory with %d endpoints on %d networks", m.Endpoints, m.Networks), fmt.Sprintf("< %d MiB", targetMemory),
 			fmt.Sprintf("%.0f MiB", got), got < targetMemory)
 	}
+	if r.Addresses != nil {
+		r.Addresses.targets(add)
+	}
 	return t
 }
 
@@ -122,6 +127,8 @@ func (r *Report) Write(w io.Writer) error {
 		"rtt":     func(s Series) string { return fmt.Sprintf("%.0f", 1e6/s.Median()) },
 		"methods": func(m map[string]Histogram) []string { return slices.Sorted(maps.Keys(m)) },
 		"milli":   func(seconds float64) string { return fmt.Sprintf("%.2f", 1000*seconds) },
+		"micro":   func(s Series) string { return spread(s, 1, 1) },
+		"ratio":   func(a, b Series) string { return times(a.Median() / b.Median()) },
 		"join":    func(s []string) string { return strings.Join(s, ", ") },
 		"where":   where,
 	}

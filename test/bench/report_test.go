@@ -16,7 +16,13 @@ func sample() *Report {
 		Launches: []*Launch{{Name: nameKernel, Seconds: Series{1.75}}, {Name: nameBridge, Seconds: Series{1.5}}},
 		Calls:    []*Calls{{Name: nameKernel, Attach: Series{10, 12, 90}}, {Name: nameOVS, Attach: Series{16}}},
 		Reach:    []*Reach{{Name: nameKernel, Reply: Series{20, 201}}},
-		Memory:   &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
+		Addresses: &Addresses{
+			Allocations: []*Allocation{{Hosts: 1, Callers: 8, Spares: Handed{Rate: Series{50000}, P50: Series{20}, P99: Series{90}, PerTransaction: Series{400}},
+				Each: Handed{Rate: Series{2000}}}},
+			Used: []*Used{{100, Handed{P50: Series{10}, Rate: Series{1}, P99: Series{1}, PerTransaction: Series{9}}},
+				{60000, Handed{P50: Series{20}, Rate: Series{1}, P99: Series{1}, PerTransaction: Series{9}}}},
+		},
+		Memory: &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
 	}
 }
 
@@ -29,7 +35,8 @@ func TestTargets(t *testing.T) {
 		}
 		got = append(got, target.Got+" "+target.Want+" "+verdict)
 	}
-	want := "12.0 ms ≤ 15 ms met, 16.0 ms ≤ 15 ms missed, 201 ms ≤ 200 ms missed, 5.0 times ≥ 4 times met, 59 MiB < 60 MiB met"
+	want := "12.0 ms ≤ 15 ms met, 16.0 ms ≤ 15 ms missed, 201 ms ≤ 200 ms missed, 5.0 times ≥ 4 times met, 59 MiB < 60 MiB met, " +
+		"25 times ≥ 20 times met, 0.020 ms < 0.3 ms met, 400 ≥ 8 met, 2.00 times ≤ 1.5 times missed"
 	if text := strings.Join(got, ", "); text != want {
 		t.Errorf("targets:\n%s\nwant:\n%s", text, want)
 	}
@@ -44,6 +51,7 @@ func TestPage(t *testing.T) {
 		"| SocketPlane, tunnel `kernel` | two hosts | 4.00 (2.00–8.00) | 5000 (5000–5000) | 200 |",
 		"| throughput, two hosts | Swarm overlay | × 0.50 | – |",
 		"| throughput, two hosts | plain OVS user-space VXLAN | × 5.00 | – |",
+		"| 1 | 8 | 50000 (50000–50000) | 2000 (2000–2000) | × 25.00 | 20.0 (20.0–20.0) | 90.0 (90.0–90.0) | 400 (400–400) |",
 		"| `docker run` | Docker bridge | +0.25 s | – |",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -52,5 +60,30 @@ func TestPage(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "one host |") {
 		t.Error("the page compares what was not measured")
+	}
+}
+
+// TestAddressesAreRead: what go test prints of test/addresses, of several rounds.
+func TestAddressesAreRead(t *testing.T) {
+	var a Addresses
+	err := a.read(`goos: linux
+BenchmarkAllocate/hosts-1/callers-8/spares-2    	   20000	     19072 ns/op	     52433 allocs/s	       833.3 allocs/txn	         3.402 p50-µs	        54.26 p99-µs
+BenchmarkAllocate/hosts-1/callers-8/write-each-2    	   20000	     1907 ns/op	     960 allocs/s	         900.5 p50-µs	        5400 p99-µs
+BenchmarkAllocate/hosts-1/callers-8/spares-2    	   20000	     19072 ns/op	     52435 allocs/s	       833.3 allocs/txn	         3.402 p50-µs	        54.26 p99-µs
+BenchmarkUsed/used-60000    	   2000	     19072 ns/op	     50000 allocs/s	       100 allocs/txn	 12.5 first-ms	         4.5 p50-µs	        50 p99-µs
+PASS
+`)
+	if err != nil || len(a.Allocations) != 1 || len(a.Used) != 1 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	l := a.Allocations[0]
+	if l.Hosts != 1 || l.Callers != 8 || l.Spares.Rate.Median() != 52434 || l.Spares.PerTransaction.Max() != 833.3 || l.Each.P50.Median() != 900.5 {
+		t.Errorf("%+v", l)
+	}
+	if u := a.Used[0]; u.Addresses != 60000 || u.P50.Median() != 4.5 || u.P99.Median() != 50 {
+		t.Errorf("%+v", u)
+	}
+	if err := a.read("BenchmarkUsed/used-100-2  5  x ns/op\n"); err == nil {
+		t.Error("a line that is no line is read")
 	}
 }

@@ -1,0 +1,171 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Addresses are how quickly hosts hand out addresses (the benchmarks of test/addresses), beside one write to the same Consul for each.
+type Addresses struct {
+	Allocations []*Allocation
+	Used        []*Used
+}
+
+// Allocation is a number of hosts with a number of callers on each.
+type Allocation struct {
+	Hosts, Callers int
+	// Spares are SocketPlane's addresses, Each those of one compare-and-set a piece.
+	Spares, Each Handed
+}
+
+// Used is a /16 of which so many addresses are in use already.
+type Used struct {
+	Addresses int
+	Handed
+}
+
+// Handed are addresses that were handed out: a second, the times of one in µs, and how many there were for a transaction.
+type Handed struct {
+	Rate, P50, P99, PerTransaction Series
+}
+
+// What a run of test/addresses takes.
+const (
+	allocateTimes = "5000x"
+	usedTimes     = "2000x" // beside 60,000 in a /16
+)
+
+// addresses runs the benchmarks of test/addresses, as often as everything else.
+func (w *world) addresses(ctx context.Context) (*Addresses, error) {
+	a := &Addresses{}
+	for _, run := range []struct{ name, times string }{{"Allocate", allocateTimes}, {"Used", usedTimes}} {
+		w.say("addresses: %s, %d times", run.name, w.opts.Rounds)
+		if w.opts.AddressTimes != "" {
+			run.times = w.opts.AddressTimes
+		}
+		mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+		if err != nil {
+			return nil, fmt.Errorf("find the checkout: %w", err)
+		}
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^Benchmark"+run.name+"$", "-benchtime", run.times,
+			"-count", strconv.Itoa(w.opts.Rounds), "-timeout", "30m", "./test/addresses")
+		cmd.Dir = filepath.Dir(strings.TrimSpace(string(mod)))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
+		}
+		if err := a.read(string(out)); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+var (
+	allocateLine = regexp.MustCompile(`^BenchmarkAllocate/hosts-(\d+)/callers-(\d+)/(spares|write-each)(?:-\d+)?\s+\d+\s+(.*)$`)
+	usedLine     = regexp.MustCompile(`^BenchmarkUsed/used-(\d+)(?:-\d+)?\s+\d+\s+(.*)$`)
+)
+
+// read takes what go test prints.
+func (a *Addresses) read(output string) error {
+	for line := range strings.Lines(output) {
+		if m := allocateLine.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			hosts, _ := strconv.Atoi(m[1]) // the expression takes digits only
+			callers, _ := strconv.Atoi(m[2])
+			h := &a.allocation(hosts, callers).Spares
+			if m[3] == "write-each" {
+				h = &a.allocation(hosts, callers).Each
+			}
+			if err := h.read(m[4]); err != nil {
+				return err
+			}
+		}
+		if m := usedLine.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			if err := a.used(n).read(m[2]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Addresses) allocation(hosts, callers int) *Allocation {
+	for _, known := range a.Allocations {
+		if known.Hosts == hosts && known.Callers == callers {
+			return known
+		}
+	}
+	added := &Allocation{Hosts: hosts, Callers: callers}
+	a.Allocations = append(a.Allocations, added)
+	return added
+}
+
+func (a *Addresses) used(n int) *Handed {
+	for _, known := range a.Used {
+		if known.Addresses == n {
+			return &known.Handed
+		}
+	}
+	added := &Used{Addresses: n}
+	a.Used = append(a.Used, added)
+	return &added.Handed
+}
+
+// read takes the metrics of one line: numbers, each before its unit.
+func (h *Handed) read(metrics string) error {
+	fields := strings.Fields(metrics)
+	for i := 0; i+1 < len(fields); i += 2 {
+		v, err := strconv.ParseFloat(fields[i], 64)
+		if err != nil {
+			return fmt.Errorf("metrics of a benchmark, %q: %w", metrics, err)
+		}
+		switch fields[i+1] {
+		case "allocs/s":
+			h.Rate = append(h.Rate, v)
+		case "p50-µs":
+			h.P50 = append(h.P50, v)
+		case "p99-µs":
+			h.P99 = append(h.P99, v)
+		case "allocs/txn":
+			h.PerTransaction = append(h.PerTransaction, v)
+		}
+	}
+	return nil
+}
+
+// Targets of issue 3.
+const (
+	targetAllocRate = 20  // times the rate of one write each, from one host
+	targetAllocP50  = 0.3 // ms
+	targetPerTxn    = 8   // addresses a transaction
+	targetFlat      = 1.5 // times the cost with few addresses in use
+)
+
+// targets compares with what was to be reached.
+func (a *Addresses) targets(add func(what, want, got string, met bool)) {
+	for _, l := range a.Allocations {
+		where := fmt.Sprintf("%d hosts, %d callers on each", l.Hosts, l.Callers)
+		if l.Hosts == 1 {
+			where = fmt.Sprintf("one host, %d callers", l.Callers)
+			ratio := l.Spares.Rate.Median() / l.Each.Rate.Median()
+			add("addresses a second against one Consul write each, "+where, fmt.Sprintf("≥ %d times", targetAllocRate),
+				fmt.Sprintf("%.0f times", ratio), ratio >= targetAllocRate)
+		}
+		p50 := l.Spares.P50.Median() / 1000
+		add("time of an address, median, "+where, fmt.Sprintf("< %.1f ms", targetAllocP50), fmt.Sprintf("%.3f ms", p50), p50 < targetAllocP50)
+		got := l.Spares.PerTransaction.Median()
+		add("addresses for each transaction of Consul, "+where, fmt.Sprintf("≥ %d", targetPerTxn), fmt.Sprintf("%.0f", got), got >= targetPerTxn)
+	}
+	if n := len(a.Used); n > 1 {
+		first, last := a.Used[0], a.Used[n-1]
+		ratio := last.P50.Median() / first.P50.Median()
+		add(fmt.Sprintf("cost of an address with %d in use in a /16 against %d", last.Addresses, first.Addresses), fmt.Sprintf("≤ %.1f times", targetFlat),
+			fmt.Sprintf("%.2f times", ratio), ratio <= targetFlat)
+	}
+}
