@@ -22,7 +22,7 @@ const storeAnswer = 5 * time.Second
 // Doctor looks at everything that this host needs.
 func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
 	checks := []func(context.Context) adminapi.Check{
-		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkDocker, a.checkSockets, a.checkState, a.checkNetworks,
+		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkClocks, a.checkDocker, a.checkSockets, a.checkState, a.checkNetworks,
 	}
 	var out []adminapi.Check
 	for _, check := range checks {

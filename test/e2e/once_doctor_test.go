@@ -37,6 +37,7 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		{"the port is rejected", h2, filter("udp dport 4789 reject"), whole, way, "error", []string{"UDP port 4789", "is refused"}},
 		{"ICMP is dropped", h2, filter("meta l4proto icmp drop"), whole, way, "ok", []string{"drops ICMP", "came back through the tunnel"}},
 		{"the MTU differs", h2, mtu("1400"), mtu("1500"), way, "error", []string{"packets of 1500 bytes", "make the MTU between the hosts equal"}},
+		{"the clock is wrong", h2, wrongClock(10 * time.Minute), whole, "clocks", "error", []string{"h2 is ", "ahead of this host's", "timedatectl"}},
 		{"a socket is open to all", h1, []string{"chmod", "666", "/run/docker/plugins/socketplane.sock"},
 			[]string{"chmod", "600", "/run/docker/plugins/socketplane.sock"}, "sockets", "error", []string{"mode 666", "systemctl restart socketplane"}},
 	} {
@@ -59,6 +60,15 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		w.docker(ctx, t, h, "rm", "-f", "patient")
 	}
 	w.endpoints(ctx, t, "socketplane", 0)
+}
+
+// wrongClock makes a host tell another time: it shares the machine's clock with all others, so its kernel's answers are changed
+// (the two times at the end of an ICMP timestamp reply, RFC 792).
+func wrongClock(ahead time.Duration) []string {
+	now := time.Now().UTC().Add(ahead)
+	ms := uint64(now.Sub(now.Truncate(24 * time.Hour)).Milliseconds())
+	return []string{"nft", fmt.Sprintf("add table inet broken; add chain inet broken out { type filter hook output priority 0; }; "+
+		"add rule inet broken out icmp type timestamp-reply @th,96,64 set %d", ms<<32|ms)}
 }
 
 // device is the interface that has the host's underlay address.
