@@ -192,7 +192,7 @@ func TestHangingSwitchHoldsNobodyUp(t *testing.T) {
 		began := time.Now()
 		err := call(ctx)
 		cancel()
-		if took := time.Since(began); err == nil || took > patience+time.Second {
+		if took := time.Since(began); err == nil || took > patience+10*time.Second {
 			t.Errorf("%s took %s: %v", name, took, err)
 		}
 	}
