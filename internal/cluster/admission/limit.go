@@ -15,6 +15,8 @@ const (
 	perSecond = 4
 	// sayEvery is how often the log says the same of one address.
 	sayEvery = 10 * time.Second
+	// repeatEvery is how often the log says that a host is refused for the same reason as before: who has no token asks for ever.
+	repeatEvery = time.Minute
 	// maxAddrs are remembered; strangers beyond them count as one.
 	maxAddrs = 1024
 )
@@ -24,6 +26,14 @@ type limiter struct {
 	mu    sync.Mutex
 	open  int
 	addrs map[netip.Addr]*account
+	// refused are hosts by key and reason.
+	refused map[string]*refusals
+}
+
+// refusals are those of one host for one reason.
+type refusals struct {
+	said  time.Time
+	times int
 }
 
 // account is what one address has used up.
@@ -34,7 +44,9 @@ type account struct {
 	said   time.Time
 }
 
-func newLimiter() *limiter { return &limiter{addrs: map[netip.Addr]*account{}} }
+func newLimiter() *limiter {
+	return &limiter{addrs: map[netip.Addr]*account{}, refused: map[string]*refusals{}}
+}
 
 // enter counts a connection on the account that it returns, which has to leave; or says why there can't be one.
 func (l *limiter) enter(from netip.Addr, now time.Time) (a *account, refused string) {
@@ -72,6 +84,26 @@ func (l *limiter) say(from netip.Addr, now time.Time) bool {
 	}
 	a.said = now
 	return true
+}
+
+// repeated counts a refusal. It reports whether to log it, and how many there were since the last that was logged.
+func (l *limiter) repeated(what string, now time.Time) (times int, log bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.refused[what]
+	if r == nil {
+		if len(l.refused) >= maxAddrs {
+			clear(l.refused) // some are said once more
+		}
+		r = &refusals{}
+		l.refused[what] = r
+	}
+	r.times++
+	if now.Sub(r.said) < repeatEvery {
+		return r.times, false
+	}
+	times, r.times, r.said = r.times, 0, now
+	return times, true
 }
 
 // account finds or makes the address's account, with what time has given back. An account with open connections stays.

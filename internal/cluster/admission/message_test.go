@@ -3,6 +3,7 @@ package admission
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -136,6 +137,21 @@ func TestLimits(t *testing.T) {
 	}
 	if got := enter(l, addr, 5, now.Add(time.Minute)); got != 5 || len(l.addrs) > 1 {
 		t.Errorf("a minute later a new address is let in %d of 5 times, %d are remembered", got, len(l.addrs))
+	}
+	for i, want := range []struct {
+		after time.Duration
+		times int
+		log   bool
+	}{{0, 1, true}, {time.Second, 1, false}, {30 * time.Second, 2, false}, {61 * time.Second, 3, true}, {62 * time.Second, 1, false}} {
+		if times, log := l.repeated("a", now.Add(want.after)); times != want.times || log != want.log {
+			t.Errorf("refusal %d: %d times, logged %v", i, times, log)
+		}
+	}
+	for i := range 3 * maxAddrs {
+		l.repeated(fmt.Sprint(i), now)
+	}
+	if len(l.refused) > maxAddrs {
+		t.Errorf("%d refusals are remembered", len(l.refused))
 	}
 	if !l.say(one, now) || l.say(one, now.Add(time.Second)) || !l.say(two, now) || !l.say(one, now.Add(time.Minute)) {
 		t.Error("the log says the same too often, or too seldom")

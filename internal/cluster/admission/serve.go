@@ -180,10 +180,13 @@ func knows(mine trust.Credentials, who asker) bool {
 	return slices.ContainsFunc(mine.Peers, func(p trust.Peer) bool { return p.ID == who.Host.ID && p.Key == who.key })
 }
 
-// refusal logs why a host was refused, and gives what it is told: one sentence that says nothing of the cluster.
+// refusal logs why a host was refused (the same once a minute), and gives what it is told: one sentence that says nothing of the cluster.
 func (s *server) refusal(who asker, err error) *refusal {
 	r := reason(err)
-	s.log.Warn("host refused", "peer", who.from, "host", who.Host.ID, "name", who.Host.Name, "key", who.key, "code", string(r.Code), "reason", err)
+	if times, log := s.limit.repeated(who.key+" "+who.Token+" "+string(r.Code), time.Now()); log {
+		s.log.Warn("host refused", "peer", who.from, "host", who.Host.ID, "name", who.Host.Name, "key", who.key,
+			"token", who.Token, "code", string(r.Code), "reason", err, "times", times)
+	}
 	return &refusal{Code: r.Code, Text: r.Text}
 }
 
