@@ -108,6 +108,7 @@ func readAsk(r io.Reader) (ask, error) {
 	case !h.Addr.IsValid() || h.Addr.IsUnspecified() || h.Addr.IsMulticast() || h.Port == 0:
 		return a, refuse(CodeBadRequest, "the host's address is not one that others can reach: set it with --advertise")
 	case !plain(a.Cluster, 64) && a.Cluster != "" || !plain(a.Token, 64) && a.Token != "" || len(a.Secret) > 256:
+		a.Token, a.Secret = "", "" // it may be the secret, and it is logged
 		return a, refuse(CodeBadRequest, "cluster or token is not one: copy the token again, whole")
 	}
 	return a, nil
