@@ -109,7 +109,11 @@ e2e-plugin: ## the managed plugin on hosts of its own, with both engines (root)
 	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v)
 
 DIST ?= build/dist
-.PHONY: packages
+.PHONY: packages release
+release: ## packages, binaries, SBOMs and checksums for amd64 and arm64 in build/dist; VERSION comes from the tag
+	@$(INSTALL) packages
+	@VERSION='$(VERSION)' COMMIT='$(COMMIT)' packaging/build.sh release $(DIST)
+
 packages: ## .deb and .rpm for amd64 and arm64 in build/dist
 	@$(INSTALL) packages
 	@VERSION='$(VERSION)' COMMIT='$(COMMIT)' packaging/build.sh packages $(DIST)

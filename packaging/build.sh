@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds packages, or all of a release, for linux/amd64 and linux/arm64. The same commit gives the same bytes.
 #
-#   build.sh packages|release OUT     VERSION (git describe), COMMIT, ARCHES and STAGE (a directory of its own) come from the environment
+#   build.sh binary|packages|release OUT     VERSION (git describe), COMMIT, ARCHES and STAGE (a directory of its own) come from the environment
 #
 # It needs nfpm, and for a release cyclonedx-gomod: test/tools/install.sh packages.
 set -euo pipefail
@@ -43,15 +43,23 @@ release() {
 	for arch in $ARCHES; do
 		install -m 755 "$STAGE/$arch/socketplane" "$out/socketplane-linux-$arch"
 		# What is in the binary, as the binary itself records it; neither a serial number nor a time.
-		"$tools/cyclonedx-gomod" bin -json -noserial -std -version "${VERSION:-devel}" -output "$out/socketplane-linux-$arch.cdx.json" \
+		"$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -std -version "${VERSION:-devel}" -output "$out/socketplane-linux-$arch.cdx.json" \
 			"$STAGE/$arch/socketplane"
 	done
-	[ ! -e packaging/install.sh ] || install -m 755 packaging/install.sh "$out/install.sh"
+	install -m 755 packaging/install.sh "$out/install.sh"
 	(cd "$out" && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS)
 }
 
+# binaries alone, for tests
+only_binary() {
+	local arch
+	mkdir -p "$out"
+	for arch in $ARCHES; do binary "$arch"; install -m 755 "$STAGE/$arch/socketplane" "$out/socketplane-linux-$arch"; done
+}
+
 case $what in
+binary) only_binary ;;
 packages | release) "$what" ;;
-*) echo "build.sh: packages or release, not $what" >&2; exit 2 ;;
+*) echo "build.sh: binary, packages or release, not $what" >&2; exit 2 ;;
 esac
 ls -l "$out"

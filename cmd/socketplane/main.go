@@ -20,8 +20,8 @@ const gcPercent = 50
 
 func main() {
 	os.Exit(cli.Run(context.Background(), cli.Deps{
-		Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv, Version: version.Get(), Exec: cli.Exec,
-		RunAgent: daemon(agent.Run), RunManaged: daemon(agent.RunManaged),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv, Version: version.Get(), Exec: cli.Exec,
+		RunAgent: daemon(agent.Run), RunManaged: daemon(agent.RunManaged), Clean: agent.Clean,
 	}, os.Args[1:]))
 }
 

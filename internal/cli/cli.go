@@ -25,6 +25,7 @@ const (
 
 // Deps is what the command line needs from outside; every field must be set.
 type Deps struct {
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	// Env is shaped like [os.LookupEnv].
 	Env     func(name string) (string, bool)
@@ -33,6 +34,8 @@ type Deps struct {
 	RunAgent func(ctx context.Context, cfg config.Config) error
 	// RunManaged is RunAgent as Docker's managed plugin.
 	RunManaged func(ctx context.Context, cfg config.Config) error
+	// Clean removes what agents left on this host, once confirm agrees to the list of it.
+	Clean func(ctx context.Context, cfg config.Config, confirm func(found []string) error) error
 	// Exec runs another program in this one's place; it returns only when that fails.
 	Exec func(argv []string) error
 }
@@ -41,6 +44,7 @@ type Deps struct {
 func Run(ctx context.Context, d Deps, args []string) int {
 	root := newRoot(d)
 	root.SetArgs(args)
+	root.SetIn(d.Stdin)
 	root.SetOut(d.Stdout)
 	root.SetErr(d.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -93,7 +97,8 @@ func newRoot(d Deps) *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newCluster(d), newEndpoint(d), newRun(d), newDoctor(d))
+	root.AddCommand(newAgent(d), newManaged(d), newInfo(d), newVersion(d), newNetwork(d), newHost(d), newCluster(d), newEndpoint(d), newRun(d), newDoctor(d),
+		newInstall(d), newUninstall(d), newClean(d))
 	root.AddCommand(newSupport(d))
 	return root
 }

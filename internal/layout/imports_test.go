@@ -34,7 +34,8 @@ var rules = []struct {
 }{
 	{"cmd/socketplane", []string{"internal/cli", "internal/agent", "internal/config", "internal/logging", "internal/version"}, nil,
 		"main only wires"},
-	{"internal/cli", []string{"internal/adminapi", "internal/agent", "internal/config", "internal/logging", "internal/version",
+	{"internal/setup", nil, []string{"net/http"}, "who sets a service up must not know what it does"},
+	{"internal/cli", []string{"internal/adminapi", "internal/setup", "internal/agent", "internal/config", "internal/logging", "internal/version",
 		"github.com/spf13"}, nil, "what the command line tells, the agent said"},
 	{"packaging/generate", []string{"internal/cli", "internal/config", "internal/version", "github.com/spf13/cobra"}, []string{"net"},
 		"what is made from the commands needs nothing else"},

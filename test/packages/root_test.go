@@ -145,8 +145,8 @@ func (m *machine) path(inside string) string {
 
 // command runs a program on the machine.
 func (m *machine) command(argv ...string) *exec.Cmd {
-	args := []string{"--target", fmt.Sprint(m.proc.Pid()), "--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--root", "--wd=/",
-		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER=cat"}
+	args := []string{"--target", fmt.Sprint(m.proc.Pid()), "--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--root", "--wdns=/",
+		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER=cat"}
 	return exec.Command("nsenter", append(args, argv...)...)
 }
 
