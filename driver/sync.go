@@ -3,6 +3,8 @@ package driver
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/socketplane/socketplane/store"
 )
@@ -18,12 +20,16 @@ func (d *Driver) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var orphans []string // of networks that are not here: what a crash in the middle of their removal has left
 	err = each(ctx, d.local, store.LocalEndpoints, func(e endpoint) {
-		d.ports[e.Port] = true
 		d.lastPort = max(d.lastPort, e.Port)
-		if n, ok := d.networks[e.DockerID]; ok {
-			n.endpoints[e.ID] = &e
+		n, ok := d.networks[e.DockerID]
+		if !ok {
+			orphans = append(orphans, e.key())
+			return
 		}
+		d.ports[e.Port] = true
+		n.endpoints[e.ID] = &e
 	})
 	if err != nil {
 		return err
@@ -31,11 +37,18 @@ func (d *Driver) restore(ctx context.Context) error {
 	if err = each(ctx, d.local, store.LocalHosts, func(h store.Host) { d.hosts[h.ID] = h }); err != nil {
 		return err
 	}
-	return each(ctx, d.local, store.LocalPeers, func(r store.Endpoints) {
+	err = each(ctx, d.local, store.LocalPeers, func(r store.Endpoints) {
 		if n, ok := byNetwork[r.Network]; ok {
 			n.peers[r.Host] = r
+		} else {
+			orphans = append(orphans, store.LocalPeerKey(r.Network, r.Host))
 		}
 	})
+	if err != nil || len(orphans) == 0 {
+		return err
+	}
+	d.log.Info("removing records of networks that are not on this host", "records", len(orphans), "first", strings.TrimPrefix(orphans[0], store.Root))
+	return d.drop(ctx, orphans...)
 }
 
 // each decodes all records under a prefix of the host's own store.
@@ -107,7 +120,7 @@ func (d *Driver) endUnknown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{d.rejoin(ctx, networks)}
 	for _, n := range networks {
 		id := n.Hosts[d.cluster.Host()]
 		if id == "" {
@@ -145,6 +158,38 @@ func (d *Driver) renumber(ctx context.Context, dockerID string, vni uint32) erro
 	d.log.Info("network has another VNI in this cluster", "network", n.rec.title(), "vni", vni, "former", n.rec.VNI)
 	n.rec = next
 	return d.apply(ctx, n)
+}
+
+// rejoin binds networks that are here, and of which the cluster does not know that they are: this host was taken for gone, and
+// is back.
+func (d *Driver) rejoin(ctx context.Context, networks []store.Network) error {
+	var errs []error
+	for _, n := range networks {
+		if n.Hosts[d.cluster.Host()] != "" || n.State != store.Active || slices.Contains(n.Away, d.cluster.Host()) {
+			continue
+		}
+		for _, here := range d.all() {
+			if here.network == n.ID {
+				errs = append(errs, d.rejoinOne(ctx, here))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) rejoinOne(ctx context.Context, n *segment) error {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.gone || n.rec.Removing {
+		return nil
+	}
+	b := store.Binding{ID: n.network, DockerID: n.rec.DockerID, Pools: n.rec.Pools, Internal: n.rec.Internal}
+	if _, err := d.cluster.Bind(ctx, b); err != nil {
+		return err
+	}
+	d.log.Warn("the cluster had forgotten that this host has a network; it is told again", "network", n.rec.title())
+	d.markDirty(n.network)
+	return nil
 }
 
 func (d *Driver) known(dockerID string) bool {

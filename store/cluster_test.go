@@ -136,7 +136,7 @@ func TestCluster(t *testing.T) {
 		"bind": testBind, "bind-refused": testBindRefused, "bind-race": testBindRace, "bind-churn": testBindChurn,
 		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
 		"declare": testDeclare, "declare-race": testDeclareRace, "create": testCreate, "release": testRelease,
-		"made-anew": testMadeAnew, "remove-host": testRemoveHost,
+		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "hosts": testHosts, "newer-schema": testNewerSchema, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
 		"member-changes": testMemberChanges, "tokens": testTokens,

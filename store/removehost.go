@@ -21,6 +21,14 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 	case members.Alive[id]:
 		return fmt.Errorf("%w: the agent of host %s is up: stop it there first", ErrConflict, h.Name)
 	}
+	if err := c.forgetHost(ctx, id); err != nil {
+		return err
+	}
+	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: HostKey(id)}, Op{Kind: OpRemove, Key: GoneKey(id)})
+}
+
+// forgetHost removes everything of a host but its record.
+func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 	gone := NewCluster(c.kv, id)
 	networks, err := c.Networks(ctx)
 	if err != nil {
@@ -42,7 +50,7 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: HostKey(id)})
+	return nil
 }
 
 // leavePool gives back all that the host has of a pool.

@@ -102,6 +102,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
+	run(newJanitor(a.cluster, cfg.HostExpiry, cfg.GarbageGrace, a.log).run)
 	if a.mirror != nil {
 		run(a.docker.Run)
 		run(func(ctx context.Context) error { return a.presence.run(ctx, a.mirror.Run) })

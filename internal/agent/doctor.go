@@ -152,19 +152,19 @@ func (a *agent) checkState(ctx context.Context) adminapi.Check {
 	if err != nil {
 		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
 	}
+	left, err := a.leftovers(ctx, members)
+	if err != nil {
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
+	}
+	found = append(found, left...)
 	for _, n := range networks {
-		for id := range n.Hosts {
-			if _, known := members.Hosts[id]; !known {
-				found = append(found, fmt.Sprintf("network %s is on host %s, which the cluster does not know", n.Title(), id))
-			}
-		}
 		if n.State == store.Deleting {
 			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Hosts)))
 		}
 	}
 	if len(found) > 0 {
 		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: strings.Join(found, "; "),
-			Cure: "it goes by itself when those hosts are back; 'socketplane host rm' forgets one that will not come back"}
+			Cure: "it goes by itself, or when those hosts are back; 'socketplane host rm' forgets one that will not come back"}
 	}
 	return ok(name, "none")
 }

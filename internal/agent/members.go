@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -46,8 +47,13 @@ func (a *agent) refreshHost(ctx context.Context) {
 		if h.Subnets, err = a.links.Subnets(ctx); err != nil {
 			a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)
 		}
-		if written != nil && slices.Equal(written.Subnets, h.Subnets) {
+		// The record may have been removed, because this host was taken for gone.
+		_, err = a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
+		if err == nil && written != nil && slices.Equal(written.Subnets, h.Subnets) {
 			continue
+		}
+		if errors.Is(err, store.ErrNotFound) && written != nil {
+			a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
 		}
 		if err := a.cluster.PutHost(ctx, h); err != nil {
 			wait = announceAgain

@@ -118,6 +118,10 @@ type Config struct {
 	LogFormat LogFormat
 	// MetricsAddr is HOST:PORT where metrics are served over HTTP. Empty means nowhere.
 	MetricsAddr string
+	// HostExpiry is how long a host's agent may be away until the host is removed; 0 means for ever.
+	HostExpiry time.Duration
+	// GarbageGrace is how long records must have been needed by nothing until they are removed.
+	GarbageGrace time.Duration
 	// Pprof serves Go's profiles there too.
 	Pprof bool
 }
@@ -141,6 +145,8 @@ func Defaults() Config {
 		DefaultNetwork: "socketplane",
 		AddressPools:   "10.32.0.0/12:20",
 		VXLANPort:      4789, // RFC 7348, section 8
+		HostExpiry:     24 * time.Hour,
+		GarbageGrace:   5 * time.Minute,
 		LogLevel:       slog.LevelInfo,
 		LogFormat:      LogText,
 	}

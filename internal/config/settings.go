@@ -43,7 +43,7 @@ func (s Setting) Value(c Config) string { return s.get(&c) }
 
 // Settings returns the table, in the order in which help should show it.
 func Settings() []Setting {
-	return slices.Concat(placeSettings(), clusterSettings(), mirrorSettings(), networkSettings(), logSettings())
+	return slices.Concat(placeSettings(), expirySettings(), clusterSettings(), mirrorSettings(), networkSettings(), logSettings())
 }
 
 // placeSettings are those that say where things are.

@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+const (
+	// tidyMost is the longest pause between two looks at what nobody needs.
+	tidyMost = time.Minute
+	// tidyLimit bounds one look.
+	tidyLimit = time.Minute
+	// watchedFor is how long this agent itself must have seen a host away before it removes it, whatever clocks say.
+	watchedFor = 10 * time.Minute
+)
+
+// janitor removes from the cluster's records what nobody needs: hosts that are gone for good, and what is left of anything. One
+// host at a time does it, the first of those that are alive; if two do, nothing happens twice.
+type janitor struct {
+	cluster       *store.Cluster
+	expiry, grace time.Duration
+	log           *slog.Logger
+
+	since map[string]time.Time // by host: since when it is seen to be away by this agent
+	found []sighting
+}
+
+// sighting is garbage that was seen before.
+type sighting struct {
+	store.Garbage
+	since time.Time
+}
+
+func newJanitor(c *store.Cluster, expiry, grace time.Duration, log *slog.Logger) *janitor {
+	return &janitor{cluster: c, expiry: expiry, grace: grace, log: log, since: map[string]time.Time{}}
+}
+
+// run tidies until ctx ends.
+func (j *janitor) run(ctx context.Context) error {
+	every := min(tidyMost, j.grace/4)
+	if j.expiry > 0 {
+		every = min(every, j.expiry/4)
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			bounded, cancel := context.WithTimeout(ctx, tidyLimit)
+			err := j.tidy(bounded, now)
+			cancel()
+			if err != nil && !told && ctx.Err() == nil {
+				j.log.Warn("what nobody needs can't be removed from the store at the moment", "err", err)
+			}
+			told = err != nil
+		}
+	}
+}
+
+// tidy looks once.
+func (j *janitor) tidy(ctx context.Context, now time.Time) error {
+	mine, err := j.mine(ctx)
+	if err != nil || !mine {
+		clear(j.since)
+		j.found = nil
+		return err
+	}
+	return errors.Join(j.expire(ctx, now), j.collect(ctx, now))
+}
+
+// mine says whether this host is the one that tidies.
+func (j *janitor) mine(ctx context.Context) (bool, error) {
+	members, err := j.cluster.Hosts(ctx)
+	if err != nil {
+		return false, err
+	}
+	for id := range members.Alive {
+		if _, known := members.Hosts[id]; known && id < j.cluster.Host() {
+			return false, nil
+		}
+	}
+	return members.Alive[j.cluster.Host()], nil
+}
+
+// expire removes hosts whose agents have been away for too long.
+func (j *janitor) expire(ctx context.Context, now time.Time) error {
+	if j.expiry == 0 {
+		return nil
+	}
+	gone, err := j.cluster.NoteGone(ctx, now)
+	if err != nil {
+		return err
+	}
+	for id := range j.since {
+		if _, still := gone[id]; !still {
+			delete(j.since, id)
+		}
+	}
+	var errs []error
+	for id, g := range gone {
+		if _, seen := j.since[id]; !seen {
+			j.since[id] = now
+		}
+		if now.Sub(g.Since) < j.expiry || now.Sub(j.since[id]) < min(j.expiry/2, watchedFor) {
+			continue
+		}
+		j.log.Warn("removing a host whose agent has been away for too long: its addresses and networks are free; it may come back as a new one",
+			"host", j.cluster.OwnerName(ctx, id), "id", id, "since", g.Since, "limit", j.expiry)
+		err := j.cluster.RemoveHost(ctx, id)
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) { // else it is back, or another was faster
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// collect removes records that have been needed by nothing for long enough.
+func (j *janitor) collect(ctx context.Context, now time.Time) error {
+	all, err := j.cluster.Garbage(ctx)
+	if err != nil {
+		return err
+	}
+	var found []sighting
+	var errs []error
+	for _, g := range all {
+		since := now
+		if i := slices.IndexFunc(j.found, func(s sighting) bool { return s.Same(g) }); i >= 0 {
+			since = j.found[i].since
+		}
+		if now.Sub(since) < j.grace {
+			found = append(found, sighting{g, since})
+			continue
+		}
+		j.log.Warn("removing a record that nothing needs", "kind", g.Kind, "key", g.Key, "cause", g.Text)
+		if err := g.Remove(ctx); err != nil {
+			found = append(found, sighting{g, since})
+			errs = append(errs, err)
+		}
+	}
+	j.found = found
+	return errors.Join(errs...)
+}
+
+// toldAfter is how long a host is away before the doctor mentions it: agents restart.
+const toldAfter = 5 * time.Minute
+
+// leftovers tells the doctor what nothing needs, and which hosts are away.
+func (a *agent) leftovers(ctx context.Context, members store.Membership) (found []string, err error) {
+	garbage, err := a.cluster.Garbage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range garbage {
+		found = append(found, fmt.Sprintf("%s: %s (removed after %v)", g.Key, g.Text, a.cfg.GarbageGrace))
+	}
+	gone, err := a.cluster.Gones(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id, g := range gone {
+		away := time.Since(g.Since)
+		if members.Alive[id] || away < min(toldAfter, a.cfg.HostExpiry/2) {
+			continue
+		}
+		found = append(found, fmt.Sprintf("the agent of host %s is away since %s (the host is removed after %v)",
+			members.Hosts[id].Name, g.Since.Format(time.RFC3339), a.cfg.HostExpiry))
+	}
+	slices.Sort(found)
+	return found, nil
+}

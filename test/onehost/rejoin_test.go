@@ -1,0 +1,100 @@
+package onehost
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+// TestRemovedHostComesBack: a host that was taken for gone for good, while its containers ran on, comes back as a new one:
+// its record, network, addresses and endpoints are in the cluster again, but for an address that somebody else got meanwhile.
+func TestRemovedHostComesBack(t *testing.T) {
+	server := testenv.Consul(t)
+	h := newHost(t, "--store", "consul", "--consul-addr", "unix://"+server.Socket)
+	kv, err := consul.Open(consul.Options{Address: server.Addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kv.Close()
+	h.start()
+	ctx := h.deadline(3 * patience)
+	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := n.join(ctx, id("ep", 1), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, err := n.join(ctx, id("ep", 2), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := h.admin().Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, network := info.Host.ID, info.Networks[0].ID
+	other := store.NewCluster(kv, "other")
+	pool := netip.MustParsePrefix("10.1.0.0/24")
+	if err := other.PutHost(ctx, store.Host{Name: "other", VTEP: netip.MustParseAddr("192.0.2.2")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Bind(ctx, store.Binding{DockerID: "d", Pools: []netip.Prefix{pool}}); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	// Its session would live on for half a minute.
+	if err := kv.Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey(me)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.RemoveHost(ctx, me); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Claim(ctx, pool, netip.MustParseAddr(lost.addr), "other"); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	h.eventually("the host is back", func() error {
+		members, err := other.Hosts(ctx)
+		if err != nil {
+			return err
+		}
+		record, err := other.Network(ctx, network)
+		if err != nil {
+			return err
+		}
+		endpoints, err := other.Endpoints(ctx, network, me)
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, e := range endpoints.Endpoints {
+			ids = append(ids, e.ID)
+		}
+		blocks, err := other.Blocks(ctx, pool)
+		if err != nil {
+			return err
+		}
+		owner := map[string]string{}
+		for _, b := range blocks {
+			for a, c := range b.Claims {
+				owner[a.String()] = c.Owner
+			}
+		}
+		if members.Hosts[me].ID != me || !members.Alive[me] || record.Hosts[me] != n.id || !slices.Equal(ids, []string{kept.id, lost.id}) ||
+			owner[kept.addr] != me || owner[lost.addr] != "other" {
+			return fmt.Errorf("host %v, on the network as %q, endpoints %q, claims %v", members.Hosts[me], record.Hosts[me], ids, owner)
+		}
+		return nil
+	})
+	if !strings.Contains(h.log(), "restart the container") {
+		t.Error("the log does not say what to do about the address that somebody else has")
+	}
+}
