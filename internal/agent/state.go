@@ -48,7 +48,7 @@ func openLocal(dir string) (store.KV, error) {
 
 // schemaTimeout is how long a start waits to know the schema of the cluster's data. A store that does not answer by then is asked
 // again before its first use.
-const schemaTimeout = 2 * time.Second
+const schemaTimeout = 500 * time.Millisecond
 
 // guardCluster keeps the cluster's data from an agent that is too old for it. The error is that it is.
 func guardCluster(ctx context.Context, s *storage) error {
