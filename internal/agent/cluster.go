@@ -35,8 +35,8 @@ func (a *agent) openManaged(host string) (storage, error) {
 	}
 	c, err := cluster.New(cluster.Options{
 		Host: host, Name: a.cfg.Name, Addr: a.underlay.Addr, Dev: a.underlay.Dev, Port: a.cfg.ClusterPort,
-		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Consul: binary, Join: a.cfg.JoinAddresses(),
-		Token: a.joinToken, Locked: a.founderLocks(), Founded: a.founded, Grace: a.cfg.ServerGrace, Logger: a.log,
+		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Consul: binary, Join: a.cfg.JoinAddresses(), Silent: !a.cfg.Multicast,
+		Token: a.joinToken, Locked: a.cfg.JoinTokenFile != "", Founded: a.founded, Grace: a.cfg.ServerGrace, Logger: a.log,
 		Farewell: a.farewell, Entered: a.entered,
 	})
 	if err != nil {
@@ -65,14 +65,6 @@ func (a *agent) joinToken() (*trust.Token, error) {
 	}
 	t, err := trust.ParseToken(secret.Reveal())
 	return &t, err
-}
-
-// founderLocks says whether a cluster that this host founds is locked: it was told where a token is to be, and has none.
-func (a *agent) founderLocks() bool {
-	if a.cfg.JoinToken.IsSet() {
-		return true
-	}
-	return a.cfg.JoinTokenFile != ""
 }
 
 // founded writes a token for the other hosts of a locked cluster to the file that was named, unless there is one.

@@ -22,12 +22,16 @@ const storeAnswer = 5 * time.Second
 // Doctor looks at everything that this host needs.
 func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
 	checks := []func(context.Context) adminapi.Check{
-		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkClocks, a.checkDocker, a.checkSockets, a.checkState, a.checkNetworks,
+		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkCluster, a.checkClocks, a.checkDocker, a.checkSockets, a.checkState,
+		a.checkNetworks,
 	}
 	var out []adminapi.Check
 	for _, check := range checks {
 		began := time.Now()
 		c := check(ctx)
+		if c.Name == "" {
+			continue // this host has no such thing
+		}
 		c.Took = time.Since(began)
 		out = append(out, c)
 	}
@@ -88,7 +92,11 @@ func (a *agent) checkStore(ctx context.Context) adminapi.Check {
 	members, err := a.cluster.Hosts(ctx)
 	switch {
 	case err != nil:
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "start Consul, or give its address with --consul-addr"}
+		cure := "start Consul, or give its address with --consul-addr"
+		if a.storage.managed != nil {
+			cure = "see the cluster"
+		}
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: cure}
 	case a.storage.kind == config.StoreBolt:
 		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "a file of this host: networks reach no other host",
 			Cure: "give the agents one Consul with --consul-addr"}

@@ -34,6 +34,8 @@ type Options struct {
 	Consul string
 	// Join are addresses, HOST:PORT, of hosts whose cluster this one joins. With any it founds none by itself.
 	Join []string
+	// Silent does without mDNS: this host neither hears others nor is heard.
+	Silent bool
 	// Token gives what opens a locked cluster, nil for nothing. It is asked whenever the host asks to be admitted.
 	Token func() (*trust.Token, error)
 	// Locked: a cluster that this host founds admits with a token only. Founded is told of one.
@@ -110,7 +112,9 @@ func (c *Cluster) KV() store.KV { return c.kv }
 // Run finds or founds a cluster and takes part in it until ctx ends. Its Consul then runs on.
 func (c *Cluster) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.disco.Run(ctx) })
+	if !c.opts.Silent {
+		group.Go(func() error { return c.disco.Run(ctx) })
+	}
 	group.Go(func() error {
 		c.loop(ctx)
 		return nil

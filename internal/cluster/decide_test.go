@@ -29,6 +29,7 @@ func TestDecide(t *testing.T) {
 		since time.Duration
 		peers []string
 		join  bool
+		token bool
 		alone bool
 		want  string
 	}{
@@ -43,10 +44,12 @@ func TestDecide(t *testing.T) {
 		{name: "two-clusters", since: time.Hour, peers: []string{"a member c1", "b member c2"}, want: "wait"},
 		{name: "told-whom-to-ask", since: time.Hour, join: true, want: "ask"},
 		{name: "told-whom-to-ask-and-hears-others", join: true, peers: []string{"a member c1"}, want: "ask"},
+		{name: "token-but-no-cluster", since: time.Hour, token: true, want: "wait"},
+		{name: "token-and-a-cluster", token: true, peers: []string{"a member c1"}, want: "ask c1"},
 		{name: "left", since: time.Hour, alone: true, peers: []string{"a member c1"}, want: "wait"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := sight{self: "m", since: c.since, join: c.join, alone: c.alone}
+			s := sight{self: "m", since: c.since, join: c.join, token: c.token, alone: c.alone}
 			for _, p := range c.peers {
 				s.peers = append(s.peers, peer(p))
 			}

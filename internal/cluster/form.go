@@ -37,9 +37,8 @@ type sight struct {
 	self  string
 	since time.Duration // how long it has listened
 	peers []discovery.Peer
-	// join are given addresses; alone says that it was told to wait.
-	join  bool
-	alone bool
+	// join says that it was told whom to ask, token that it has a token, so that there is a cluster, alone that it was told to wait.
+	join, token, alone bool
 }
 
 // move is what a host without a cluster does next.
@@ -84,6 +83,8 @@ func decide(s sight) move {
 		for id, addrs := range clusters {
 			return move{do: ask, cluster: id, addrs: addrs}
 		}
+	case s.token:
+		return move{why: "it has a token, and hears no cluster: name a host of it with --join"}
 	case founder != "":
 		return move{why: "host " + founder + " founds one"}
 	case least != s.self:
@@ -112,13 +113,20 @@ func (c *Cluster) outside(ctx context.Context) error {
 		} else {
 			c.announce(discovery.Candidate, "", false)
 		}
-		m := decide(sight{self: c.opts.Host, since: time.Since(began), peers: c.disco.Peers(), join: len(c.opts.Join) > 0, alone: rec.Alone})
+		token, err := c.token()
+		if err != nil {
+			c.trouble(err)
+		}
+		m := decide(sight{
+			self: c.opts.Host, since: time.Since(began), peers: c.disco.Peers(), join: len(c.opts.Join) > 0,
+			token: token != nil || err != nil, alone: rec.Alone,
+		})
 		switch m.do {
 		case wait:
 			c.rest("this host is in no cluster: " + m.why)
 			c.await(ctx, formEvery)
 		case ask:
-			pause, err := c.join(ctx, m)
+			pause, err := c.join(ctx, m, token)
 			if err == nil {
 				return nil
 			}
@@ -136,15 +144,9 @@ func (c *Cluster) outside(ctx context.Context) error {
 }
 
 // join asks the members that are heard or were named. The pause is for the next try.
-func (c *Cluster) join(ctx context.Context, m move) (pause time.Duration, err error) {
+func (c *Cluster) join(ctx context.Context, m move, token *trust.Token) (pause time.Duration, err error) {
 	if len(m.addrs) == 0 {
 		if m.addrs, err = resolve(ctx, c.opts.Join); err != nil {
-			return lockedAgain, err
-		}
-	}
-	var token *trust.Token
-	if c.opts.Token != nil {
-		if token, err = c.opts.Token(); err != nil {
 			return lockedAgain, err
 		}
 	}
@@ -157,6 +159,14 @@ func (c *Cluster) join(ctx context.Context, m move) (pause time.Duration, err er
 		return lockedAgain, err
 	}
 	return askAgain, err
+}
+
+// token is what this host was given to join with.
+func (c *Cluster) token() (*trust.Token, error) {
+	if c.opts.Token == nil {
+		return nil, nil
+	}
+	return c.opts.Token()
 }
 
 // enter makes this host a member of the cluster that has admitted it.

@@ -84,6 +84,15 @@ func beHost(path string) error {
 	server := &http.Server{Handler: control(c)}
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
+	go func() { // as the agent does
+		for ctx.Err() == nil {
+			_ = c.KV().Announce(ctx, store.AliveKey(cfg.ID), []byte(cfg.ID), 10*time.Second)
+			select {
+			case <-ctx.Done():
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
 	return c.Run(ctx)
 }
 

@@ -62,8 +62,20 @@ func (s *session) govern(ctx context.Context, members []store.Member) ([]string,
 	for id := range v.voters {
 		voters = append(voters, id)
 	}
+	changes := planRoles(v)
+	if promotes(changes) {
+		// A host whose agent is away would not follow, though its Consul is there.
+		hosts, err := s.st.Hosts(ctx)
+		if err != nil {
+			return voters, err
+		}
+		for id := range v.up {
+			v.up[id] = hosts.Alive[id]
+		}
+		changes = planRoles(v)
+	}
 	var errs []error
-	for id, role := range planRoles(v) {
+	for id, role := range changes {
 		m, _ := memberOf(members, id)
 		s.c.log.Info("cluster: a host gets another role", "host", m.Name, "id", id, "role", role)
 		errs = append(errs, s.st.UpdateMember(ctx, id, func(m *store.Member) error {
@@ -73,6 +85,15 @@ func (s *session) govern(ctx context.Context, members []store.Member) ([]string,
 	}
 	errs = append(errs, s.sweep(ctx, members, peers, nodes), s.lead.rotator.Advance(ctx, v.up, time.Now()))
 	return voters, errors.Join(errs...)
+}
+
+func promotes(changes map[string]string) bool {
+	for _, role := range changes {
+		if role == store.RoleServer {
+			return true
+		}
+	}
+	return false
 }
 
 // view is what roles are given by.

@@ -33,6 +33,8 @@ type session struct {
 
 	applying sync.Mutex // what is set last is what was decided last
 
+	joins []netip.AddrPort // Options.Join, as it was resolved at the beginning
+
 	mu      sync.Mutex
 	members []store.Member
 	known   bool      // the members were read once
@@ -91,6 +93,7 @@ func (c *Cluster) newSession() (*session, error) {
 
 func (s *session) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	s.resolveJoins(ctx)
 	group.Go(func() error { return s.proc.Run(ctx) })
 	s.apply()
 	if s.c.carrying() == nil {
@@ -155,7 +158,24 @@ func (s *session) others() []netip.AddrPort {
 	for _, p := range s.c.keeper.Credentials().Peers {
 		add(p.Addr)
 	}
+	for _, addr := range s.joins {
+		add(addr)
+	}
 	return out
+}
+
+// resolveJoins looks the given addresses up, for members that have moved where no multicast tells of it.
+func (s *session) resolveJoins(ctx context.Context) {
+	if len(s.c.opts.Join) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	addrs, err := resolve(ctx, s.c.opts.Join)
+	if err != nil {
+		s.c.log.Warn("cluster: addresses of --join are not known", "err", err)
+	}
+	s.joins = addrs
 }
 
 func gossipAddr(admission netip.AddrPort) string {

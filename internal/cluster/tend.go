@@ -125,6 +125,9 @@ func (s *session) enter(ctx context.Context, me store.Member) error {
 		s.c.opts.Entered()
 	}
 	s.c.fine()
+	if !s.c.keeper.Credentials().Keys.Locked {
+		s.c.log.Info("cluster: it is open: any host of this network segment may join; 'socketplane cluster lock' closes it", "cluster", s.id)
+	}
 	return nil
 }
 
@@ -263,7 +266,7 @@ func (s *session) askOthers(ctx context.Context) error {
 		return fmt.Errorf("%w (%s)", missing, strings.TrimSpace(err.Error()))
 	}
 	old := s.c.keeper.Credentials()
-	if creds.Keys.Epoch == old.Keys.Epoch && string(creds.Bundle()) == string(old.Bundle()) {
+	if creds.Keys.Epoch <= old.Keys.Epoch { // that one knows no more than this host
 		return missing
 	}
 	s.c.log.Info("cluster: this host had missed that the cluster's keys were changed", "epoch", creds.Keys.Epoch)

@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestGate: what runs ends before close returns, begins again with open, and ends for good with its context.
+func TestGate(t *testing.T) {
+	var g gate
+	var running, began atomic.Int32
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	starts := make(chan struct{}, 8)
+	for range 2 {
+		go func() {
+			done <- g.run(ctx, func(ctx context.Context) error {
+				running.Add(1)
+				began.Add(1)
+				starts <- struct{}{}
+				<-ctx.Done()
+				running.Add(-1)
+				return nil
+			})
+		}()
+	}
+	for range 2 {
+		<-starts
+	}
+	for range 3 {
+		g.close()
+		if n := running.Load(); n != 0 {
+			t.Fatalf("%d run behind a closed gate", n)
+		}
+		g.close()
+		g.open()
+		for range 2 {
+			<-starts
+		}
+	}
+	if n := began.Load(); n != 8 {
+		t.Errorf("%d starts, want 8", n)
+	}
+	cancel()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	broken := errors.New("broken")
+	if err := g.run(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("what fails of itself gives %v", err)
+	}
+	g.close()
+	short, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer end()
+	if err := g.run(short, func(context.Context) error { return broken }); err != nil {
+		t.Errorf("a closed gate let somebody in: %v", err)
+	}
+}
