@@ -8,10 +8,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Addresses are how quickly hosts hand out addresses (the benchmarks of test/addresses), beside one write to the same Consul for each.
 type Addresses struct {
+	Rounds      int
+	Machine     Machine
 	Allocations []*Allocation
 	Used        []*Used
 }
@@ -42,7 +45,7 @@ const (
 
 // addresses runs the benchmarks of test/addresses, as often as everything else.
 func (w *world) addresses(ctx context.Context) (*Addresses, error) {
-	a := &Addresses{}
+	a := &Addresses{Rounds: w.opts.Rounds, Machine: machine(ctx)}
 	for _, run := range []struct{ name, times string }{{"Allocate", allocateTimes}, {"Used", usedTimes}} {
 		w.say("addresses: %s, %d times", run.name, w.opts.Rounds)
 		if w.opts.AddressTimes != "" {
@@ -147,8 +150,9 @@ const (
 	targetFlat      = 1.5 // times the cost with few addresses in use
 )
 
-// targets compares with what was to be reached.
-func (a *Addresses) targets(add func(what, want, got string, met bool)) {
+// Targets compares with what was to be reached.
+func (a *Addresses) Targets() (t []Target) {
+	add := func(what, want, got string, met bool) { t = append(t, Target{what, want, got, met}) }
 	for _, l := range a.Allocations {
 		where := fmt.Sprintf("%d hosts, %d callers on each", l.Hosts, l.Callers)
 		if l.Hosts == 1 {
@@ -168,4 +172,29 @@ func (a *Addresses) targets(add func(what, want, got string, met bool)) {
 		add(fmt.Sprintf("cost of an address with %d in use in a /16 against %d", last.Addresses, first.Addresses), fmt.Sprintf("≤ %.1f times", targetFlat),
 			fmt.Sprintf("%.2f times", ratio), ratio <= targetFlat)
 	}
+	return t
+}
+
+// MeasureAddresses takes the figures of addresses only, which needs neither root nor labs.
+func MeasureAddresses(ctx context.Context, opts Options) (*Addresses, error) {
+	w := &world{opts: opts.complete(), began: time.Now()}
+	return w.addresses(ctx)
+}
+
+// sectionTitle begins the section of the page that a run of its own may replace.
+const sectionTitle = "## Addresses\n"
+
+// Replace writes the section of addresses anew into a page.
+func (a *Addresses) Replace(page string) (string, error) {
+	var section strings.Builder
+	if err := write(&section, "addresses", a); err != nil {
+		return "", err
+	}
+	head, old, found := strings.Cut(page, sectionTitle)
+	if !found {
+		head, old, _ = strings.Cut(page, "## Reading\n")
+		return head + section.String() + "## Reading\n" + old, nil
+	}
+	_, rest, _ := strings.Cut(old, "\n## ")
+	return head + section.String() + "## " + rest, nil
 }

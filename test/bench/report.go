@@ -76,9 +76,6 @@ func (r *Report) Targets() []Target {
 		add(fmt.Sprintf("agent's memory with %d endpoints on %d networks", m.Endpoints, m.Networks), fmt.Sprintf("< %d MiB", targetMemory),
 			fmt.Sprintf("%.0f MiB", got), got < targetMemory)
 	}
-	if r.Addresses != nil {
-		r.Addresses.targets(add)
-	}
 	return t
 }
 
@@ -117,7 +114,10 @@ func (r *Report) launch(name string) float64 {
 var page string
 
 // Write writes the page.
-func (r *Report) Write(w io.Writer) error {
+func (r *Report) Write(w io.Writer) error { return write(w, "page", r) }
+
+// write writes the page, or the part of it with that name.
+func write(w io.Writer, part string, figures any) error {
 	funcs := template.FuncMap{
 		"gbit":    func(s Series) string { return spread(s, 1e-9, 2) },
 		"whole":   func(s Series) string { return spread(s, 1, 0) },
@@ -136,7 +136,7 @@ func (r *Report) Write(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("page of benchmarks: %w", err)
 	}
-	if err := t.Execute(w, r); err != nil {
+	if err := t.ExecuteTemplate(w, part, figures); err != nil {
 		return fmt.Errorf("page of benchmarks: %w", err)
 	}
 	return nil

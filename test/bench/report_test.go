@@ -28,7 +28,7 @@ func sample() *Report {
 
 func TestTargets(t *testing.T) {
 	var got []string
-	for _, target := range sample().Targets() {
+	for _, target := range append(sample().Targets(), sample().Addresses.Targets()...) {
 		verdict := "missed"
 		if target.Met {
 			verdict = "met"
@@ -58,7 +58,20 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	if strings.Contains(out.String(), "one host |") {
+	page := out.String()
+	if again, err := sample().Addresses.Replace(page); err != nil || again != page {
+		t.Errorf("the section of addresses written into its own page: %v\n%s", err, again)
+	}
+	without := sample()
+	without.Addresses = nil
+	var bare bytes.Buffer
+	if err := without.Write(&bare); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := sample().Addresses.Replace(bare.String()); err != nil || again != page {
+		t.Errorf("the section of addresses written into a page without: %v\n%s", err, again)
+	}
+	if strings.Contains(page, "one host |") {
 		t.Error("the page compares what was not measured")
 	}
 }

@@ -38,11 +38,15 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&opts.Reach, "reach", 0, "how often the time to the first reply is taken (default 20)")
 	fs.IntVar(&opts.Endpoints, "endpoints", 0, "endpoints when memory is read (default 1000)")
 	fs.StringVar(&opts.Agent, "agent", "", "socketplane binary (default: built from the checkout)")
+	only := fs.Bool("addresses", false, "measure addresses only, and write their section of the page anew")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
+	if *only {
+		return addresses(ctx, opts, *out)
+	}
 	report, err := bench.Run(ctx, opts)
 	if err != nil {
 		return err
@@ -56,6 +60,32 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := os.WriteFile(*out, page.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the page: %w", err)
+	}
+	return nil
+}
+
+// addresses measures addresses only.
+func addresses(ctx context.Context, opts bench.Options, out string) error {
+	figures, err := bench.MeasureAddresses(ctx, opts)
+	if err != nil {
+		return err
+	}
+	var old []byte
+	if out != "" {
+		if old, err = os.ReadFile(out); err != nil {
+			return fmt.Errorf("read the page: %w", err)
+		}
+	}
+	page, err := figures.Replace(string(old))
+	if err != nil {
+		return err
+	}
+	if out == "" {
+		_, err := fmt.Print(page)
+		return err
+	}
+	if err := os.WriteFile(out, []byte(page), 0o644); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
