@@ -21,6 +21,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
+	var last told
 	for {
 		surplus := false
 		select {
@@ -38,6 +39,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		for _, s := range all {
 			d.tend(ctx, s, surplus)
 		}
+		d.publish(ctx, all, &last)
 	}
 }
 

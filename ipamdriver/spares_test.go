@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 )
@@ -17,7 +18,7 @@ import (
 func TestSpares(t *testing.T) {
 	both(t, map[string]func(*world){
 		"away": testAway, "settles": testSettles, "static-spare": testStaticSpare, "fill": testFill, "rest": testRest,
-		"lost-journal": testLostJournal, "shared-spare": testSharedSpare, "dead-host": testDeadHost, "leaves": testLeaves,
+		"lost-journal": testLostJournal, "shared-spare": testSharedSpare, "dead-host": testDeadHost, "use-is-told": testUseIsTold, "leaves": testLeaves,
 	})
 }
 
@@ -327,6 +328,46 @@ func testLostJournal(w *world) {
 	want := []ipamdriver.Use{{Host: "a", HandedOut: 3, Static: 2}, {Host: "b", HandedOut: 1, Spare: 4}, {Host: "network", HandedOut: 1}}
 	if !slices.Equal(use, want) {
 		w.Errorf("use is %+v, want %+v", use, want)
+	}
+}
+
+// testUseIsTold: what a host does with its addresses is seen from another one.
+func testUseIsTold(w *world) {
+	a, b := w.host("a", spares), w.host("b", spares)
+	id := a.pool("10.1.0.0/24", "")
+	b.pool(id, "")
+	var have []netip.Addr
+	for _, want := range []string{"", "10.1.0.99", "10.1.0.98"} {
+		got, err := a.container(id, want)
+		w.must(err)
+		have = append(have, netip.MustParsePrefix(got).Addr())
+	}
+	gone, err := a.container(id, "")
+	w.must(err)
+	w.must(a.release(id, gone))
+	a.run()
+	endpoints := []store.Endpoints{{Host: "a", Endpoints: []store.Endpoint{{Addrs: have}}}}
+	look := func() ipamdriver.Use {
+		all, err := b.Use(w.ctx, netip.MustParsePrefix(id), endpoints)
+		w.must(err)
+		for _, u := range all {
+			if u.Host == "a" {
+				return u
+			}
+		}
+		return ipamdriver.Use{}
+	}
+	var seen ipamdriver.Use
+	if testenv.Poll(w.ctx, 20*time.Millisecond, func() bool {
+		seen = look()
+		return seen.HandedOut == 3 && seen.Static == 2 && seen.Resting == 1
+	}) != nil {
+		w.Fatalf("b sees %+v", seen)
+	}
+	// What was told may be old: it is never more than there is.
+	endpoints = nil
+	if u := look(); u.HandedOut != 0 || u.Static != 0 || u.Resting != 1 {
+		w.Errorf("without endpoints a's use is %+v", u)
 	}
 }
 

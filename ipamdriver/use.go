@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/socketplane/socketplane/internal/ipalloc"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -16,9 +15,9 @@ type Use struct {
 	Host string
 	// HandedOut counts addresses that containers have; of other hosts, as far as they have published them.
 	HandedOut int
-	// Static counts those among them that were asked for by name. It is 0 for other hosts, whose claims do not tell.
+	// Static counts those among them that were asked for by name; of other hosts, as they told a few seconds ago.
 	Static int
-	// Resting and Spare count claims that no container has. Those of other hosts are all counted as spare.
+	// Resting and Spare count claims that no container has; which of them rest on other hosts is what these told.
 	Resting, Spare int
 }
 
@@ -43,6 +42,10 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 	if err != nil {
 		return nil, err
 	}
+	told, err := d.cluster.Uses(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
 	var all []Use
 	if own != (Use{Host: own.Host}) {
 		all = append(all, own)
@@ -52,7 +55,10 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 		if host == store.OwnerNetwork {
 			u.HandedOut = len(addrs)
 		}
-		u.Spare = len(addrs) - u.HandedOut
+		// What was told is older than the claims: never more than there is.
+		u.Static = min(told[host].Static, u.HandedOut)
+		u.Resting = min(told[host].Resting, len(addrs)-u.HandedOut)
+		u.Spare = len(addrs) - u.HandedOut - u.Resting
 		all = append(all, u)
 	}
 	slices.SortFunc(all, func(a, b Use) int { return cmp.Compare(a.Host, b.Host) })
@@ -65,14 +71,9 @@ func (d *Driver) ownUse(ctx context.Context, pool netip.Prefix) (Use, error) {
 	if err != nil {
 		return u, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u.HandedOut, u.Resting, u.Spare = s.ledger.Counts(now())
-	for addr, a := range s.held {
-		if a.Static && s.ledger.State(addr) == ipalloc.Held {
-			u.Static++
-		}
-	}
+	host := u.Host
+	u = s.use()
+	u.Host = host
 	return u, nil
 }
 

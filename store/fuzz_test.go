@@ -21,6 +21,7 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"id":"h1","name":"one","addr":"192.0.2.1","port":4780,"key":"00","joined":"2026-11-22T20:00:00Z","role":"server","epoch":2,"nonce":"00"}`,
 		`{"schema":1,"id":"t1","hash":"00","made":"2026-11-22T20:00:00Z","expires":"2026-11-23T20:00:00+01:00","uses":-1,"nonce":"00"}`,
 		`{"schema":1,"cluster":"c1","locked":true,"cas":[{"cert":"c","key":"k"}],"gossip":["g"],"epoch":1,"phase":"use","since":"2026-11-22T20:00:00Z","consul_token":"t","nonce":"00"}`,
+		`{"schema":1,"host":"h1","pools":{"10.1.0.0/24":{"static":1,"resting":2},"fd00::/64":{}}}`,
 		`{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
 	} {
 		f.Add([]byte(record))
@@ -32,6 +33,7 @@ func FuzzRecords(f *testing.F) {
 		decodes[store.Host](t, value)
 		decodes[store.Endpoints](t, value)
 		decodes[store.Index](t, value)
+		decodes[store.HostUse](t, value)
 		decodes[store.Member](t, value)
 		decodes[store.JoinToken](t, value)
 		decodesKeys(t, value)

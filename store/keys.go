@@ -48,6 +48,12 @@ func BlockKey(pool, block netip.Prefix) string {
 	return BlocksPrefix(pool) + block.Addr().StringExpanded()
 }
 
+// UsePrefix is the prefix of what hosts tell of their claims.
+const UsePrefix = Root + "use/"
+
+// UseKey is the key of a HostUse.
+func UseKey(host string) string { return UsePrefix + host }
+
 // HostKey is the key of a Host.
 func HostKey(id string) string { return HostsPrefix + id }
 

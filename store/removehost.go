@@ -50,7 +50,7 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return nil
+	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: UseKey(id)})
 }
 
 // leavePool gives back all that the host has of a pool.

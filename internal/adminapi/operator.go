@@ -87,8 +87,7 @@ type AddressUse struct {
 	Static    int `json:"static"`
 	Resting   int `json:"resting"`
 	Spare     int `json:"spare"`
-	// Here says that it is this agent's host, the only one of which Static and Resting are known; those of others
-	// are counted as handed out and spare.
+	// Here says that it is this agent's host; Static and Resting of others are as these told some seconds ago.
 	Here bool `json:"here,omitempty"`
 }
 

@@ -172,7 +172,7 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 	return columns(w, endpointTable(endpoints, false))
 }
 
-// addressTable shows what hosts have of a network's subnets; a dash is what only the host itself knows.
+// addressTable shows what hosts have of a network's subnets; what is the network's own is neither static nor at rest.
 func addressTable(use []adminapi.AddressUse) [][]string {
 	rows := [][]string{{"ADDRESSES OF", "HOST", "USED", "STATIC", "RESTING", "SPARE"}}
 	for i, u := range use {
@@ -180,12 +180,9 @@ func addressTable(use []adminapi.AddressUse) [][]string {
 		if i > 0 && use[i-1].Pool == u.Pool {
 			pool = ""
 		}
-		name, static, resting := hostName(u.Name, u.Host), "-", "-"
+		name, static, resting := hostName(u.Name, u.Host), strconv.Itoa(u.Static), strconv.Itoa(u.Resting)
 		if u.Host == "network" {
-			name = "all (gateway, auxiliary)"
-		}
-		if u.Here {
-			static, resting = strconv.Itoa(u.Static), strconv.Itoa(u.Resting)
+			name, static, resting = "all (gateway, auxiliary)", "-", "-"
 		}
 		rows = append(rows, []string{pool, clip(plain(name), 30), strconv.Itoa(u.HandedOut), static, resting, strconv.Itoa(u.Spare)})
 	}

@@ -105,7 +105,7 @@ func busy() *cluster {
 				Addresses: []adminapi.AddressUse{
 					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "network", HandedOut: 1},
 					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "7f3a9c0e5b6d4e1f8a2b", Name: "alpha", HandedOut: 2, Static: 1, Resting: 3, Spare: 4, Here: true},
-					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "8e3a9c0e5b6d4e1f8a2b", Name: "beta.example.org", HandedOut: 5, Spare: 4},
+					{Pool: netip.MustParsePrefix("10.1.0.0/24"), Host: "8e3a9c0e5b6d4e1f8a2b", Name: "beta.example.org", HandedOut: 5, Static: 2, Resting: 7, Spare: 4},
 				}},
 			{ID: "6d0d1c2e3f4a5b6c7d8e", VNI: 5, State: "active", Hosts: hosts("present", 0)},
 		},

@@ -14,6 +14,9 @@ import (
 // its agent; the kernel says of some devices UP or UNKNOWN as it likes: none of them is something that is left.
 var noise = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"| state (UP|DOWN|UNKNOWN)`)
 
+// What hosts told of how they use their addresses is some seconds old.
+var use = regexp.MustCompile(`(?m)^.*/use/.*\n`)
+
 // Which addresses of a network that is there a host keeps as spares, or lets rest, is chance; that a network's blocks go
 // with it is not.
 var claims = regexp.MustCompile(`(?m)(/blocks/[^/]+)/.*$`)
@@ -22,7 +25,7 @@ var claims = regexp.MustCompile(`(?m)(/blocks/[^/]+)/.*$`)
 func (w *world) view(ctx context.Context) string {
 	var b strings.Builder
 	last := ""
-	for line := range strings.Lines(claims.ReplaceAllString(noise.ReplaceAllString(w.Dump(ctx), "…"), "$1")) {
+	for line := range strings.Lines(claims.ReplaceAllString(noise.ReplaceAllString(use.ReplaceAllString(w.Dump(ctx), ""), "…"), "$1")) {
 		if line != last || !strings.Contains(line, "/blocks/") {
 			b.WriteString(line)
 		}
