@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -153,23 +154,26 @@ const (
 // Targets compares with what was to be reached.
 func (a *Addresses) Targets() (t []Target) {
 	add := func(what, want, got string, met bool) { t = append(t, Target{what, want, got, met}) }
+	slowest, fewest := 0.0, math.Inf(1)
 	for _, l := range a.Allocations {
-		where := fmt.Sprintf("%d hosts, %d callers on each", l.Hosts, l.Callers)
 		if l.Hosts == 1 {
-			where = fmt.Sprintf("one host, %d callers", l.Callers)
 			ratio := l.Spares.Rate.Median() / l.Each.Rate.Median()
-			add("addresses a second against one Consul write each, "+where, fmt.Sprintf("≥ %d times", targetAllocRate),
+			add(fmt.Sprintf("addresses a second against one Consul write each, one host, %d at once", l.Callers), fmt.Sprintf("≥ %d times", targetAllocRate),
 				fmt.Sprintf("%.0f times", ratio), ratio >= targetAllocRate)
 		}
-		p50 := l.Spares.P50.Median() / 1000
-		add("time of an address, median, "+where, fmt.Sprintf("< %.1f ms", targetAllocP50), fmt.Sprintf("%.3f ms", p50), p50 < targetAllocP50)
-		got := l.Spares.PerTransaction.Median()
-		add("addresses for each transaction of Consul, "+where, fmt.Sprintf("≥ %d", targetPerTxn), fmt.Sprintf("%.0f", got), got >= targetPerTxn)
+		slowest = max(slowest, l.Spares.P50.Median()/1000)
+		fewest = min(fewest, l.Spares.PerTransaction.Median())
 	}
+	add("time of an address, median, in the slowest line", fmt.Sprintf("< %.1f ms", targetAllocP50), fmt.Sprintf("%.3f ms", slowest), slowest < targetAllocP50)
+	for _, u := range a.Used {
+		fewest = min(fewest, u.PerTransaction.Median())
+	}
+	add("addresses for each transaction of Consul, in the line with the fewest", fmt.Sprintf("≥ %d", targetPerTxn), fmt.Sprintf("%.0f", fewest),
+		fewest >= targetPerTxn)
 	if n := len(a.Used); n > 1 {
 		first, last := a.Used[0], a.Used[n-1]
 		ratio := last.P50.Median() / first.P50.Median()
-		add(fmt.Sprintf("cost of an address with %d in use in a /16 against %d", last.Addresses, first.Addresses), fmt.Sprintf("≤ %.1f times", targetFlat),
+		add(fmt.Sprintf("time of an address, median, with %d in use in a /16 against %d", last.Addresses, first.Addresses), fmt.Sprintf("≤ %.1f times", targetFlat),
 			fmt.Sprintf("%.2f times", ratio), ratio <= targetFlat)
 	}
 	return t
