@@ -53,7 +53,8 @@ type agent struct {
 	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
-	presence gate // of what makes this host part of the cluster
+	presence gate        // of what makes this host part of the cluster
+	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links
 	underlay hostlink.Underlay
 	sw       *ovsctl.Switch
@@ -267,7 +268,7 @@ func (a *agent) syncLoop(ctx context.Context) error {
 	ticker := time.NewTicker(syncSoon)
 	defer ticker.Stop()
 	for {
-		if a.pending(ctx) || time.Since(last) > syncEvery {
+		if a.resync.Swap(false) || a.pending(ctx) || time.Since(last) > syncEvery {
 			passCtx, cancel := context.WithTimeout(ctx, syncEvery)
 			err := errors.Join(a.driver.Sync(passCtx), a.ipam.Sync(passCtx))
 			cancel()

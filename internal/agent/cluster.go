@@ -50,6 +50,7 @@ func (a *agent) openManaged(host string) (storage, error) {
 func (a *agent) entered() {
 	a.presence.close()
 	a.presence.open()
+	a.resync.Store(true)
 }
 
 // joinToken is the token that this host was given; nil if it was given none, or its file is not there yet.

@@ -84,7 +84,7 @@ func TestTogether(t *testing.T) {
 }
 
 // three makes a formed cluster of three servers.
-func three(t *testing.T) (*segment, []*host) {
+func three(t testing.TB) (*segment, []*host) {
 	t.Helper()
 	s := newSegment(t)
 	for range 3 {

@@ -154,7 +154,7 @@ func control(c *cluster.Cluster) http.Handler {
 
 // segment is a bridge in a namespace of its own, with hosts in namespaces of theirs.
 type segment struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	consul string
 	hosts  []*host
@@ -162,7 +162,7 @@ type segment struct {
 
 var segments atomic.Int32
 
-func newSegment(t *testing.T) *segment {
+func newSegment(t testing.TB) *segment {
 	t.Helper()
 	testenv.Root(t)
 	testenv.Need(t, "ip")
@@ -351,7 +351,7 @@ func formed(servers int, hosts ...*host) bool {
 	return voters == servers
 }
 
-func ip(t *testing.T, args ...string) string {
+func ip(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("ip", args...).CombinedOutput()
 	if err != nil {

@@ -80,8 +80,8 @@ func (t *tail) read(ctx context.Context) {
 	}
 }
 
-// say writes one line of Consul's. Its levels count one less here: what is an error or a warning to it (a server that
-// is away, an election) is what the cluster is made to live with.
+// say writes one line of Consul's. Its levels count less here: what is an error or a warning to it (a server that
+// is away, an election) is what the cluster is made to live with, and errors of its HTTP requests are told to us, who asked.
 func (t *tail) say(ctx context.Context, line []byte) {
 	var fields map[string]any
 	if err := json.Unmarshal(line, &fields); err != nil {
@@ -91,11 +91,8 @@ func (t *tail) say(ctx context.Context, line []byte) {
 		return
 	}
 	level := slog.LevelDebug
-	switch fields["@level"] {
-	case "warn":
+	if fields["@level"] == "error" && fields["@module"] != "agent.http" {
 		level = slog.LevelInfo
-	case "error":
-		level = slog.LevelWarn
 	}
 	message, _ := fields["@message"].(string)
 	var attrs []slog.Attr
