@@ -132,7 +132,7 @@ func (c *Cluster) outside(ctx context.Context) error {
 			}
 			c.rest("this host is in no cluster: " + err.Error())
 			c.trouble(err)
-			sleep(ctx, pause)
+			c.linger(ctx, pause)
 		case found:
 			err := c.found(ctx, c.opts.Locked, false)
 			if !errors.Is(err, errYield) {
@@ -141,6 +141,13 @@ func (c *Cluster) outside(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// linger waits until the next try is due, or a user wants something.
+func (c *Cluster) linger(ctx context.Context, d time.Duration) {
+	for until := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(until) && !c.wished(); {
+		c.await(ctx, time.Until(until))
+	}
 }
 
 // join asks the members that are heard or were named. The pause is for the next try.

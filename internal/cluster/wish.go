@@ -59,6 +59,13 @@ func (c *Cluster) want(ctx context.Context, w *wish) error {
 	}
 }
 
+// wished says whether a user waits.
+func (c *Cluster) wished() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.wishes) > 0
+}
+
 func (c *Cluster) nextWish() *wish {
 	c.mu.Lock()
 	defer c.mu.Unlock()
