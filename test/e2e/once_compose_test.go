@@ -29,9 +29,9 @@ func (w *once) told(ctx context.Context, t *testing.T) {
 			return nil
 		}
 	}
-	eventually(ctx, t, 10*time.Second, shown("named"))
+	eventually(ctx, t, 30*time.Second, shown("named"))
 	w.docker(ctx, t, h, "rename", "named", "renamed")
-	eventually(ctx, t, 10*time.Second, shown("renamed"))
+	eventually(ctx, t, 30*time.Second, shown("renamed"))
 	w.docker(ctx, t, h, "rm", "-f", "renamed")
 	w.endpoints(ctx, t, "socketplane", 0)
 }
@@ -72,7 +72,7 @@ func (w *once) compose(ctx context.Context, t *testing.T) {
 	if err := compose(w.Hosts[0], "up", "-d"); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 20*time.Second, w.Hosts, "shop_back")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "shop_back")
 	var g errgroup.Group
 	for _, h := range w.Hosts[1:] {
 		g.Go(func() error { return compose(h, "up", "-d") })
@@ -90,7 +90,7 @@ func (w *once) compose(ctx context.Context, t *testing.T) {
 		all = append(all, c)
 	}
 	all[0].reachable(ctx, t, all[1].addr, all[2].addr)
-	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
 		out, err := w.Hosts[0].SocketPlane(ctx, "endpoint", "ls", "--network", "shop_back", "--format", "json")
 		if n := strings.Count(out, `"com.docker.compose.service": "front"`); err != nil || n != 3 || strings.Count(out, `"www"`) != 3 {
 			return fmt.Errorf("%d endpoints tell their service: %v %s", n, err, out)

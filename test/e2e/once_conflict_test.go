@@ -29,7 +29,7 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 			return nil
 		})
 	}
-	w.have(ctx, t, 10*time.Second, []*lab.Host{h3})
+	w.have(ctx, t, 30*time.Second, []*lab.Host{h3})
 	w.docker(ctx, t, h2, "network", "rm", "odd")
 	w.docker(ctx, t, h3, "network", "rm", "mine")
 	w.have(ctx, t, 30*time.Second, w.Hosts, "odd")

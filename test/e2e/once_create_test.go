@@ -16,7 +16,7 @@ import (
 )
 
 func (w *once) firstNetwork(ctx context.Context, t *testing.T) {
-	w.have(ctx, t, 20*time.Second, w.Hosts)
+	w.have(ctx, t, 30*time.Second, w.Hosts)
 	var g errgroup.Group
 	for _, h := range w.Hosts {
 		g.Go(func() error {
@@ -96,7 +96,7 @@ func (w *once) quick(ctx context.Context, t *testing.T, name string, create func
 		if err := create(); err != nil {
 			t.Fatal(err)
 		}
-		w.have(ctx, t, 20*time.Second, w.Hosts, name)
+		w.have(ctx, t, 30*time.Second, w.Hosts, name)
 		took := w.spread(ctx, t, name, began)
 		t.Logf("all hosts have it %v after the first", took.Round(time.Millisecond))
 		if took <= soon {
@@ -163,10 +163,10 @@ func (w *once) commandCreates(ctx context.Context, t *testing.T) {
 
 func (w *once) removed(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, w.Hosts[0], "network", "create", "-d", "socketplane", "--subnet", "10.86.0.0/24", "gone")
-	w.have(ctx, t, 20*time.Second, w.Hosts, "gone")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "gone")
 	began := time.Now()
 	w.docker(ctx, t, w.Hosts[2], "network", "rm", "gone")
-	w.have(ctx, t, 10*time.Second, w.Hosts)
+	w.have(ctx, t, 30*time.Second, w.Hosts)
 	t.Logf("gone from all hosts %v after docker network rm began", time.Since(began))
 	w.only(ctx, t, 30*time.Second)
 }
@@ -174,12 +174,12 @@ func (w *once) removed(ctx context.Context, t *testing.T) {
 func (w *once) away(ctx context.Context, t *testing.T) {
 	h1, h2 := w.Hosts[0], w.Hosts[1]
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "used")
-	w.have(ctx, t, 20*time.Second, w.Hosts, "used")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "used")
 	w.docker(ctx, t, h2, "run", "-d", "--name", "user", "--network", "used", lab.ImageName)
 	w.endpoints(ctx, t, "used", 1)
 	w.docker(ctx, t, h1, "network", "rm", "used")
-	w.have(ctx, t, 10*time.Second, w.Hosts[:1])
-	w.have(ctx, t, 10*time.Second, w.Hosts[1:], "used")
+	w.have(ctx, t, 30*time.Second, w.Hosts[:1])
+	w.have(ctx, t, 30*time.Second, w.Hosts[1:], "used")
 	out, err := h1.SocketPlane(ctx, "network", "rm", "used")
 	if err == nil || !strings.Contains(err.Error(), "used by containers on h2") {
 		t.Errorf("removed in use: %v %s", err, out)
@@ -191,11 +191,11 @@ func (w *once) away(ctx context.Context, t *testing.T) {
 	if err := h1.RestartAgent(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 10*time.Second, w.Hosts[:1])
+	w.have(ctx, t, 30*time.Second, w.Hosts[:1])
 	if _, err := h1.SocketPlane(ctx, "network", "attach", "used"); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 10*time.Second, w.Hosts, "used")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "used")
 	w.docker(ctx, t, h2, "rm", "-f", "user")
 	w.endpoints(ctx, t, "used", 0)
 	w.docker(ctx, t, h1, "network", "rm", "used")
@@ -219,7 +219,7 @@ func (w *once) oneName(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	var subnet string
-	eventually(ctx, t, 20*time.Second, func(ctx context.Context) error {
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
 		seen := map[string]bool{}
 		for _, h := range w.Hosts {
 			names, err := w.names(ctx, h)

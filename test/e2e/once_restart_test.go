@@ -18,18 +18,18 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 	for _, name := range []string{"stays", "goes", "kept"} {
 		w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", name)
 	}
-	w.have(ctx, t, 20*time.Second, w.Hosts, "stays", "goes", "kept")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "stays", "goes", "kept")
 	if err := h3.StopAgent(); err != nil {
 		t.Fatal(err)
 	}
 	w.docker(ctx, t, h1, "network", "rm", "goes")
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "late")
-	w.have(ctx, t, 10*time.Second, w.Hosts[:2], "stays", "kept", "late")
-	w.have(ctx, t, 10*time.Second, w.Hosts[2:], "stays", "goes", "kept")
+	w.have(ctx, t, 30*time.Second, w.Hosts[:2], "stays", "kept", "late")
+	w.have(ctx, t, 30*time.Second, w.Hosts[2:], "stays", "goes", "kept")
 	if err := h3.StartAgent(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.have(ctx, t, 20*time.Second, w.Hosts, "stays", "kept", "late")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "stays", "kept", "late")
 	w.talk(ctx, t, "late", w.Hosts...)
 	w.docker(ctx, t, h3, "run", "-d", "--name", "keeper", "--network", "kept", lab.ImageName)
 	w.endpoints(ctx, t, "kept", 1)
@@ -60,7 +60,7 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 
 func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, w.Hosts[0], "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "always")
-	w.have(ctx, t, 20*time.Second, w.Hosts, "always")
+	w.have(ctx, t, 30*time.Second, w.Hosts, "always")
 	for _, h := range w.Hosts {
 		w.docker(ctx, t, h, "run", "-d", "--restart", "always", "--name", "phoenix", "--network", "always", lab.ImageName)
 	}
@@ -113,7 +113,7 @@ func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 			})
 		}
 		all[0].reachable(ctx, t, all[1].addr, all[2].addr)
-		w.have(ctx, t, 20*time.Second, w.Hosts, "always")
+		w.have(ctx, t, 30*time.Second, w.Hosts, "always")
 	}
 	for _, h := range w.Hosts {
 		w.docker(ctx, t, h, "rm", "-f", "phoenix")

@@ -193,7 +193,7 @@ func (w *once) docker(ctx context.Context, t *testing.T, h *lab.Host, args ...st
 // endpoints waits until the cluster has so many endpoints on a network.
 func (w *once) endpoints(ctx context.Context, t *testing.T, network string, n int) {
 	t.Helper()
-	w.endpointsWithin(ctx, t, 10*time.Second, network, n)
+	w.endpointsWithin(ctx, t, 30*time.Second, network, n)
 }
 
 func (w *once) endpointsWithin(ctx context.Context, t *testing.T, limit time.Duration, network string, n int) {

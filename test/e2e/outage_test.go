@@ -86,7 +86,8 @@ func TestConsulAway(t *testing.T) {
 	for _, p := range pings {
 		replies, lost := p.end(t)
 		t.Logf("%s to %s: %d answers, %d lost", p.from.h.Name, p.to, len(replies), lost)
-		if lost > 0 {
+		// As in TestAgentKilled: one may be lost by what the machine does meanwhile.
+		if lost > 1 {
 			t.Errorf("%d pings from %s to %s were lost", lost, p.from.h.Name, p.to)
 		}
 	}
