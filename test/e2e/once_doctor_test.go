@@ -50,12 +50,33 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		}
 		w.finds(ctx, t, h1, tt.check, "ok")
 	}
-	h1.KillDocker()
-	w.finds(ctx, t, h1, "Docker", "error", "systemctl start docker")
-	if err := h1.StartDocker(ctx); err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		check       string
+		kill        func()
+		start       func(context.Context) error
+		words, well []string
+	}{
+		{"Docker", h1.KillDocker, h1.StartDocker, []string{"systemctl start docker"}, []string{"networks of SocketPlane"}},
+		{"Open vSwitch", h1.KillVSwitch, h1.StartVSwitch, []string{"systemctl restart openvswitch-switch"}, []string{"datapath netdev"}},
+		{"store", w.Consul.Stop, w.Consul.Start, []string{"Consul at", "start Consul"}, []string{"3 hosts, 3 up"}},
+	} {
+		tt.kill()
+		w.finds(ctx, t, h1, tt.check, "error", tt.words...)
+		if err := tt.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.finds(ctx, t, h1, tt.check, "ok", tt.well...)
 	}
-	w.finds(ctx, t, h1, "Docker", "ok")
+	// What this machine's kernel and the lab's switches are.
+	w.finds(ctx, t, h1, "kernel module", "warning", "modprobe openvswitch")
+	if w.tunnel == lab.TunnelOVS {
+		w.finds(ctx, t, h1, "segmentation offload", "ok", "off, as this tunnel needs it")
+	} else {
+		w.finds(ctx, t, h1, "segmentation offload", "ok", "on, in user space")
+	}
+	w.finds(ctx, t, h1, "stale state", "ok")
+	w.finds(ctx, t, h1, "networks", "ok")
+	w.finds(ctx, t, h1, "clocks", "ok", "2 other hosts")
 	for _, h := range w.Hosts[:2] {
 		w.docker(ctx, t, h, "rm", "-f", "patient")
 	}

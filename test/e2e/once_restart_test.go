@@ -23,6 +23,7 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	w.docker(ctx, t, h1, "network", "rm", "goes")
+	w.finds(ctx, t, h1, "stale state", "warning", "network goes is removed, but 1 hosts still have it", "socketplane host rm")
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "late")
 	w.have(ctx, t, 30*time.Second, w.Hosts[:2], "stays", "kept", "late")
 	w.have(ctx, t, 30*time.Second, w.Hosts[2:], "stays", "goes", "kept")

@@ -35,7 +35,7 @@ func TestOnce(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := &once{&world{Lab: l}}
+	w := &once{&world{Lab: l, tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL"))}}
 	for _, test := range []struct {
 		name string
 		run  func(context.Context, *testing.T)
@@ -129,6 +129,7 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 		count := map[string]int{}
 		for key := range keys {
 			switch parts := strings.Split(key, "/"); parts[2] {
+			case "schema": // of the cluster's data, for ever
 			case "use": // what hosts told of it, some seconds ago
 			case "blocks": // of which the first network has as many as its hosts keep spare addresses in
 				count["blocks of "+parts[3]] = 1
