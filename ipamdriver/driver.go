@@ -81,6 +81,7 @@ type Driver struct {
 	opts    Options
 	policy  ipalloc.Policy
 	log     *slog.Logger
+	clock
 
 	// pools are those that are being acquired or returned: Sync must not take a hold that is about to be
 	// journalled for a leak.
@@ -113,12 +114,9 @@ func New(cluster *store.Cluster, local store.KV, opts Options) *Driver {
 	policy := ipalloc.Policy{Spares: max(opts.Spares, 0), Burst: burstSpares, Rest: ipalloc.Moment(max(opts.Rest, 0).Milliseconds())}
 	return &Driver{
 		cluster: cluster, local: local, journal: opts.Journal, opts: opts, policy: policy, log: opts.Logger,
-		kick: make(chan struct{}, 1), stocks: map[netip.Prefix]*stock{},
+		kick: make(chan struct{}, 1), stocks: map[netip.Prefix]*stock{}, clock: clock{time.Now()},
 	}
 }
-
-// now is the present moment for ledgers. It survives the process, as journals do.
-func now() ipalloc.Moment { return ipalloc.Moment(time.Now().UnixMilli()) }
 
 // wake makes Run look at the pools.
 func (d *Driver) wake() {

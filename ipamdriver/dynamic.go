@@ -102,7 +102,7 @@ func (d *Driver) searchElsewhere(ctx context.Context, s *stock, until time.Time,
 func (s *stock) ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _, spare := s.ledger.Counts(now())
+	_, _, spare := s.ledger.Counts(s.now())
 	return spare > 0
 }
 
@@ -162,16 +162,16 @@ func (s *stock) take(mac string, early bool) (a address, unlock func(), busy net
 	var skipped []netip.Addr
 	defer func() {
 		for _, addr := range skipped {
-			s.ledger.Put(addr, ipalloc.Spare, now())
+			s.ledger.Put(addr, ipalloc.Spare, s.now())
 		}
 	}()
 	for {
-		addr, ok := s.ledger.Take(now(), early)
+		addr, ok := s.ledger.Take(s.now(), early)
 		if !ok {
 			return a, nil, busy
 		}
 		if unlock, _ = s.busy.try(addr); unlock != nil {
-			a = address{Schema: store.Schema, Pool: s.pool, Addr: addr, MAC: mac, Since: int64(now())}
+			a = address{Schema: store.Schema, Pool: s.pool, Addr: addr, MAC: mac, Since: int64(s.now())}
 			s.held[addr] = a
 			return a, unlock, busy
 		}
@@ -293,7 +293,7 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 		s.unsure = s.unsure || errors.Is(err, store.ErrUnavailable)
 		return 0, err
 	}
-	since := now()
+	since := d.now()
 	ops := make([]store.Op, len(taken))
 	for i, a := range taken {
 		ops[i] = address{Schema: store.Schema, Pool: s.pool, Addr: a, State: stateSpare, Since: int64(since)}.op()

@@ -17,7 +17,7 @@ const atOnce = 1024
 func (d *Driver) giveBack(ctx context.Context, s *stock) error {
 	for {
 		s.mu.Lock()
-		addrs := s.ledger.Surplus(now(), s.waiting, s.free(), atOnce)
+		addrs := s.ledger.Surplus(d.now(), s.waiting, s.free(), atOnce)
 		s.mu.Unlock()
 		if err := d.retire(ctx, s, addrs); err != nil {
 			return err
@@ -49,7 +49,7 @@ func (d *Driver) retire(ctx context.Context, s *stock, addrs []netip.Addr) error
 		if err == nil {
 			s.returning[a] = true
 		} else {
-			s.ledger.Put(a, was[a], now())
+			s.ledger.Put(a, was[a], d.now())
 		}
 	}
 	return err

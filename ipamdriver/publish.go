@@ -47,7 +47,7 @@ func (d *Driver) publish(ctx context.Context, all []*stock, last *told) {
 func (s *stock) use() (u Use) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u.HandedOut, u.Resting, u.Spare = s.ledger.Counts(now())
+	u.HandedOut, u.Resting, u.Spare = s.ledger.Counts(s.now())
 	for addr, a := range s.held {
 		if a.Static && s.ledger.State(addr) == ipalloc.Held {
 			u.Static++

@@ -135,8 +135,8 @@ func (d *Driver) surrenderAny(ctx context.Context, s *stock) error {
 	}
 	defer s.endTurn()
 	s.mu.Lock()
-	s.ledger.Dry(now() + ipalloc.Moment(dryTime.Milliseconds()))
-	idle := s.ledger.Surplus(now(), s.waiting, s.free(), atOnce)
+	s.ledger.Dry(d.now() + ipalloc.Moment(dryTime.Milliseconds()))
+	idle := s.ledger.Surplus(d.now(), s.waiting, s.free(), atOnce)
 	if len(idle) == 0 && s.waiting == 0 {
 		idle = s.ledger.Idle(ipalloc.Resting, atOnce)
 	}

@@ -46,7 +46,7 @@ func (d *Driver) Run(ctx context.Context) error {
 // tend does what a pool needs in the background.
 func (d *Driver) tend(ctx context.Context, s *stock, surplus bool) {
 	s.mu.Lock()
-	need := s.want() > 0 || surplus && (len(s.returning) > 0 || len(s.ledger.Surplus(now(), s.waiting, s.free(), 1)) > 0)
+	need := s.want() > 0 || surplus && (len(s.returning) > 0 || len(s.ledger.Surplus(d.now(), s.waiting, s.free(), 1)) > 0)
 	need = need && time.Now().After(s.retry)
 	s.mu.Unlock()
 	if !need {

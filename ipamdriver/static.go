@@ -24,7 +24,7 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 		return err
 	}
 	defer unlock()
-	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Static: true, Since: int64(now())}
+	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Static: true, Since: int64(d.now())}
 	err = d.reserve(ctx, s, a)
 	if errors.Is(err, store.ErrTaken) && !s.has(addr) {
 		// Perhaps another host merely keeps it as a spare.
@@ -78,7 +78,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 		s.mu.Unlock()
 		return false, nil
 	}
-	s.ledger.Put(a.Addr, ipalloc.Held, now())
+	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
 	s.held[a.Addr] = a
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
@@ -110,7 +110,7 @@ func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 		return fmt.Errorf("%w: %s of %s belongs to %s", store.ErrTaken, a.Addr, a.Pool, d.cluster.OwnerName(ctx, holder))
 	}
 	delete(s.returning, a.Addr)
-	s.ledger.Put(a.Addr, ipalloc.Held, now())
+	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
 	s.held[a.Addr] = a
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
@@ -159,7 +159,7 @@ func (d *Driver) release(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	defer unlock()
 	s.mu.Lock()
 	a, has := s.held[addr]
-	since := max(now(), s.released+1)
+	since := max(d.now(), s.released+1)
 	s.released = since
 	s.mu.Unlock()
 	if !has || (mac != "" && a.MAC != mac) {

@@ -16,6 +16,7 @@ import (
 // Locks are taken in the order busy, turn, mu.
 type stock struct {
 	pool netip.Prefix
+	clock
 	// busy are the addresses whose journal record is being changed.
 	busy busy[netip.Addr]
 	// turn is held by the one who changes this host's claims of the pool in the cluster.
@@ -56,7 +57,7 @@ func (d *Driver) stockOf(pool netip.Prefix) *stock {
 		whole := ipalloc.Pool{CIDR: pool, Range: pool}
 		s = &stock{
 			pool: pool, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
-			view: ipalloc.NewView(), held: map[netip.Addr]address{}, returning: map[netip.Addr]bool{},
+			clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]address{}, returning: map[netip.Addr]bool{},
 		}
 		d.stocks[pool] = s
 	}
@@ -104,7 +105,7 @@ func (s *stock) put(a address) {
 		s.held[a.Addr] = a
 	}
 	// A clock that was set back must not make an address rest for hours; a second is within order.
-	s.ledger.Put(a.Addr, a.state(), min(ipalloc.Moment(a.Since), now()+1000))
+	s.ledger.Put(a.Addr, a.state(), min(ipalloc.Moment(a.Since), s.now()+1000))
 	s.dynamic = s.dynamic || a.State != stateHeld || !a.Static
 }
 
@@ -130,7 +131,7 @@ func (d *Driver) Restore(ctx context.Context, held []Held) error {
 		s := d.stockOf(h.Pool)
 		s.mu.Lock()
 		if s.ledger.State(h.Addr) != ipalloc.Held {
-			a := address{Schema: store.Schema, Pool: h.Pool, Addr: h.Addr, MAC: h.MAC, Static: h.Static, Since: int64(now())}
+			a := address{Schema: store.Schema, Pool: h.Pool, Addr: h.Addr, MAC: h.MAC, Static: h.Static, Since: int64(d.now())}
 			s.ledger.Drop(h.Addr)
 			s.put(a)
 			s.unsure = true // the claim may be missing
@@ -184,5 +185,5 @@ func (s *stock) want() int {
 	if !s.dynamic {
 		return 0
 	}
-	return s.ledger.Want(now(), s.waiting, s.free())
+	return s.ledger.Want(s.now(), s.waiting, s.free())
 }

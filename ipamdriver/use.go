@@ -99,7 +99,7 @@ func (d *Driver) Counts(ctx context.Context) (handedOut, resting, spare int, err
 	}
 	for _, s := range stocks {
 		s.mu.Lock()
-		h, r, free := s.ledger.Counts(now())
+		h, r, free := s.ledger.Counts(s.now())
 		s.mu.Unlock()
 		handedOut, resting, spare = handedOut+h, resting+r, spare+free
 	}

@@ -35,7 +35,7 @@ type hostConfig struct {
 // call is one request to a host, and answer its answer; both are lines of JSON.
 type call struct {
 	N              int
-	Op             string // pool, request, release, releasepool, list
+	Op             string // pool, request, release, releasepool, list, resting
 	Pool, Addr, ID string
 }
 
@@ -49,6 +49,8 @@ type answer struct {
 	Journal map[string]string
 	// Pending is part of it.
 	Pending bool
+	// Resting is the answer to resting.
+	Resting int
 }
 
 // beHost serves calls on stdin until it ends or is killed.
@@ -149,6 +151,11 @@ func do(ctx context.Context, d *ipamdriver.Driver, j *journal.Journal, c call) (
 		}
 		if err == nil {
 			a.Pending, err = d.Pending(ctx)
+		}
+	case "resting":
+		var use []ipamdriver.Use
+		if use, err = d.Use(ctx, netip.MustParsePrefix(c.Pool), nil); err == nil && len(use) > 0 {
+			a.Resting = use[0].Resting // there is one host
 		}
 	default:
 		err = fmt.Errorf("unknown operation %q", c.Op)
