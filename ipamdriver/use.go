@@ -105,3 +105,25 @@ func (d *Driver) Counts(ctx context.Context) (handedOut, resting, spare int, err
 	}
 	return handedOut, resting, spare, nil
 }
+
+// HandedOut lists the addresses that this host has handed out, and to whom.
+func (d *Driver) HandedOut(ctx context.Context) ([]Held, error) {
+	stocks, err := d.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Held
+	for _, s := range stocks {
+		s.mu.Lock()
+		for _, a := range s.held {
+			all = append(all, Held{Pool: a.Pool, Addr: a.Addr, MAC: a.MAC, Static: a.Static})
+		}
+		s.mu.Unlock()
+	}
+	return all, nil
+}
+
+// EndAddress is ReleaseAddress for an address that Docker has forgotten. One that is somebody else's by now is no error.
+func (d *Driver) EndAddress(ctx context.Context, h Held) error {
+	return d.release(ctx, h.Pool, h.Addr, h.MAC, true)
+}

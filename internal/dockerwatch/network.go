@@ -99,6 +99,34 @@ func (w *Watcher) Pools(ctx context.Context) (map[netip.Prefix]bool, error) {
 	return pools, nil
 }
 
+// Addresses are those that containers have on networks of other drivers whose addresses our IPAM driver gives. Docker
+// lists a container only after its start.
+func (w *Watcher) Addresses(ctx context.Context) (map[netip.Addr]bool, error) {
+	var wire []wireNetwork
+	if err := w.get(ctx, "/networks", nil, &wire); err != nil {
+		return nil, fmt.Errorf("docker's networks: %w", err)
+	}
+	addrs := map[netip.Addr]bool{}
+	for _, n := range wire {
+		if n.IPAM.Driver != w.opts.Driver || n.Driver == w.opts.Driver {
+			continue
+		}
+		var full struct {
+			Containers map[string]struct{ IPv4Address, IPv6Address string }
+		}
+		if err := w.get(ctx, "/networks/"+n.ID, nil, &full); errors.Is(err, ErrNotFound) {
+			continue // it was removed meanwhile
+		} else if err != nil {
+			return nil, fmt.Errorf("docker's network %s: %w", n.Name, err)
+		}
+		for _, c := range full.Containers {
+			addrs[addr(c.IPv4Address)], addrs[addr(c.IPv6Address)] = true, true
+		}
+	}
+	delete(addrs, netip.Addr{}) // what is not given
+	return addrs, nil
+}
+
 // Named returns the network with this name, whatever its driver, or ErrNotFound.
 func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
 	var wire wireNetwork

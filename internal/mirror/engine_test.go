@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -33,6 +34,8 @@ type engine struct {
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
+	// elsewhere are addresses of ours that containers have on networks of other drivers.
+	elsewhere map[netip.Addr]bool
 }
 
 // container is a container on one network.
@@ -284,6 +287,12 @@ func (e *engine) Pools(context.Context) (map[netip.Prefix]bool, error) {
 		}
 	}
 	return pools, e.ready()
+}
+
+func (e *engine) Addresses(context.Context) (map[netip.Addr]bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.elsewhere), e.ready()
 }
 
 // event is one of Docker's, which the watcher wakes the mirror for.

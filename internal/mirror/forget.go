@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/ipamdriver"
 )
 
 // forget removes what Docker has forgotten. Docker never repeats that an endpoint or a network is gone, and says it to nobody while
@@ -18,7 +19,7 @@ func (m *Mirror) forget(ctx context.Context) error {
 		return nil
 	}
 	m.lookedAt = now
-	return errors.Join(m.forgetEndpoints(ctx, now), m.forgetPools(ctx, now))
+	return errors.Join(m.forgetEndpoints(ctx, now), m.forgetPools(ctx, now), m.forgetAddresses(ctx, now))
 }
 
 func (m *Mirror) forgetEndpoints(ctx context.Context, now time.Time) error {
@@ -93,5 +94,49 @@ func (m *Mirror) forgetPools(ctx context.Context, now time.Time) error {
 		errs = append(errs, m.opts.Pools.EndPool(ctx, pool))
 	}
 	m.idle = idle
+	return errors.Join(errs...)
+}
+
+// forgetAddresses takes back addresses that were asked for, and then no endpoint was made with, as Docker or the agent died
+// between the two or with the answer under way. Nobody releases them.
+func (m *Mirror) forgetAddresses(ctx context.Context, now time.Time) error {
+	if m.opts.Pools == nil {
+		return nil
+	}
+	// What was handed out first: whoever gets an endpoint or a container meanwhile is found in what is read later.
+	out, err := m.opts.Pools.HandedOut(ctx)
+	if err != nil || len(out) == 0 {
+		m.unused = nil
+		return err
+	}
+	used, err := m.docker.Addresses(ctx)
+	if err != nil {
+		return err
+	}
+	ours := map[netip.Addr]bool{}
+	for _, h := range m.driver.Held() {
+		ours[h.Addr] = true
+	}
+	unused := map[ipamdriver.Held]time.Time{}
+	var errs []error
+	for _, h := range out {
+		if ours[h.Addr] || used[h.Addr] {
+			continue
+		}
+		since, seen := m.unused[h]
+		if !seen {
+			since = now
+		}
+		if now.Sub(since) < m.opts.Times.Lost {
+			unused[h] = since
+			continue
+		}
+		m.log.Info("taking back an address that docker has forgotten", "pool", h.Pool, "addr", h.Addr, "mac", h.MAC)
+		if err := m.opts.Pools.EndAddress(ctx, h); err != nil {
+			unused[h] = since
+			errs = append(errs, err)
+		}
+	}
+	m.unused = unused
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -82,6 +84,46 @@ func TestForgottenPool(t *testing.T) {
 		})
 		if took := time.Since(began); took < times.Lost {
 			t.Errorf("it went after %v", took)
+		}
+	})
+}
+
+// TestForgottenAddress: an address that Docker asked for, and then made no endpoint with, as one of the two died, goes back
+// after a while; those of containers stay, also of such on another driver's network.
+func TestForgottenAddress(t *testing.T) {
+	in(t, 1, func(w *world) {
+		h := w.all()[0]
+		h.creates(ours("web", subnet("10.1.0.0/24")))
+		w.have(w.hosts, "web")
+		h.runs("stays", "web")
+		request := func(mac string) netip.Addr {
+			got, err := h.ipam.RequestAddress(w.ctx, &ipam.RequestAddressRequest{PoolID: "10.1.0.0/24",
+				Options: map[string]string{"com.docker.network.endpoint.macaddress": mac}})
+			w.must(err)
+			return netip.MustParsePrefix(got.Address).Addr()
+		}
+		macvlan := request("02:00:00:00:00:77")
+		h.docker.mu.Lock()
+		h.docker.elsewhere = map[netip.Addr]bool{macvlan: true}
+		h.docker.mu.Unlock()
+		began := time.Now()
+		lost := request("02:00:00:00:00:78")
+		w.eventually(func() string {
+			held, err := h.ipam.HandedOut(w.ctx)
+			w.must(err)
+			if len(held) > 2 {
+				return fmt.Sprintf("handed out are %+v", held)
+			}
+			return ""
+		})
+		if took := time.Since(began); took < times.Lost {
+			t.Errorf("it went after %v", took)
+		}
+		w.passes(h)
+		held, err := h.ipam.HandedOut(w.ctx)
+		w.must(err)
+		if len(held) != 2 || slices.ContainsFunc(held, func(a ipamdriver.Held) bool { return a.Addr == lost }) {
+			t.Errorf("handed out are %+v, want those of a container and of %v", held, macvlan)
 		}
 	})
 }

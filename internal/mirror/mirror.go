@@ -19,6 +19,7 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -60,7 +61,15 @@ type Docker interface {
 	Remove(ctx context.Context, id string) error
 	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
 	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
+	Used
+}
+
+// Used is what Docker uses of our address management with network drivers of any kind.
+type Used interface {
+	// Pools are the subnets of its networks.
 	Pools(context.Context) (map[netip.Prefix]bool, error)
+	// Addresses are those of containers on networks of other drivers than ours.
+	Addresses(context.Context) (map[netip.Addr]bool, error)
 }
 
 // Pools is address management on this host.
@@ -69,6 +78,10 @@ type Pools interface {
 	Holds(context.Context) ([]netip.Prefix, error)
 	// EndPool ends the hold on one of them; one that is not held is no error.
 	EndPool(context.Context, netip.Prefix) error
+	// HandedOut lists the addresses that it has handed out.
+	HandedOut(context.Context) ([]ipamdriver.Held, error)
+	// EndAddress takes one back; one that is somebody else's by now is no error.
+	EndAddress(context.Context, ipamdriver.Held) error
 }
 
 // Options are the settings of a Mirror.
@@ -115,11 +128,12 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
-	missing     map[string]time.Time       // by Docker's id: since when Docker has not had a network that is bound here
-	lost        map[string]time.Time       // by endpoint: since when Docker has not known it
-	idle        map[netip.Prefix]time.Time // since when Docker has had no network with a subnet that is held for it
-	lookedAt    time.Time                  // when endpoints and subnets were last compared
-	strange     map[string]time.Time       // by Docker's id: since when Docker has had a network that is not bound here
+	missing     map[string]time.Time          // by Docker's id: since when Docker has not had a network that is bound here
+	lost        map[string]time.Time          // by endpoint: since when Docker has not known it
+	idle        map[netip.Prefix]time.Time    // since when Docker has had no network with a subnet that is held for it
+	unused      map[ipamdriver.Held]time.Time // since when an address that was handed out has been no container's
+	lookedAt    time.Time                     // when endpoints, subnets and addresses were last compared
+	strange     map[string]time.Time          // by Docker's id: since when Docker has had a network that is not bound here
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
