@@ -37,6 +37,8 @@ func Ask(ctx context.Context, keeper *trust.Keeper, addr netip.AddrPort, q Quest
 	switch {
 	case errors.As(err, &refused):
 		return trust.Credentials{}, err
+	case errors.Is(err, trust.ErrStranger):
+		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: %w: %s", addr, trust.ErrStranger, strange(q))
 	case err != nil:
 		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: %w", addr, err)
 	case q.Cluster != "" && creds.Cluster() != q.Cluster:
@@ -46,6 +48,17 @@ func Ask(ctx context.Context, keeper *trust.Keeper, addr netip.AddrPort, q Quest
 		return trust.Credentials{}, fmt.Errorf("ask %s to be admitted: it answered with what can't be used: %w", addr, err)
 	}
 	return creds, nil
+}
+
+// strange says what it may mean that the host which answered is not of the cluster, and what helps.
+func strange(q Question) string {
+	switch {
+	case q.Token != nil:
+		return "the token is of another cluster, or the cluster's keys were changed since it was made: get a new one with 'socketplane cluster token create' on a host of the cluster"
+	case q.Again:
+		return "nothing that this host knows of its cluster fits: if none of the hosts that it knew is there any more, leave with 'socketplane cluster leave --force' and join again"
+	}
+	return "it showed no certificate that fits"
 }
 
 func tlsFor(keeper *trust.Keeper, q Question) *tls.Config {

@@ -126,10 +126,10 @@ func (r *Rotator) epochs(ctx context.Context, up map[string]bool) ([]uint64, err
 	return epochs, nil
 }
 
-// tell logs the same trouble once.
+// tell logs once what is mostly over in a second: a host that has just died is asked in vain.
 func (r *Rotator) tell(what string, err error) {
 	if text := err.Error(); text != r.told {
 		r.told = text
-		r.log.Warn(what, "err", err)
+		r.log.Info(what, "err", err)
 	}
 }
