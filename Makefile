@@ -22,8 +22,9 @@ E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
 # e2e COMBINATIONS FLAGS: the shell code that runs them all, and fails if one of them did.
 e2e = bad=0; for combination in $(1); do IFS=: read -r engine tunnel tests <<<"$$combination"; \
 	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
-# The managed plugin on both engines.
-e2e-plugin = bad=0; for engine in debian current; do SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) ./test/plugin/... || bad=1; done; [ $$bad = 0 ]
+# e2e-plugin FLAGS ENGINES: the managed plugin's own tests on both engines, and the core of e2e against it on these.
+e2e-plugin = bad=0; for engine in debian current; do SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) ./test/plugin/... || bad=1; done; \
+	for engine in $(2); do SOCKETPLANE_E2E_PLUGIN=1 SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) -run '^TestCore' ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
 
 .PHONY: help
 help: ## show this list
@@ -68,7 +69,7 @@ test: ## everything that must pass, with what it needs (root)
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... || failed=1; \
 	  $(LABTEST) -json ./test/packages/... || failed=1; \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
-	  { $(call e2e-plugin,-json); } || failed=1; \
+	  { $(call e2e-plugin,-json,current); } || failed=1; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
 	  exit $$failed; } 2>&1 | $(COUNT)
 
@@ -104,9 +105,9 @@ plugin: plugin-rootfs ## docker plugin create PLUGIN (socketplane/plugin:latest)
 plugin-push: ## docker plugin push PLUGIN
 	docker plugin push $(PLUGIN)
 
-e2e-plugin: ## the managed plugin on hosts of its own, with both engines (root)
-	@$(INSTALL) consul ovs docker engine
-	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v)
+e2e-plugin: ## the managed plugin on hosts of its own, with both engines, and e2e's core against it (root)
+	@$(INSTALL) consul ovs docker engine registry
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v,debian current)
 
 DIST ?= build/dist
 .PHONY: packages release

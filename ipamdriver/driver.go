@@ -48,8 +48,10 @@ type Options struct {
 	Spares int
 	// Rest is how long a released address is not used again; 0 means 60 s. With less than 0 it is given back to the
 	// cluster before the release is answered, if the cluster answers soon.
-	Rest   time.Duration
-	Logger *slog.Logger
+	Rest time.Duration
+	// SwarmSpace is the address space in which Swarm's manager asks; empty without Swarm.
+	SwarmSpace string
+	Logger     *slog.Logger
 }
 
 // Defaults of Options, and what is not for operators to choose.

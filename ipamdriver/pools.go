@@ -37,9 +37,15 @@ func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	if pool.CIDR.IsValid() {
+	switch {
+	case d.ofSwarm(r.AddressSpace):
+		if pool, err = d.swarmPool(ctx, pool, r.V6); err != nil {
+			return nil, err
+		}
+		return &ipam.RequestPoolResponse{PoolID: swarmMark + pool.String(), Pool: pool.CIDR.String(), Data: map[string]string{}}, nil
+	case pool.CIDR.IsValid():
 		err = d.acquire(ctx, pool.CIDR)
-	} else {
+	default:
 		pool, err = d.choose(ctx, r.V6)
 	}
 	if err != nil {
@@ -106,7 +112,8 @@ func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if id := n.Hosts[d.cluster.Host()]; id != "" && slices.Contains(p.Hosts, d.cluster.Host()) {
+		// Swarm's networks come again with each start of Docker.
+		if id := n.Hosts[d.cluster.Host()]; d.opts.SwarmSpace == "" && id != "" && slices.Contains(p.Hosts, d.cluster.Host()) {
 			return fmt.Errorf("%w: this host has a network with subnet %s already, Docker network %.12s: use that one or choose another --subnet",
 				store.ErrInUse, cidr, id)
 		}
@@ -169,17 +176,29 @@ func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
 	if err != nil {
 		return ipalloc.Pool{}, err
 	}
-	for cidr := range d.candidates(v6) {
-		if slices.ContainsFunc(taken, cidr.Overlaps) {
-			continue
-		}
+	for cidr := range d.free(taken, v6) {
 		err := d.hold(ctx, cidr, d.cluster.MakePool)
 		if errors.Is(err, store.ErrOverlap) {
 			continue // somebody was faster
 		}
 		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
 	}
-	return ipalloc.Pool{}, fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: give --subnet", ErrExhausted)
+	return ipalloc.Pool{}, errNoSubnet()
+}
+
+func errNoSubnet() error {
+	return fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: give --subnet", ErrExhausted)
+}
+
+// free gives the subnets to choose from that overlap none of those that are taken.
+func (d *Driver) free(taken []netip.Prefix, v6 bool) func(func(netip.Prefix) bool) {
+	return func(yield func(netip.Prefix) bool) {
+		for cidr := range d.candidates(v6) {
+			if !slices.ContainsFunc(taken, cidr.Overlaps) && !yield(cidr) {
+				return
+			}
+		}
+	}
 }
 
 func (d *Driver) takenSubnets(ctx context.Context) ([]netip.Prefix, error) {
@@ -240,6 +259,9 @@ func randomULA() netip.Prefix {
 // ReleasePool ends this host's hold on a pool. It succeeds when the intention is
 // journalled: Docker never repeats it, so Sync finishes what the cluster could not take now.
 func (d *Driver) ReleasePool(ctx context.Context, r *ipam.ReleasePoolRequest) error {
+	if id, ok := strings.CutPrefix(r.PoolID, swarmMark); ok {
+		return d.releaseSwarmPool(ctx, id)
+	}
 	pool, err := parsePoolID(r.PoolID)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
@@ -23,7 +24,8 @@ const (
 // a gateway has its type, a container's has the MAC (we say that we require it), and an
 // auxiliary address has neither. Gateway and auxiliary addresses are the network's, on all hosts.
 func (d *Driver) RequestAddress(ctx context.Context, r *ipam.RequestAddressRequest) (*ipam.RequestAddressResponse, error) {
-	pool, err := parsePoolID(r.PoolID)
+	id, swarm := strings.CutPrefix(r.PoolID, swarmMark)
+	pool, err := parsePoolID(id)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +43,8 @@ func (d *Driver) RequestAddress(ctx context.Context, r *ipam.RequestAddressReque
 	switch {
 	case r.Options[optType] == typeGw:
 		got, err = d.gateway(ctx, pool, want)
+	case swarm:
+		got, err = d.swarmAddress(ctx, pool, want)
 	case want.IsValid() && r.Options[optMAC] == "":
 		got, err = want, d.ReserveShared(ctx, pool.CIDR, want)
 	case want.IsValid():
@@ -93,6 +97,9 @@ func (d *Driver) ReserveShared(ctx context.Context, pool netip.Prefix, addr neti
 // ReleaseAddress takes an address back. Gateway and auxiliary addresses stay the
 // network's until the pool goes. Unknown addresses are no error.
 func (d *Driver) ReleaseAddress(ctx context.Context, r *ipam.ReleaseAddressRequest) error {
+	if id, ok := strings.CutPrefix(r.PoolID, swarmMark); ok {
+		return d.releaseSwarm(ctx, id, r.Address)
+	}
 	pool, err := parsePoolID(r.PoolID)
 	if err != nil {
 		return err

@@ -107,6 +107,9 @@ func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 	s.see(d.cluster.Host(), block, after[block])
 	if len(taken) == 0 {
 		s.mu.Unlock()
+		if holder == store.OwnerSwarm && d.opts.SwarmSpace != "" {
+			return nil // Swarm's manager has chosen it for this very container, and gives it back itself
+		}
 		return fmt.Errorf("%w: %s of %s belongs to %s", store.ErrTaken, a.Addr, a.Pool, d.cluster.OwnerName(ctx, holder))
 	}
 	delete(s.returning, a.Addr)

@@ -52,7 +52,7 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 	}
 	for host, addrs := range claims {
 		u := Use{Host: host, HandedOut: published(endpoints, host, addrs)}
-		if host == store.OwnerNetwork {
+		if host == store.OwnerNetwork || host == store.OwnerSwarm {
 			u.HandedOut = len(addrs)
 		}
 		// What was told is older than the claims: never more than there is.

@@ -117,6 +117,9 @@ func (c *Cluster) OwnerName(ctx context.Context, owner string) string {
 	if owner == OwnerNetwork {
 		return "the network itself (gateway or auxiliary address)"
 	}
+	if owner == OwnerSwarm {
+		return "a task of Swarm"
+	}
 	if h, version, err := find[Host](ctx, c.kv, HostKey(owner)); err == nil && version != 0 {
 		return "host " + h.Name
 	}

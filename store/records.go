@@ -89,9 +89,12 @@ type Pool struct {
 // network on all of its hosts.
 const OwnerNetwork = "network"
 
+// OwnerSwarm owns the claims that Swarm's manager has made, and holds its pools: they are no host's, as any host may be the next manager.
+const OwnerSwarm = "swarm"
+
 // Claim says who has an address.
 type Claim struct {
-	// Owner is a host's id or OwnerNetwork.
+	// Owner is a host's id, OwnerNetwork or OwnerSwarm.
 	Owner string `json:"owner"`
 	// Nonce makes two claims differ: Consul accepts an identical second write.
 	Nonce string `json:"nonce"`

@@ -175,8 +175,12 @@ func (a *agent) build(ctx context.Context) (err error) {
 	for _, r := range a.cfg.Ranges() {
 		pools = append(pools, ipamdriver.PoolRange(r))
 	}
+	swarmSpace := ""
+	if a.cfg.Scope == config.ScopeGlobal {
+		swarmSpace = plugin.GlobalAddressSpace
+	}
 	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
-		Pools: pools, Subnets: a.links.Subnets, Journal: a.journal, Logger: a.log,
+		Pools: pools, Subnets: a.links.Subnets, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
 	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,

@@ -18,6 +18,9 @@ const ovsSchema = "/usr/share/openvswitch/vswitch.ovsschema"
 // vSwitch of its own where the host has none.
 func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
 	opts.V1Socket = config.ManagedV1Socket
+	if err := awaitUnderlay(ctx, cfg, opts); err != nil || ctx.Err() != nil {
+		return err
+	}
 	own := cfg.OVSDB == config.OwnOVSDB
 	if cfg.OVSDB == config.ManagedOVSDB {
 		has, err := ownovs.HostHas(strings.TrimPrefix(config.ManagedOVSDB, "unix:"), cfg.StateDir)

@@ -18,7 +18,7 @@ var owners = []struct {
 	{"github.com/ovn-org/libovsdb", []string{"ovsctl"}, "the switch's database has one writer"},
 	{"github.com/vishvananda/netlink", []string{"internal/hostlink"},
 		"namespaces, locked threads and interrupted dumps are mastered in one place"},
-	{"github.com/docker/go-plugins-helpers", []string{"plugin", "driver", "ipamdriver"},
+	{"github.com/docker/go-plugins-helpers", []string{"plugin", "driver", "ipamdriver", "internal/agent"},
 		"Docker's protocol: the drivers share its types, the plugin its wire"},
 	{"github.com/moby/moby", []string{"internal/dockerwatch"}, "Docker's API has one door, which no handler goes through"},
 	{"github.com/spf13/cobra", []string{"internal/cli", "packaging/generate"}, "the command line ends where packages begin"},

@@ -81,6 +81,7 @@ func start() (*world, error) {
 		Hosts: hosts, Consul: true,
 		Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")),
 		Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
+		Plugin: os.Getenv("SOCKETPLANE_E2E_PLUGIN") != "",
 		Log: func(format string, args ...any) {
 			fmt.Printf("lab: "+format+"\n", args...)
 		},

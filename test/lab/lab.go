@@ -126,6 +126,9 @@ func (l *Lab) start(ctx context.Context) error {
 	if l.opts.NoAgent {
 		return nil
 	}
+	if l.opts.Plugin {
+		return l.startPlugins(ctx)
+	}
 	agents, agentsCtx := errgroup.WithContext(ctx)
 	for _, h := range l.Hosts {
 		agents.Go(func() error {

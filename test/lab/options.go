@@ -53,6 +53,8 @@ type Options struct {
 	Agent string
 	// NoAgent starts no agents; Host.StartAgent still can.
 	NoAgent bool
+	// Plugin runs the agents as Docker's managed plugin; what starts and stops single agents is not for such a lab.
+	Plugin bool
 	// NoOVS leaves the hosts without Open vSwitch.
 	NoOVS bool
 	// AgentFlags are added to the command line of every agent.

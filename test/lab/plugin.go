@@ -7,14 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // PluginName is the managed plugin on every host that has it.
 const PluginName = "socketplane/plugin:latest"
 
 // BuildPlugin makes the managed plugin of this checkout in dir, as `docker plugin create` takes it: config.json and rootfs. It leaves
-// Consul out, which the lab's hosts reach elsewhere.
-func BuildPlugin(ctx context.Context, dir string) error {
+// Consul out, which the lab's hosts reach elsewhere, unless its program is given.
+func BuildPlugin(ctx context.Context, dir string, consul ...string) error {
 	binary, err := BuildAgent(ctx)
 	if err != nil {
 		return err
@@ -33,8 +35,29 @@ func BuildPlugin(ctx context.Context, dir string) error {
 	if err := copyFile(filepath.Join(checkout, "config.json"), filepath.Join(dir, "config.json")); err != nil {
 		return fmt.Errorf("build the plugin: %w", err)
 	}
-	_, err = run(ctx, filepath.Join(checkout, "internal/ownovs/rootfs.sh"), filepath.Join(dir, "rootfs"), binary)
+	_, err = run(ctx, append([]string{filepath.Join(checkout, "internal/ownovs/rootfs.sh"), filepath.Join(dir, "rootfs"), binary}, consul...)...)
 	return err
+}
+
+// startPlugins makes the managed plugin and starts it on every host.
+func (l *Lab) startPlugins(ctx context.Context) error {
+	dir := filepath.Join(l.opts.Dir, "plugin")
+	if err := BuildPlugin(ctx, dir); err != nil {
+		return err
+	}
+	plugins, ctx := errgroup.WithContext(ctx)
+	for _, h := range l.Hosts {
+		plugins.Go(func() error {
+			if err := h.CreatePlugin(ctx, dir); err != nil {
+				return err
+			}
+			if err := h.EnablePlugin(ctx); err != nil {
+				return err
+			}
+			return h.WaitPluginReady(ctx)
+		})
+	}
+	return plugins.Wait()
 }
 
 // CreatePlugin installs the managed plugin from what BuildPlugin made, and sets the settings that the lab gives its agents, but for

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/fences"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -23,18 +24,21 @@ type world struct {
 	dir string
 }
 
-// start makes a lab of two hosts with the plugin enabled.
-func start(ctx context.Context, t *testing.T, opts lab.Options) *world {
+// prepare makes a lab, and the plugin to be installed on its hosts, with Consul's program if it is given.
+func prepare(ctx context.Context, t *testing.T, opts lab.Options, consul ...string) *world {
 	t.Helper()
 	testenv.Root(t)
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ping", "consul")
 	w := &world{dir: t.TempDir() + "/plugin"}
-	if err := lab.BuildPlugin(ctx, w.dir); err != nil {
+	if err := lab.BuildPlugin(ctx, w.dir, consul...); err != nil {
 		t.Fatal(err)
 	}
-	opts.Hosts, opts.Consul, opts.NoAgent, opts.Log = 2, true, true, t.Logf
+	opts.Consul, opts.NoAgent, opts.Log = true, true, t.Logf
 	opts.Engine = lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE"))
 	var err error
+	if opts.Agent, err = lab.BuildAgent(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if w.Lab, err = lab.Start(ctx, opts); err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +52,22 @@ func start(ctx context.Context, t *testing.T, opts lab.Options) *world {
 			t.Error(err)
 		}
 	})
+	return w
+}
+
+// start makes a lab of two hosts, unless opts say more, with the plugin enabled. The settings are for docker plugin set.
+func start(ctx context.Context, t *testing.T, opts lab.Options, settings ...string) *world {
+	t.Helper()
+	opts.Hosts = max(opts.Hosts, 2)
+	w := prepare(ctx, t, opts)
 	w.each(t, func(h *lab.Host) error {
 		if err := h.CreatePlugin(ctx, w.dir); err != nil {
 			return err
+		}
+		for _, s := range settings {
+			if _, err := h.Docker(ctx, "plugin", "set", lab.PluginName, s); err != nil {
+				return err
+			}
 		}
 		began := time.Now()
 		if err := h.EnablePlugin(ctx); err != nil {
@@ -81,6 +98,22 @@ func docker(ctx context.Context, t *testing.T, h *lab.Host, args ...string) stri
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+// documented runs a document's docker commands, with something in them replaced.
+func (w *world) documented(ctx context.Context, t *testing.T, h *lab.Host, document, where string, replace ...string) {
+	t.Helper()
+	commands, err := fences.Commands(document, where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range commands {
+		words := strings.Fields(strings.NewReplacer(replace...).Replace(line))
+		if words[0] != "docker" {
+			t.Fatalf("%s: %s is no docker command", document, line)
+		}
+		docker(ctx, t, h, words[1:]...)
+	}
 }
 
 // pings demands that a container gets an answer from an address in the end.
@@ -235,4 +268,24 @@ func TestWithHostsOpenVSwitch(t *testing.T) {
 		t.Errorf("a foreign bridge was changed:\n%s\nwas:\n%s", after, before)
 	}
 	w.gone(ctx, t)
+}
+
+// TestDocumentedLife: the plugin's life as docs/install.md tells it.
+func TestDocumentedLife(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	w := prepare(ctx, t, lab.Options{Hosts: 1, NoOVS: true})
+	h := w.Hosts[0]
+	if err := h.CreatePlugin(ctx, w.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.documented(ctx, t, h, "../../docs/install.md", "plugin", "192.0.2.10:8500", w.Consul.Addr)
+	for _, socket := range []string{lab.PluginSocket, lab.AdminSocket} {
+		if _, err := h.Exec(ctx, "test", "!", "-e", socket); err != nil {
+			t.Errorf("%s is left", socket)
+		}
+	}
+	if keys, err := w.Consul.Keys(ctx, "socketplane/v1/networks/"); err != nil || len(keys) > 0 {
+		t.Errorf("the cluster still has networks: %v, %v", keys, err)
+	}
 }

@@ -1,0 +1,90 @@
+package ipamdriver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/store"
+)
+
+// swarmMark begins the ids of pools that Swarm's manager has asked for. The manager chooses all addresses of its network, of
+// whatever host, and its workers then ask for these again in the local space. So what the manager has belongs to a holder of its own,
+// [store.OwnerSwarm], in the cluster alone: the next manager, on another host, goes on with it.
+const swarmMark = "swarm:"
+
+// swarm is the cluster as Swarm's manager changes it.
+func (d *Driver) swarm() *store.Cluster { return store.NewCluster(d.cluster.KV(), store.OwnerSwarm) }
+
+// ofSwarm says whether Docker's requests are Swarm's, as far as one that comes in this address space can tell.
+func (d *Driver) ofSwarm(space string) bool {
+	return d.opts.SwarmSpace != "" && space == d.opts.SwarmSpace
+}
+
+// swarmPool holds the subnet that was asked for, or one that is free. A manager that has started anew asks again.
+func (d *Driver) swarmPool(ctx context.Context, pool ipalloc.Pool, v6 bool) (ipalloc.Pool, error) {
+	if pool.CIDR.IsValid() {
+		_, err := d.swarm().AcquirePool(ctx, pool.CIDR)
+		return pool, err
+	}
+	taken, err := d.takenSubnets(ctx)
+	if err != nil {
+		return pool, err
+	}
+	for cidr := range d.free(taken, v6) {
+		_, err := d.swarm().MakePool(ctx, cidr)
+		if errors.Is(err, store.ErrOverlap) {
+			continue // somebody was faster
+		}
+		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
+	}
+	return pool, errNoSubnet()
+}
+
+// swarmAddress answers the manager. An address that it names it may have already: it tells again what its networks had.
+func (d *Driver) swarmAddress(ctx context.Context, pool ipalloc.Pool, want netip.Addr) (netip.Addr, error) {
+	if want.IsValid() {
+		return want, d.share(ctx, pool.CIDR, want, func() error { return d.swarm().Keep(ctx, pool.CIDR, want) })
+	}
+	for block := range pool.Blocks(store.OwnerSwarm) {
+		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block},
+			func(block netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
+				addr, ok := pool.Free(block, func(a netip.Addr) bool { _, is := claims[a]; return is })
+				if !ok {
+					return nil, nil
+				}
+				return []netip.Addr{addr}, nil
+			})
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		if len(taken) == 1 {
+			return taken[0], nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%w in %s: every one is claimed", ErrExhausted, pool)
+}
+
+// releaseSwarm gives an address of the manager's back. Gateway and auxiliary addresses stay the network's.
+func (d *Driver) releaseSwarm(ctx context.Context, id, text string) error {
+	pool, err := parsePoolID(id)
+	if err != nil {
+		return err
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return fmt.Errorf("%w: %q is not an IP address", ErrBadRequest, text)
+	}
+	return d.swarm().Unclaim(ctx, pool.CIDR, store.OwnerSwarm, addr)
+}
+
+// releaseSwarmPool ends the manager's hold.
+func (d *Driver) releaseSwarmPool(ctx context.Context, id string) error {
+	pool, err := parsePoolID(id)
+	if err != nil {
+		return err
+	}
+	return d.swarm().ReleasePool(ctx, pool.CIDR)
+}
