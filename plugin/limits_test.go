@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,4 +212,64 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// TestHundredCallsAtOnce: of a hundred calls over real connections as many run as there are slots; the others wait, and are
+// answered when it is their turn, or in time with what to do.
+func TestHundredCallsAtOnce(t *testing.T) {
+	const calls, slots = 100, 8
+	for name, c := range map[string]struct {
+		timeout time.Duration
+		hold    bool // the handlers that run do not end before all others were answered
+	}{
+		"all have their turn":      {time.Minute, false},
+		"the slots are never free": {500 * time.Millisecond, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := newMemory()
+			var running, most atomic.Int64
+			free := make(chan struct{})
+			mem.before = func(context.Context, string, string) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				if c.hold {
+					<-free
+				}
+				return nil
+			}
+			a := start(t, mem, plugin.Options{MaxConcurrent: slots, Timeout: c.timeout})
+			replies := make(chan reply, calls)
+			for i := range calls {
+				go func() {
+					r, err := a.try(t.Context(), "POST", "/NetworkDriver.CreateNetwork", fmt.Sprintf(`{"NetworkID":"n%d"}`, i))
+					if err != nil {
+						r.body = err.Error()
+					}
+					replies <- r
+				}()
+			}
+			done, refused := 0, 0
+			for range calls {
+				r := within(t, "an answer", replies)
+				switch r.status {
+				case 200:
+					done++
+				case 503:
+					r.wantError(t, 503, "NetworkDriver.CreateNetwork", "all 8 handlers are busy", "repeat the command")
+					refused++
+				default: // what ran and was cut off
+				}
+			}
+			close(free)
+			if most.Load() > slots {
+				t.Errorf("%d ran at once", most.Load())
+			}
+			if wantDone := map[bool]int{false: calls, true: 0}[c.hold]; done != wantDone {
+				t.Errorf("%d were done, want %d", done, wantDone)
+			}
+			if wantRefused := map[bool]int{false: 0, true: calls - slots}[c.hold]; refused != wantRefused {
+				t.Errorf("%d were refused, want %d", refused, wantRefused)
+			}
+		})
+	}
 }

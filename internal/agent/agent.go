@@ -109,7 +109,6 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		run(func(ctx context.Context) error { return a.presence.run(ctx, a.mirror.Run) })
 	}
 	run(func(ctx context.Context) error {
-		a.settle(ctx)
 		return a.server.Serve(ctx, pluginSockets...)
 	})
 	run(func(ctx context.Context) error { return adminapi.Serve(ctx, adminSocket, a, a.log) })
@@ -119,13 +118,12 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	return group.Wait()
 }
 
-// settleTime is how long calls of Docker that come at the agent's start wait for the data plane.
-const settleTime = 5 * time.Second
+// settleTime is how long after the agent's start calls of Docker that need the data plane wait for its first breath.
+const settleTime = 8 * time.Second
 
-// settle waits for the data plane's first breath. Docker, which starts its containers the moment that it
-// can, would be refused otherwise, and does not try again; its calls wait in the open socket meanwhile.
+// settle waits until packets can be forwarded, for a while after the agent's start.
 func (a *agent) settle(ctx context.Context) {
-	timer := time.NewTimer(settleTime)
+	timer := time.NewTimer(time.Until(a.started.Add(settleTime)))
 	defer timer.Stop()
 	select {
 	case <-a.plane.Up():
@@ -193,7 +191,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
-	a.server = plugin.New(a.driver, a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
+	a.server = plugin.New(plugin.Settled(a.driver, a.settle), a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
 	a.metrics.collect(a)
 	return nil
 }

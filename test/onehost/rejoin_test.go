@@ -94,7 +94,10 @@ func TestRemovedHostComesBack(t *testing.T) {
 		}
 		return nil
 	})
-	if !strings.Contains(h.log(), "restart the container") {
-		t.Error("the log does not say what to do about the address that somebody else has")
-	}
+	h.eventually("the log says what to do about the address that somebody else has", func() error {
+		if !strings.Contains(h.log(), "restart the container") {
+			return errNotYet
+		}
+		return nil
+	})
 }

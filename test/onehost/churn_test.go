@@ -1,0 +1,166 @@
+package onehost
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// atOnce is how many containers Docker starts side by side.
+const atOnce = 4
+
+// footprint is what an agent takes after its garbage was collected.
+type footprint struct {
+	heap       int64 // bytes
+	goroutines int
+}
+
+var heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
+
+func (h *host) footprint() footprint {
+	h.t.Helper()
+	_, text, err := h.get("/debug/pprof/heap?gc=1&debug=1")
+	m := heapAlloc.FindStringSubmatch(text)
+	if err != nil || m == nil {
+		h.t.Fatalf("heap profile: %v %.200s", err, text)
+	}
+	heap, _ := strconv.ParseInt(m[1], 10, 64) // digits
+	return footprint{heap, int(h.metric("go_goroutines"))}
+}
+
+// cycle lets containers come and go, and returns when the last one has gone.
+func (n *segment) cycle(ctx context.Context, prefix string, count int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i := range count {
+		g.Go(func() error {
+			e, err := n.join(ctx, id(prefix, i), i)
+			if err != nil {
+				return err
+			}
+			return e.leave(ctx)
+		})
+	}
+	return g.Wait()
+}
+
+// TestFlatUnderChurn: after thousands of containers an agent takes what it took after a few hundred, and nothing is left of them.
+func TestFlatUnderChurn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of endpoints take a minute")
+	}
+	count := 300
+	if os.Getenv("SOCKETPLANE_TEST_LONG") != "" {
+		count = 10000
+	}
+	h := newHost(t)
+	h.start()
+	ctx := h.deadline(20 * time.Minute)
+	// Few addresses, so that all of them are in use or resting soon, and what is remembered of them does not grow.
+	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, flows := h.ip("-br", "link"), h.metric("socketplane_flows")
+	if err := n.cycle(ctx, "warm", 130); err != nil {
+		t.Fatal(err)
+	}
+	before := h.footprint()
+	began := time.Now()
+	if err := n.cycle(ctx, "ep", count); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	var after footprint
+	h.eventually("as small as before", func() error {
+		after = h.footprint()
+		// Idle connections of the test's own are goroutines of the agent's.
+		if after.heap > before.heap+2<<20 || after.goroutines > before.goroutines+2*atOnce {
+			return fmt.Errorf("it had %+v and has %+v", before, after)
+		}
+		return nil
+	})
+	t.Logf("%d containers in %v: heap %d to %d KiB, goroutines %d to %d", count, took.Round(time.Second),
+		before.heap>>10, after.heap>>10, before.goroutines, after.goroutines)
+	if now := h.ip("-br", "link"); now != links {
+		t.Errorf("links were\n%s\nand are\n%s", links, now)
+	}
+	if now := h.metric("socketplane_flows"); now != flows {
+		t.Errorf("%v flows are left of %v", now, flows)
+	}
+	if ports := h.ovs.Vsctl("list-ports", bridge); ports != "" {
+		t.Errorf("ports are left: %s", ports)
+	}
+}
+
+// TestHundredAtOnce: what a host with a hundred containers that restart asks in one moment is answered, each in its time.
+func TestHundredAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	ctx := h.deadline(2 * patience)
+	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const count = 100
+	var most atomic.Int64
+	endpoints := make([]*endpoint, count)
+	g, gctx := errgroup.WithContext(ctx)
+	start := make(chan struct{})
+	for i := range count {
+		g.Go(func() (err error) {
+			<-start
+			endpoints[i], err = n.join(gctx, id("ep", i), i)
+			return err
+		})
+	}
+	sampled := make(chan struct{})
+	stop := make(chan struct{})
+	go func() {
+		defer close(sampled)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, text, err := h.get("/metrics"); err == nil {
+					most.Store(max(most.Load(), int64(value(text, "socketplane_plugin_in_flight"))))
+				}
+			}
+		}
+	}()
+	began := time.Now()
+	close(start)
+	err = g.Wait()
+	took := time.Since(began)
+	close(stop)
+	<-sampled
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d containers at once took %v; %d calls were seen in flight", count, took.Round(time.Millisecond), most.Load())
+	seen := map[string]bool{}
+	for _, e := range endpoints {
+		if seen[e.addr] {
+			t.Errorf("address %s was given twice", e.addr)
+		}
+		seen[e.addr] = true
+	}
+	if got := h.metric("socketplane_endpoints"); got != count {
+		t.Errorf("%v endpoints, want %d", got, count)
+	}
+	if got := strings.Fields(h.ovs.Vsctl("list-ports", bridge)); len(got) != count+1 { // and the tunnel's
+		t.Errorf("%d ports, want %d", len(got), count+1)
+	}
+	if got := h.metric("socketplane_plugin_in_flight"); got != 0 {
+		t.Errorf("%v calls are in flight at rest", got)
+	}
+}
