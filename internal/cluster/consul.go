@@ -25,7 +25,7 @@ const askConsul = 4 * time.Second
 
 func newOperator(addr, token string, config *tls.Config) (*operator, error) {
 	transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
-	o := &operator{http: &http.Client{Transport: transport}}
+	o := &operator{http: &http.Client{Transport: transport, Timeout: 2 * askConsul}}
 	var err error
 	o.client, err = api.NewClient(&api.Config{Address: addr, Scheme: "https", Token: token, HttpClient: o.http})
 	if err != nil {
@@ -109,14 +109,11 @@ func (o *operator) join(ctx context.Context, addr string) error {
 }
 
 // forget removes a node that has failed from the gossip.
-func (o *operator) forget(ctx context.Context, host string) error {
-	_, err := o.client.Raw().Write("/v1/agent/force-leave/"+host+"?prune=true", nil, nil, write(ctx))
-	return err
-}
+func (o *operator) forget(host string) error { return o.client.Agent().ForceLeavePrune(host) }
 
-// leave lets this host's Consul leave Raft and the gossip in good order; it ends then.
-func (o *operator) leave(ctx context.Context) error {
-	_, err := o.client.Raw().Write("/v1/agent/leave", nil, nil, write(ctx))
+// transfer makes another server Raft's leader.
+func (o *operator) transfer(ctx context.Context, id string) error {
+	_, err := o.client.Operator().RaftLeaderTransfer(id, query(ctx))
 	return err
 }
 

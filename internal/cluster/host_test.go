@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -130,6 +132,19 @@ func control(c *cluster.Cluster) http.Handler {
 		e, err := c.KV().Get(r.Context(), store.Root+"test/"+r.FormValue("key"))
 		answer(w, string(e.Value), err)
 	})
+	mux.HandleFunc("/create", func(w http.ResponseWriter, r *http.Request) {
+		_, err := store.NewCluster(c.KV(), r.FormValue("host")).Create(r.Context(), newNetwork(r.FormValue("name"), r.FormValue("subnet")))
+		answer(w, "", err)
+	})
+	mux.HandleFunc("/networks", func(w http.ResponseWriter, r *http.Request) {
+		networks, err := store.NewCluster(c.KV(), "x").Networks(r.Context())
+		names := []string{}
+		for _, n := range networks {
+			names = append(names, n.Name)
+		}
+		slices.Sort(names)
+		answer(w, strings.Join(names, " "), err)
+	})
 	mux.HandleFunc("/lock", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", store.NewCluster(c.KV(), "x").Lock(r.Context()))
 	})
@@ -150,6 +165,12 @@ func control(c *cluster.Cluster) http.Handler {
 		answer(w, t.Text(), err)
 	})
 	return mux
+}
+
+// newNetwork is a network that a host makes for all.
+func newNetwork(name, subnet string) store.NewNetwork {
+	pool := netip.MustParsePrefix(subnet)
+	return store.NewNetwork{Name: name, Pools: []netip.Prefix{pool}, Declaration: store.Declaration{Subnets: []store.Subnet{{CIDR: pool}}}}
 }
 
 // segment is a bridge in a namespace of its own, with hosts in namespaces of theirs.
@@ -221,6 +242,18 @@ func (s *segment) host() *host {
 	})
 	s.hosts = append(s.hosts, h)
 	return h
+}
+
+// file is where it keeps networks while it is in no cluster.
+func (h *host) file() string { return filepath.Join(h.cfg.Dir, "alone.db") }
+
+// networks are the names of the networks that it sees, or why it sees none.
+func (h *host) networks() string {
+	var names string
+	if err := h.ask("/networks", &names); err != nil {
+		return err.Error()
+	}
+	return names
 }
 
 func (h *host) log() string { return filepath.Join(filepath.Dir(h.cfg.Dir), "log") }

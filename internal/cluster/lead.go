@@ -75,6 +75,11 @@ func (s *session) govern(ctx context.Context, members []store.Member) ([]string,
 		changes = planRoles(v)
 	}
 	var errs []error
+	if changes[v.self] == store.RoleClient {
+		// Its heir removes it from Raft, and not it itself.
+		delete(changes, v.self)
+		errs = append(errs, s.handOver(ctx, peers))
+	}
 	for id, role := range changes {
 		m, _ := memberOf(members, id)
 		s.c.log.Info("cluster: a host gets another role", "host", m.Name, "id", id, "role", role)
@@ -85,6 +90,25 @@ func (s *session) govern(ctx context.Context, members []store.Member) ([]string,
 	}
 	errs = append(errs, s.sweep(ctx, members, peers, nodes), s.lead.rotator.Advance(ctx, v.up, time.Now()))
 	return voters, errors.Join(errs...)
+}
+
+// handOver makes another voter lead, one that is there.
+func (s *session) handOver(ctx context.Context, peers []raftPeer) error {
+	nodes, err := s.op.nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	there := map[string]bool{}
+	for id, n := range nodes {
+		there[raftID(id)] = n.alive && id != s.c.opts.Host
+	}
+	for _, p := range peers {
+		if p.voter && there[p.id] {
+			s.c.log.Info("cluster: this host hands the lead over", "to", p.id)
+			return s.op.transfer(ctx, p.id)
+		}
+	}
+	return nil
 }
 
 func promotes(changes map[string]string) bool {
@@ -121,19 +145,16 @@ func (s *session) view(members []store.Member, peers []raftPeer, nodes map[strin
 	return v
 }
 
-// sweep removes one server from Raft that is none by its record and does not leave by itself, and nodes that have no record.
+// sweep removes one server from Raft that is none by its record, and nodes from the gossip that have no record.
 func (s *session) sweep(ctx context.Context, members []store.Member, peers []raftPeer, nodes map[string]node) error {
 	servers, known := map[string]bool{}, map[string]bool{}
-	alive := map[string]bool{}
 	for _, m := range members {
 		known[m.ID] = true
 		servers[raftID(m.ID)] = m.Role == store.RoleServer
-		// A server that is about to become a client leaves by itself.
-		alive[raftID(m.ID)] = nodes[m.ID].alive && nodes[m.ID].server
 	}
 	var errs []error
 	for _, p := range peers {
-		if !servers[p.id] && !alive[p.id] && p.id != raftID(s.c.opts.Host) {
+		if !servers[p.id] && p.id != raftID(s.c.opts.Host) {
 			s.c.log.Info("cluster: a server is removed from Raft", "id", p.id)
 			errs = append(errs, s.op.removePeer(ctx, p.id))
 			break // one change at a time
@@ -141,7 +162,7 @@ func (s *session) sweep(ctx context.Context, members []store.Member, peers []raf
 	}
 	for id, n := range nodes {
 		if !known[id] && n.failed {
-			errs = append(errs, s.op.forget(ctx, id))
+			errs = append(errs, s.op.forget(id))
 		}
 	}
 	return errors.Join(errs...)
@@ -157,7 +178,7 @@ func (s *session) leave(ctx context.Context, me store.Member, members []store.Me
 	}
 	if s.c.opts.Farewell != nil {
 		if err := s.c.opts.Farewell(ctx, false); err != nil {
-			return fmt.Errorf("leave the cluster: %w", err)
+			return s.quiet(fmt.Errorf("leave the cluster: %w", err))
 		}
 	}
 	if others == 0 {
@@ -167,10 +188,37 @@ func (s *session) leave(ctx context.Context, me store.Member, members []store.Me
 		return nil // the leader gives the role to another one first
 	}
 	if err := s.st.RemoveMember(ctx, me.ID); err != nil {
-		return fmt.Errorf("leave the cluster: %w", err)
+		return s.quiet(fmt.Errorf("leave the cluster: %w", err))
 	}
-	s.leaveRaft(ctx)
-	return errOut
+	return errOut // its Consul, a client, is just ended: the leader removes from the gossip who has no record
+}
+
+// leaveRaft waits until the others have removed this host from Raft, within the time of ctx.
+func (s *session) leaveRaft(ctx context.Context) error {
+	for {
+		peers, err := s.op.raft(ctx)
+		if err != nil {
+			return fmt.Errorf("leave raft: %w", err)
+		}
+		in, leads := false, false
+		for _, p := range peers {
+			if p.id == raftID(s.c.opts.Host) {
+				in, leads = true, p.leader
+			}
+		}
+		if !in || len(peers) == 1 {
+			return nil
+		}
+		if leads {
+			if err := s.handOver(ctx, peers); err != nil {
+				return fmt.Errorf("leave raft: %w", err)
+			}
+		}
+		sleep(ctx, foundPause)
+		if ctx.Err() != nil {
+			return fmt.Errorf("leave raft: %w", ctx.Err())
+		}
+	}
 }
 
 // leaveByForce does what can be done within the time of ctx, and is out.
@@ -180,10 +228,12 @@ func (s *session) leaveByForce(ctx context.Context) error {
 		errs = append(errs, s.c.opts.Farewell(ctx, true))
 	}
 	errs = append(errs, s.st.RemoveMember(ctx, s.c.opts.Host))
+	if s.c.records.get().Role == store.RoleServer {
+		errs = append(errs, s.leaveRaft(ctx))
+	}
 	if err := errors.Join(errs...); err != nil {
 		s.c.log.Warn("cluster: this host leaves by force, and something of it stays with the others: 'socketplane host rm' there", "host", s.c.opts.Host, "err", err)
 	}
-	s.leaveRaft(ctx)
 	return errOut
 }
 

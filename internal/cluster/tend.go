@@ -21,8 +21,6 @@ const (
 	// isolated is how long the store may be silent until the other members are asked what has become of this host.
 	isolated   = 8 * time.Second
 	askedPause = 10 * time.Second
-	// leaveTime is how long Consul may take to leave in good order.
-	leaveTime = 15 * time.Second
 )
 
 // gossiping remembers what was asked of others, so that it is not asked each second.
@@ -90,11 +88,12 @@ func (s *session) look(ctx context.Context) error {
 	if err := s.play(ctx, me); err != nil {
 		return err
 	}
-	if err := s.leadIfLeader(ctx, members); err != nil {
-		return err
-	}
+	err := s.leadIfLeader(ctx, members)
 	if s.c.records.get().Leaving {
-		return s.leave(ctx, me, members)
+		return errors.Join(err, s.leave(ctx, me, members))
+	}
+	if err != nil {
+		return err
 	}
 	if silent.IsZero() {
 		s.c.fine()
@@ -177,17 +176,18 @@ func (s *session) quiet(err error) error {
 	return err
 }
 
-// play makes this host's Consul what its record says.
+// play makes this host's Consul what its record says. A server that is to be a client votes on until the leader has removed it from Raft:
+// then nobody waits for it, whatever happens to it in between.
 func (s *session) play(ctx context.Context, me store.Member) error {
-	rec := s.c.records.get()
-	if me.Role == rec.Role {
+	if me.Role == s.c.records.get().Role {
 		return nil
 	}
-	s.c.log.Info("cluster: this host's Consul changes its role", "role", me.Role)
 	if me.Role == store.RoleClient {
-		// In good order, so that no vote of it is waited for.
-		s.leaveRaft(ctx)
+		if in, err := s.inRaft(ctx); err != nil || in {
+			return nil
+		}
 	}
+	s.c.log.Info("cluster: this host's Consul changes its role", "role", me.Role)
 	if err := s.c.records.change(func(r *record) { r.Role = me.Role }); err != nil {
 		return err
 	}
@@ -195,20 +195,15 @@ func (s *session) play(ctx context.Context, me store.Member) error {
 	return nil
 }
 
-// leaveRaft lets this host's Consul leave and end, if it can.
-func (s *session) leaveRaft(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
-	defer cancel()
-	if leader, err := s.op.leader(ctx); err != nil || leader == "" {
-		return
+// inRaft says whether this host is one of Raft's servers, as the leader has it.
+func (s *session) inRaft(ctx context.Context) (bool, error) {
+	peers, err := s.op.raft(ctx)
+	for _, p := range peers {
+		if p.id == raftID(s.c.opts.Host) {
+			return true, nil
+		}
 	}
-	s.proc.End(time.Now().Add(leaveTime))
-	if err := s.op.leave(ctx); err != nil {
-		s.c.log.Warn("cluster: this host's Consul did not leave in good order", "err", err)
-	}
-	for ctx.Err() == nil && s.proc.Status().Running {
-		sleep(ctx, foundPause)
-	}
+	return false, err
 }
 
 // meet lets this host's Consul gossip with members that are heard and that it does not know, or knows elsewhere: all may

@@ -43,7 +43,6 @@ type Process struct {
 	want   *Spec // nil: none
 	set    bool  // want was said
 	again  bool  // the process is to be started anew in any case
-	endBy  time.Time
 	status Status
 }
 
@@ -68,12 +67,7 @@ func New(opts Options) *Process {
 
 // Set says how the process is wanted; nil means not at all. Run sees to it.
 func (p *Process) Set(want *Spec) {
-	p.say(func() { p.want, p.set, p.endBy = want, true, time.Time{} })
-}
-
-// End is Set(nil) for a process that is about to end by itself, as it was told to: it has until then.
-func (p *Process) End(by time.Time) {
-	p.say(func() { p.want, p.set, p.endBy = nil, true, by })
+	p.say(func() { p.want, p.set = want, true })
 }
 
 // Restart lets the process begin anew: with gossip keys and addresses to join that it reads at its start only.
@@ -104,13 +98,12 @@ type wish struct {
 	want  *Spec
 	set   bool
 	again bool
-	endBy time.Time
 }
 
 func (p *Process) wished() wish {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := wish{p.want, p.set, p.again, p.endBy}
+	w := wish{p.want, p.set, p.again}
 	p.again = false
 	return w
 }
@@ -170,11 +163,8 @@ func (k *keeper) pass(ctx context.Context) (ended <-chan struct{}, again <-chan 
 	if err != nil {
 		k.p.opts.Logger.Error("Consul does not run as wanted", "err", err)
 	}
-	switch {
-	case err != nil || k.now == nil && want != nil:
+	if err != nil || k.now == nil && want != nil {
 		again = time.After(max(time.Until(k.next), leastPause))
-	case k.now != nil && want == nil:
-		again = time.After(time.Until(w.endBy))
 	}
 	k.p.note(func(st *Status) {
 		if err != nil || k.now != nil {
@@ -201,9 +191,6 @@ func (k *keeper) agree(ctx context.Context, w wish) error {
 		}
 	}
 	if want == nil {
-		if time.Now().Before(w.endBy) {
-			return nil
-		}
 		return k.stop()
 	}
 	_, hash, err := want.render(p.opts.Dir)

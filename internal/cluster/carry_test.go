@@ -1,0 +1,78 @@
+package cluster_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/cluster"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// alone gives a host that has not started a file with a network.
+func (h *host) alone(name, subnet string) {
+	h.s.t.Helper()
+	if err := os.MkdirAll(h.cfg.Dir, 0o700); err != nil {
+		h.s.t.Fatal(err)
+	}
+	kv, err := bolt.Open(h.file(), bolt.Options{})
+	if err != nil {
+		h.s.t.Fatal(err)
+	}
+	_, err = store.NewCluster(kv, h.cfg.ID).Create(h.s.t.Context(), newNetwork(name, subnet))
+	if err := errors.Join(err, kv.Close()); err != nil {
+		h.s.t.Fatal(err)
+	}
+}
+
+// TestCarried: a host that was alone takes its networks along; one whose networks collide goes on alone, and comes when they don't any more; a
+// host that is alone in its cluster takes them to another one.
+func TestCarried(t *testing.T) {
+	s := newSegment(t)
+	a := s.host()
+	a.start()
+	s.await("a cluster", patience, func() bool { return formed(1, a) })
+	if err := a.ask("/create?name=web&subnet=10.50.0.0/24&host="+a.cfg.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	b := s.host()
+	b.alone("db", "10.51.0.0/24")
+	b.start()
+	s.await("the second host", patience, func() bool { return formed(1, a, b) })
+	for _, h := range s.hosts {
+		if got := h.networks(); got != "db web" {
+			t.Errorf("%s sees the networks %q", h.cfg.Name, got)
+		}
+	}
+	if _, err := os.Stat(b.file()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of a host that is in a cluster: %v", err)
+	}
+
+	c := s.host()
+	c.alone("web", "10.52.0.0/24")
+	c.start()
+	s.await("who collides stays alone", patience, func() bool { return c.status().State == cluster.Alone })
+	if got := c.networks(); got != "web" {
+		t.Errorf("who stays alone sees the networks %q", got)
+	}
+	s.await("the others are as before", patience, func() bool { return formed(1, a, b) })
+	if got := a.networks(); got != "db web" {
+		t.Errorf("the cluster has the networks %q after a collision", got)
+	}
+	if err := c.ask("/init", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("it founds a cluster of its own", patience, func() bool { return formed(1, c) && c.networks() == "web" })
+
+	d := s.host()
+	d.cfg.Join = []string{c.cfg.Addr.String() + ":4780"}
+	d.alone("cache", "10.53.0.0/24")
+	d.start()
+	s.await("another host joins that one", patience, func() bool { return formed(1, c, d) && c.networks() == "cache web" })
+	if err := c.ask("/leave?force=1", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.await("and is left by it", patience, func() bool { return c.status().State == cluster.Alone })
+}
