@@ -190,15 +190,5 @@ const sectionTitle = "## Addresses\n"
 
 // Replace writes the section of addresses anew into a page.
 func (a *Addresses) Replace(page string) (string, error) {
-	var section strings.Builder
-	if err := write(&section, "addresses", a); err != nil {
-		return "", err
-	}
-	head, old, found := strings.Cut(page, sectionTitle)
-	if !found {
-		head, old, _ = strings.Cut(page, "## Reading\n")
-		return head + section.String() + "## Reading\n" + old, nil
-	}
-	_, rest, _ := strings.Cut(old, "\n## ")
-	return head + section.String() + "## " + rest, nil
+	return replaceSection(page, sectionTitle, "addresses", a)
 }

@@ -94,6 +94,9 @@ func (w *world) run(ctx context.Context) (*Report, error) {
 	if r.Addresses, err = w.addresses(ctx); err != nil {
 		return nil, fmt.Errorf("addresses: %w", err)
 	}
+	if r.Plugin, err = w.plugin(ctx); err != nil {
+		return nil, fmt.Errorf("plugin: %w", err)
+	}
 	r.Took = time.Since(w.began)
 	return r, nil
 }

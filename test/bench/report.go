@@ -24,6 +24,8 @@ type Report struct {
 	Memory   *Memory
 	// Addresses is nil where they were not measured.
 	Addresses *Addresses
+	// Plugin is nil where it was not measured.
+	Plugin *Plugin
 }
 
 // Traffic is what went from one container to another.

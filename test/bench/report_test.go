@@ -22,6 +22,7 @@ func sample() *Report {
 			Used: []*Used{{100, Handed{P50: Series{10}, Rate: Series{1}, P99: Series{1}, PerTransaction: Series{9}}},
 				{60000, Handed{P50: Series{20}, Rate: Series{1}, P99: Series{1}, PerTransaction: Series{9}}}},
 		},
+		Plugin: &Plugin{Rounds: 1, Size: 40, Packed: 15, Answer: Series{600}, Enable: Series{700}, Memory: []Part{{"socketplane", 30}}},
 		Memory: &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
 	}
 }
@@ -62,14 +63,21 @@ func TestPage(t *testing.T) {
 	if again, err := sample().Addresses.Replace(page); err != nil || again != page {
 		t.Errorf("the section of addresses written into its own page: %v\n%s", err, again)
 	}
+	if again, err := sample().Plugin.Replace(page); err != nil || again != page {
+		t.Errorf("the plugin's section written into its own page: %v\n%s", err, again)
+	}
 	without := sample()
-	without.Addresses = nil
+	without.Addresses, without.Plugin = nil, nil
 	var bare bytes.Buffer
 	if err := without.Write(&bare); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := sample().Addresses.Replace(bare.String()); err != nil || again != page {
-		t.Errorf("the section of addresses written into a page without: %v\n%s", err, again)
+	again, err := sample().Addresses.Replace(bare.String())
+	if err == nil {
+		again, err = sample().Plugin.Replace(again)
+	}
+	if err != nil || again != page {
+		t.Errorf("sections written into a page without: %v\n%s", err, again)
 	}
 	if strings.Contains(page, "one host |") {
 		t.Error("the page compares what was not measured")

@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&opts.Endpoints, "endpoints", 0, "endpoints when memory is read (default 1000)")
 	fs.StringVar(&opts.Agent, "agent", "", "socketplane binary (default: built from the checkout)")
 	only := fs.Bool("addresses", false, "measure addresses only, and write their section of the page anew")
+	onlyPlugin := fs.Bool("plugin", false, "measure the managed plugin only, and write its section of the page -o anew")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -46,6 +47,13 @@ func run(ctx context.Context, args []string) error {
 	defer cancel()
 	if *only {
 		return addresses(ctx, opts, *out)
+	}
+	if *onlyPlugin {
+		figures, err := bench.MeasurePlugin(ctx, opts)
+		if err != nil {
+			return err
+		}
+		return bench.RewritePage(*out, figures.Replace)
 	}
 	report, err := bench.Run(ctx, opts)
 	if err != nil {
