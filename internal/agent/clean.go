@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/ovsctl"
@@ -148,7 +149,7 @@ func (l *leftovers) remove(ctx context.Context) error {
 		errs = append(errs, l.links.DeleteLink(ctx, link.Name))
 	}
 	if l.state {
-		errs = append(errs, os.RemoveAll(l.dir))
+		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), os.RemoveAll(l.dir))
 	}
 	if l.silent != nil {
 		errs = append(errs, fmt.Errorf("a bridge %s, if there is one, stays: start Open vSwitch and try again: %w", config.Bridge, l.silent))

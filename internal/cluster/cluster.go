@@ -176,7 +176,13 @@ func (c *Cluster) finish() error {
 	return c.records.change(func(r *record) { *r = record{Alone: r.Alone} })
 }
 
-func (c *Cluster) consulDir() string { return filepath.Join(c.opts.Dir, "consul") }
+// Kill ends the Consul that an agent with this directory has left running.
+func Kill(dir string) error { return consulproc.Kill(filepath.Join(dir, consulFiles)) }
+
+func (c *Cluster) consulDir() string { return filepath.Join(c.opts.Dir, consulFiles) }
+
+// consulFiles is where Consul's files are, below ours.
+const consulFiles = "consul"
 
 // poke lets whoever waits look again.
 func (c *Cluster) poke() {

@@ -88,6 +88,8 @@ func Uninstall(ctx context.Context, s Service) error {
 	var errs []error
 	if running() {
 		errs = append(errs, command(ctx, "systemctl", append([]string{"stop"}, units()...)...))
+		// A Consul that the agent ran outlives it, for restarts only. It is no error that there is none.
+		_ = command(ctx, "systemctl", "kill", "--kill-who=all", "socketplane.service")
 	}
 	errs = append(errs, command(ctx, "systemctl", append([]string{"disable"}, units()...)...))
 	list, err := filesFor(BinaryPath, false)
