@@ -1,0 +1,173 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/lab"
+)
+
+// TestRandomStarts: five agents that start at random moments within three seconds are always one cluster.
+func TestRandomStarts(t *testing.T) {
+	runs := 2
+	if long() {
+		runs = 20
+	}
+	w := start(t, 30*time.Minute, lab.Options{Hosts: 5, NoAgent: true, NoDocker: true, NoOVS: true})
+	for i := range runs {
+		t.Run(fmt.Sprintf("run_%d", i+1), func(t *testing.T) {
+			w := w.with(t)
+			defer w.report()
+			watch := w.watchClusters()
+			last := w.startAtRandom(rand.Uint64())
+			w.eventually("one cluster with five votes", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 5) })
+			t.Logf("that was %.1f s after the last start", time.Since(last).Seconds())
+			w.oneStore()
+			if ids := watch(); len(ids) != 1 {
+				t.Errorf("hosts were in the clusters %q", ids)
+			}
+			w.each(w.Hosts, func(h *lab.Host) error {
+				h.Halt()
+				if err := h.Wipe(); err != nil {
+					return err
+				}
+				return h.Reboot(w.ctx)
+			})
+		})
+	}
+}
+
+// startAtRandom starts all agents within three seconds, and tells when the last one was started.
+func (w *world) startAtRandom(seed uint64) time.Time {
+	w.t.Helper()
+	w.t.Logf("seed %d", seed)
+	moments := rand.New(rand.NewPCG(seed, 0))
+	began, last := time.Now(), time.Time{}
+	at := map[*lab.Host]time.Time{}
+	for _, h := range w.Hosts {
+		at[h] = began.Add(time.Duration(moments.IntN(3000)) * time.Millisecond)
+		if at[h].After(last) {
+			last = at[h]
+		}
+	}
+	w.each(w.Hosts, func(h *lab.Host) error {
+		if err := testenv.Poll(w.ctx, 5*time.Millisecond, func() bool { return time.Now().After(at[h]) }); err != nil {
+			return err
+		}
+		return h.StartAgent(w.ctx)
+	})
+	return last
+}
+
+// watchClusters looks all the time at which clusters hosts are in, until the function that it returns is called.
+func (w *world) watchClusters() func() []string {
+	ctx, cancel := context.WithCancel(w.ctx)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	for _, h := range w.Hosts {
+		wg.Go(func() {
+			_ = testenv.Poll(ctx, 200*time.Millisecond, func() bool {
+				if s, err := statusOf(ctx, h); err == nil && s.ID != "" {
+					mu.Lock()
+					seen[s.ID] = true
+					mu.Unlock()
+				}
+				return false
+			})
+		})
+	}
+	return func() []string {
+		cancel()
+		wg.Wait()
+		var ids []string
+		for id := range seen {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+}
+
+// oneStore says that what is written on each host is read on all.
+func (w *world) oneStore() {
+	w.t.Helper()
+	var mu sync.Mutex
+	var made []string
+	w.each(w.Hosts, func(h *lab.Host) error {
+		token, err := ask[struct{ ID string }](w.ctx, h, "cluster", "token", "create", "--uses", "2")
+		mu.Lock()
+		defer mu.Unlock()
+		made = append(made, token.ID)
+		return err
+	})
+	slices.Sort(made)
+	for _, h := range w.Hosts {
+		out, err := h.SocketPlane(w.ctx, "cluster", "token", "ls", "--quiet")
+		w.must(err)
+		if got := slices.Sorted(slices.Values(strings.Fields(out))); !slices.Equal(got, made) {
+			w.t.Errorf("%s reads the tokens %q, written were %q", h.Name, got, made)
+		}
+	}
+}
+
+// TestOwnConsul: a host whose user has a Consul uses that one, runs none, and changes nothing else in it.
+func TestOwnConsul(t *testing.T) {
+	w := start(t, 5*time.Minute, lab.Options{Hosts: 1, Consul: true, NoAgent: true, NoDocker: true, NoOVS: true})
+	h := w.Hosts[0]
+	binary, err := testenv.ConsulBinary()
+	w.must(err)
+	look := func() string {
+		var all strings.Builder
+		for _, path := range []string{"catalog/services", "catalog/nodes", "agent/services", "agent/checks", "agent/members", "query", "operator/raft/configuration"} {
+			out, err := h.Exec(w.ctx, "busybox", "wget", "-qO-", "http://"+w.Consul.Addr+"/v1/"+path)
+			w.must(err)
+			fmt.Fprintf(&all, "%s: %s\n", path, out)
+		}
+		return all.String()
+	}
+	w.must(put(w.ctx, h, w.Consul.Addr, "theirs/key", "theirs"))
+	before := look()
+	w.must(h.StartAgent(w.ctx, "--store", "auto", "--consul-binary", binary))
+	w.eventually("the host is in the user's Consul", patience, func(ctx context.Context) error {
+		keys, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
+		if err == nil && len(keys) < 2 {
+			err = fmt.Errorf("keys are %v", keys)
+		}
+		return err
+	})
+	for _, args := range [][]string{{"status"}, {"members"}, {"init"}, {"join", "10.99.1.9"}, {"leave"}, {"lock"}, {"token", "create"}} {
+		if _, err := h.SocketPlane(w.ctx, append([]string{"cluster"}, args...)...); err == nil || !strings.Contains(err.Error(), w.Consul.Addr) {
+			t.Errorf("cluster %s: %v, want an error that names the user's Consul", args[0], err)
+		}
+	}
+	if out, err := h.Exec(w.ctx, "pgrep", "-x", "consul"); err == nil {
+		t.Errorf("the host runs a Consul: %s", out)
+	}
+	if after := look(); after != before {
+		t.Errorf("the user's Consul is\n%s\nwas\n%s", after, before)
+	}
+	keys, err := w.Consul.Keys(w.ctx, "")
+	w.must(err)
+	for key := range keys {
+		if !strings.HasPrefix(key, "socketplane/") && key != "theirs/key" && key != "testenv/ready" {
+			t.Errorf("the user's Consul has the key %s", key)
+		}
+	}
+	if keys["theirs/key"] != "theirs" {
+		t.Errorf("the user's key is %q", keys["theirs/key"])
+	}
+	w.must(h.StopAgent())
+}
+
+func put(ctx context.Context, h *lab.Host, addr, key, value string) error {
+	_, err := h.Exec(ctx, "sh", "-c", fmt.Sprintf(
+		`printf 'PUT /v1/kv/%s HTTP/1.0\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s' | busybox nc %s`, key, len(value), value, strings.Replace(addr, ":", " ", 1)))
+	return err
+}
