@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|e2e|chaos|bench|vm|plugin|onehost|packages)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|e2e|chaos|bench|vm|plugin|onehost|packages)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
@@ -66,7 +66,7 @@ test: ## everything that must pass, with what it needs (root)
 	@export SOCKETPLANE_TEST_STRICT=1; failed=0; { \
 	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
-	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... || failed=1; \
+	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/cluster/... || failed=1; \
 	  $(LABTEST) -json ./test/packages/... || failed=1; \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
 	  { $(call e2e-plugin,-json,current); } || failed=1; \

@@ -76,7 +76,7 @@ func (l *Lab) claimDir(ctx context.Context) error {
 		}
 	}
 	l.state = state{Name: l.opts.Name, Dir: l.opts.Dir, Detached: l.opts.Detached, Owner: identify(os.Getpid()),
-		Engine: l.opts.Engine, Tunnel: l.opts.Tunnel}
+		Engine: l.opts.Engine, Tunnel: l.opts.Tunnel, Cluster: l.opts.Cluster}
 	if err := os.MkdirAll(l.opts.Dir, 0o755); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
@@ -185,7 +185,7 @@ func Open(name string) (*Lab, error) {
 		return nil, err
 	}
 	opts, err := Options{Name: s.Name, Dir: s.Dir, Engine: s.Engine, Tunnel: s.Tunnel, Agent: s.Agent,
-		Hosts: len(s.Hosts), Detached: true}.complete()
+		Hosts: len(s.Hosts), Detached: true, Cluster: s.Cluster}.complete()
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type state struct {
 	Agent    string
 	Hosts    []hostState
 	Consul   process
+	Cluster  bool
 }
 
 type hostState struct {

@@ -34,7 +34,7 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: lab up|down|status|shell N|agent N|consul start|stop|dump")
+		return errors.New("usage: lab up|down|status|shell N|agent N|dump")
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("the lab makes network namespaces and mounts, which needs root: run it with sudo")
@@ -58,8 +58,6 @@ func dispatch(ctx context.Context, args []string) error {
 	case "dump":
 		fmt.Print(l.Dump(ctx))
 		return nil
-	case "consul":
-		return consul(ctx, l, args[1:])
 	}
 	h, err := pick(l, args[1:])
 	if err != nil {
@@ -75,7 +73,7 @@ func dispatch(ctx context.Context, args []string) error {
 		fmt.Printf("the agent of %s runs again\n", h.Name)
 		return nil
 	}
-	return fmt.Errorf("unknown command %q: there are up, down, status, shell, agent, consul and dump", args[0])
+	return fmt.Errorf("unknown command %q: there are up, down, status, shell, agent and dump", args[0])
 }
 
 func pick(l *lab.Lab, args []string) (*lab.Host, error) {
@@ -123,17 +121,6 @@ func status(ctx context.Context, l *lab.Lab) error {
 	return nil
 }
 
-func consul(ctx context.Context, l *lab.Lab, args []string) error {
-	switch {
-	case len(args) == 1 && args[0] == "stop":
-		l.Consul.Stop()
-		return nil
-	case len(args) == 1 && args[0] == "start":
-		return l.Consul.Start(ctx)
-	}
-	return errors.New("usage: lab consul start|stop")
-}
-
 // shell replaces this program by a shell, or by the given command, inside the host.
 func shell(h *lab.Host, command []string) error {
 	argv := h.EnterCommand()
@@ -167,7 +154,7 @@ func without(env []string, names ...string) []string {
 
 func flags(args []string) (lab.Options, error) {
 	fs := flag.NewFlagSet("up", flag.ContinueOnError)
-	opts := lab.Options{Name: labName, Consul: true, Detached: true}
+	opts := lab.Options{Name: labName, Cluster: true, Detached: true}
 	fs.IntVar(&opts.Hosts, "hosts", 3, "how many hosts")
 	engine := fs.String("engine", string(lab.EngineDebian), "Docker Engine: debian or current")
 	tunnel := fs.String("tunnel", string(lab.TunnelAuto), "tunnel: auto, kernel or ovs")

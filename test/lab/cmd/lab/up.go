@@ -24,7 +24,7 @@ func up(ctx context.Context, args []string) error {
 	}
 	opts.Log = say
 	opts.AgentFlags = append([]string{"--mirror=true"}, opts.AgentFlags...) // as users have it: create once
-	say("starting %d Docker hosts, with Open vSwitch and a SocketPlane agent each, and Consul", opts.Hosts)
+	say("starting %d Docker hosts, with Open vSwitch and a SocketPlane agent each; no agent is told of another", opts.Hosts)
 	l, err := lab.Start(ctx, opts)
 	if err != nil {
 		return err
@@ -42,6 +42,9 @@ func up(ctx context.Context, args []string) error {
 
 // show does what a user would do first.
 func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
+	if err := formed(ctx, l, say); err != nil {
+		return err
+	}
 	create := []string{"network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "--subnet", "10.1.0.0/16", "web"}
 	say("on %s alone: docker %s", l.Hosts[0].Name, strings.Join(create, " "))
 	if _, err := l.Hosts[0].Docker(ctx, create...); err != nil {
@@ -94,6 +97,35 @@ func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
 	}
 	say("on %s: socketplane info", l.Hosts[0].Name)
 	fmt.Println(indent(info))
+	return nil
+}
+
+// formed waits until the hosts have found each other, and shows the cluster.
+func formed(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var members string
+	var last error
+	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
+		for _, h := range l.Hosts {
+			members, last = h.SocketPlane(ctx, "cluster", "members", "--quiet")
+			if last == nil && len(strings.Fields(members)) != len(l.Hosts) {
+				last = fmt.Errorf("%s sees %q", h.Name, members)
+			}
+			if last != nil {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("the hosts do not become one cluster: %w: %w", err, last)
+	}
+	if members, err = l.Hosts[0].SocketPlane(ctx, "cluster", "members"); err != nil {
+		return err
+	}
+	say("the hosts have found each other by themselves and are a cluster; on %s: socketplane cluster members", l.Hosts[0].Name)
+	fmt.Println(indent(members))
 	return nil
 }
 
@@ -164,6 +196,7 @@ The hosts stay. What next:
   make shell HOST=1      a shell on host 1 (docker, socketplane, ip, ovs-vsctl are that host's own); 2 and 3 likewise
   make demo-status       the hosts and their containers
   make agent HOST=1      starts the agent of host 1 again after you killed it
+  socketplane cluster members, cluster lock, cluster leave: in such a shell, the cluster that the hosts have formed
   make demo-down         removes it all
 Logs are in %s/h1/log.
 `, l.Dir())
