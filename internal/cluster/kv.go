@@ -19,6 +19,8 @@ type KV struct {
 	why    string
 	closed bool
 	opened chan struct{} // closed while there is an inner store, and after Close
+	// going is closed unless calls are to wait, as this host's Consul restarts.
+	going chan struct{}
 }
 
 var _ store.KV = (*KV)(nil)
@@ -32,7 +34,70 @@ const lifeShift = 48
 const patience = 8 * time.Second
 
 func newKV() *KV {
-	return &KV{why: "this host has just started and is in no cluster yet", opened: make(chan struct{})}
+	k := &KV{why: "this host has just started and is in no cluster yet", opened: make(chan struct{}), going: make(chan struct{})}
+	close(k.going)
+	return k
+}
+
+// hold lets calls wait, each for patience at most, until release: a Consul that restarts because the host gets another role is back
+// in a moment, and no container should fail for that.
+func (k *KV) hold() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.holding() {
+		k.going = make(chan struct{})
+	}
+}
+
+// release lets calls go on.
+func (k *KV) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.holding() {
+		close(k.going)
+	}
+}
+
+func (k *KV) held() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.holding()
+}
+
+// holding is held with the lock taken.
+func (k *KV) holding() bool {
+	select {
+	case <-k.going:
+		return false
+	default:
+		return true
+	}
+}
+
+// through calls do with the inner store, and again after a call that was cut off by a restart. A write may have taken effect by
+// then: its repetition is refused, and its caller reads what there is.
+func (k *KV) through(ctx context.Context, do func(store.KV) error) error {
+	for {
+		k.mu.RLock()
+		going := k.going
+		k.mu.RUnlock()
+		timer := time.NewTimer(patience)
+		select {
+		case <-going:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		inner, _, err := k.get()
+		if err != nil {
+			return err
+		}
+		waited := k.held()
+		err = k.seen(do(inner))
+		if waited || !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil || !k.held() {
+			return err
+		}
+	}
 }
 
 // open lets calls through to inner, which it owns from now on.
@@ -98,32 +163,26 @@ func (k *KV) seen(err error) error {
 }
 
 // Get implements store.KV.
-func (k *KV) Get(ctx context.Context, key string) (store.Entry, error) {
-	inner, _, err := k.get()
-	if err != nil {
-		return store.Entry{}, err
-	}
-	e, err := inner.Get(ctx, key)
-	return e, k.seen(err)
+func (k *KV) Get(ctx context.Context, key string) (e store.Entry, err error) {
+	err = k.through(ctx, func(inner store.KV) error {
+		e, err = inner.Get(ctx, key)
+		return err
+	})
+	return e, err
 }
 
 // List implements store.KV.
-func (k *KV) List(ctx context.Context, prefix string) ([]store.Entry, error) {
-	inner, _, err := k.get()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := inner.List(ctx, prefix)
-	return entries, k.seen(err)
+func (k *KV) List(ctx context.Context, prefix string) (entries []store.Entry, err error) {
+	err = k.through(ctx, func(inner store.KV) error {
+		entries, err = inner.List(ctx, prefix)
+		return err
+	})
+	return entries, err
 }
 
 // Apply implements store.KV.
 func (k *KV) Apply(ctx context.Context, ops ...store.Op) error {
-	inner, _, err := k.get()
-	if err != nil {
-		return err
-	}
-	return k.seen(inner.Apply(ctx, ops...))
+	return k.through(ctx, func(inner store.KV) error { return inner.Apply(ctx, ops...) })
 }
 
 // Watch implements store.KV.
@@ -157,6 +216,9 @@ func (k *KV) Close() error {
 	inner := k.inner
 	if inner == nil && !k.closed {
 		close(k.opened)
+	}
+	if k.holding() {
+		close(k.going)
 	}
 	k.inner, k.closed = nil, true
 	k.mu.Unlock()

@@ -120,3 +120,79 @@ func TestOtherStore(t *testing.T) {
 		t.Errorf("Watch with the first store's index = %v, %d, %v", entries, again, err)
 	}
 }
+
+// cut is a store that is away, and that says when it is asked.
+type cut struct {
+	store.KV
+	asked chan struct{}
+	away  chan struct{} // calls fail until it is closed
+	// cutOff is called before a call fails, if not nil.
+	cutOff func()
+}
+
+func (c *cut) Get(ctx context.Context, key string) (store.Entry, error) {
+	select {
+	case <-c.away:
+		return c.KV.Get(ctx, key)
+	default:
+	}
+	if c.cutOff != nil {
+		c.cutOff()
+	}
+	c.asked <- struct{}{}
+	return store.Entry{}, store.ErrUnavailable
+}
+
+// TestHold: while this host's Consul restarts calls wait, also those that it cut off.
+func TestHold(t *testing.T) {
+	k := newKV()
+	inner := &cut{KV: openBolt(t), asked: make(chan struct{}), away: make(chan struct{})}
+	k.open(inner)
+	get := func() chan error {
+		got := make(chan error, 1)
+		go func() {
+			_, err := k.Get(t.Context(), "a")
+			got <- err
+		}()
+		return got
+	}
+	// Cut off before anybody said that it restarts: the error stands.
+	before := get()
+	<-inner.asked
+	if err := <-before; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("without a restart: %v", err)
+	}
+	k.hold()
+	waiting := get()
+	select {
+	case err := <-waiting:
+		t.Fatalf("a call did not wait: %v", err)
+	case <-inner.asked:
+		t.Fatal("a call went to a store that restarts")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(inner.away)
+	k.release()
+	if err := <-waiting; !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("after the restart: %v", err)
+	}
+
+	// A call that was under way when the restart began is repeated.
+	inner = &cut{KV: inner.KV, asked: make(chan struct{}), away: make(chan struct{})}
+	inner.cutOff = k.hold
+	k.open(inner)
+	off := get()
+	<-inner.asked
+	close(inner.away)
+	k.release()
+	if err := <-off; !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a call that was cut off: %v", err)
+	}
+	k.hold()
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Get(t.Context(), "a"); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}

@@ -42,6 +42,9 @@ func (s *session) tend(ctx context.Context) error {
 		case err != nil:
 			s.c.trouble(err)
 		}
+		if s.c.kv.held() {
+			s.returned(ctx)
+		}
 		s.c.await(ctx, tendEvery)
 	}
 	return nil
@@ -191,9 +194,35 @@ func (s *session) play(ctx context.Context, me store.Member) error {
 	if err := s.c.records.change(func(r *record) { r.Role = me.Role }); err != nil {
 		return err
 	}
+	s.c.kv.hold()
 	s.apply()
 	return nil
 }
+
+// returnTime is how long a Consul that begins anew may take to answer, until calls meet it as it is.
+const returnTime = 10 * time.Second
+
+// returned waits until this host's Consul, which restarts, answers.
+func (s *session) returned(ctx context.Context) {
+	defer s.c.kv.release()
+	wait, cancel := context.WithTimeout(ctx, returnTime)
+	defer cancel()
+	for wait.Err() == nil {
+		sleep(wait, returnPause)
+		if !s.proc.Status().Agrees {
+			continue
+		}
+		ask, cancel := context.WithTimeout(wait, time.Second)
+		_, err := s.kv.Get(ask, store.PoolsRevisionKey) // any key does
+		cancel()
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			return
+		}
+	}
+}
+
+// returnPause is between looks at a Consul that restarts.
+const returnPause = 50 * time.Millisecond
 
 // inRaft says whether this host is one of Raft's servers, as the leader has it.
 func (s *session) inRaft(ctx context.Context) (bool, error) {

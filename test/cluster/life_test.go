@@ -104,40 +104,14 @@ func fifthJoins(w *world) {
 	w.whole(5)
 }
 
-// restart brings halted hosts back.
+// restart brings halted hosts back as systemd would: the agent's socket is there before Docker, which starts its containers then.
 func (w *world) restart(hosts ...*lab.Host) {
 	w.t.Helper()
 	w.each(hosts, func(h *lab.Host) error {
-		// Docker starts with its containers while the agent starts, as after a boot.
-		agent := make(chan error, 1)
-		if err := h.Reboot(w.ctx); err != nil {
-			return err
-		}
-		go func() { agent <- h.StartAgent(w.ctx) }()
-		if err := <-agent; err != nil {
+		if err := h.Reboot(w.ctx, func(ctx context.Context) error { return h.StartAgent(ctx) }); err != nil {
 			return err
 		}
 		return h.WaitReady(w.ctx)
-	})
-	w.revive(hosts)
-}
-
-// revive starts containers that Docker gave up on, as the plugin was not there when it started.
-func (w *world) revive(hosts []*lab.Host) {
-	w.t.Helper()
-	w.eventually("the containers run again", patience, func(ctx context.Context) error {
-		for _, h := range hosts {
-			out, err := h.Docker(ctx, "ps", "-a", "--filter", "name=^c-", "--filter", "status=exited", "--filter", "status=created", "--format", "{{.Names}}")
-			if err != nil {
-				return err
-			}
-			for _, name := range strings.Fields(out) {
-				if _, err := h.Docker(ctx, "start", name); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
 	})
 }
 
@@ -360,8 +334,7 @@ func removed(w *world) {
 	w.must(err)
 	_, err = rest[1].Docker(w.ctx, "rm", "-f", "c-reuse")
 	w.must(err)
-	w.must(victim.Reboot(w.ctx))
-	w.must(victim.StartAgent(w.ctx))
+	w.restart(victim)
 	w.eventually("it joins as new", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 5) })
 	w.eventually("a container runs on it", patience, func(ctx context.Context) error {
 		_, _ = victim.Docker(ctx, "rm", "-f", "c-"+victim.Name)

@@ -83,8 +83,9 @@ func (h *Host) boot(ctx context.Context, image string) error {
 	return h.importImage(ctx, image)
 }
 
-// powerOn starts the host's first process, Open vSwitch and Docker: all that starts when a machine does, but the agent.
-func (h *Host) powerOn(ctx context.Context) error {
+// powerOn starts the host's first process, Open vSwitch and Docker: all that starts when a machine does, but the agent. What is to be
+// there before Docker is done in between.
+func (h *Host) powerOn(ctx context.Context, before ...func(context.Context) error) error {
 	if err := os.MkdirAll(filepath.Join(h.Dir, "run", "openvswitch"), 0o755); err != nil {
 		return err
 	}
@@ -108,6 +109,11 @@ func (h *Host) powerOn(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, do := range before {
+		if err := do(ctx); err != nil {
+			return err
+		}
+	}
 	if h.lab.opts.NoDocker {
 		return nil
 	}
@@ -128,8 +134,8 @@ func (h *Host) record() error {
 
 // Reboot is a power failure: every process of the host dies, what is in /run and in its kernel's network is gone, and the
 // host starts again with its disk, at the addresses that Addr and Addr6 are now. The agent is not started; StartAgent does that
-// afterwards. A host that was halted just starts.
-func (h *Host) Reboot(ctx context.Context) error {
+// afterwards, or before Docker, when it is given here: that is how systemd orders them. A host that was halted just starts.
+func (h *Host) Reboot(ctx context.Context, beforeDocker ...func(context.Context) error) error {
 	h.Halt()
 	ns := h.lab.netns(h.Name)
 	if _, err := run(ctx, "ip", "netns", "delete", ns); err != nil {
@@ -151,7 +157,7 @@ func (h *Host) Reboot(ctx context.Context) error {
 	if err := h.plug(ctx); err != nil {
 		return err
 	}
-	return h.powerOn(ctx)
+	return h.powerOn(ctx, beforeDocker...)
 }
 
 // Halt pulls the host's plug: all its processes end at once. Reboot starts it again.
