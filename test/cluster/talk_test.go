@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -25,12 +27,6 @@ func addrOf(ctx context.Context, h *lab.Host, name, network string) (string, err
 		err = fmt.Errorf("%s on %s has no address", name, h.Name)
 	}
 	return addr, err
-}
-
-// reaches says whether a container reaches an address.
-func reaches(ctx context.Context, h *lab.Host, name, addr string) error {
-	_, err := h.Docker(ctx, "exec", name, "ping", "-c", "1", "-W", "1", addr)
-	return err
 }
 
 // hasNetwork says whether a host's Docker has a network.
@@ -180,16 +176,21 @@ func (w *world) same(ctx context.Context, hosts []*lab.Host) error {
 
 // allReach says whether every container reaches every other.
 func allReach(ctx context.Context, hosts []*lab.Host, network string) error {
-	for _, to := range hosts {
-		addr, err := addrOf(ctx, to, "c-"+to.Name, network)
+	var addrs []string
+	for _, h := range hosts {
+		addr, err := addrOf(ctx, h, "c-"+h.Name, network)
 		if err != nil {
 			return err
 		}
-		for _, from := range hosts {
-			if err := reaches(ctx, from, "c-"+from.Name, addr); err != nil {
-				return err
-			}
-		}
+		addrs = append(addrs, addr)
 	}
-	return nil
+	script := "for a in " + strings.Join(addrs, " ") + "; do ping -c 1 -W 1 $a >/dev/null || { echo \"does not reach $a\" >&2; exit 1; }; done"
+	var g errgroup.Group
+	for _, h := range hosts {
+		g.Go(func() error {
+			_, err := h.Docker(ctx, "exec", "c-"+h.Name, "sh", "-c", script)
+			return err
+		})
+	}
+	return g.Wait()
 }
