@@ -135,6 +135,8 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 		_, is := s.pools[first]
 		what := map[string]string{"blocks": "claims", "asks": "ask"}[kind]
 		return c.guarded(what, "its subnet is gone", e, Op{Kind: OpCheck, Key: PoolsPrefix + first}), !is
+	case "use":
+		return c.guarded("use", "the cluster does not know the host", e, Op{Kind: OpCheck, Key: HostKey(rest)}), !s.hosts[rest]
 	case "pools":
 		p := s.pools[rest]
 		_, is := s.networks[p.Network]

@@ -26,6 +26,7 @@ func busyCluster(w *world) (a, b *store.Cluster, n store.Network) {
 	w.must(b.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{addr("10.1.0.2")}}}))
 	_, err = b.Ask(w.ctx, poolA, netip.Addr{}, []string{"aaa"})
 	w.must(err)
+	w.must(b.PutUse(w.ctx, map[netip.Prefix]store.PoolUse{poolA: {Static: 1}}))
 	_, err = a.Create(w.ctx, store.NewNetwork{Name: "declared", Pools: []netip.Prefix{poolB}})
 	w.must(err)
 	w.put("socketplane/v1/something-of-a-later-agent/x", "y")
@@ -64,6 +65,7 @@ func testGarbage(w *world) {
 	w.put(store.EndpointsKey(n.ID, "nobody"), `{"schema":1}`)
 	w.put(store.BlockKey(pool6, netip.MustParsePrefix("fd00:1::/122")), `{"schema":1,"claims":{"fd00:1::1":{"owner":"network","nonce":"x"}}}`)
 	w.put("socketplane/v1/asks/10.77.0.0_24/x", `{"schema":1}`)
+	w.put(store.UseKey("nobody"), `{"schema":1,"host":"nobody","pools":{}}`)
 	w.put(store.PoolKey(netip.MustParsePrefix("10.66.0.0/24")), `{"schema":1,"cidr":"10.66.0.0/24","network":"0000000000000001","nonce":"x"}`)
 	w.put(store.PoolKey(netip.MustParsePrefix("10.67.0.0/24")), `{"schema":1,"cidr":"10.67.0.0/24","nonce":"x"}`)
 	// A network with its VNI and subnet that no host has, and one that a host has of which nobody knows.
@@ -81,7 +83,7 @@ func testGarbage(w *world) {
 	for _, want := range []string{
 		"name names/ghost", "name names/other", "vni vnis/77", "declaration declared/0000000000000001",
 		"endpoints endpoints/0000000000000001/aaa", "index index/0000000000000001/aaa", "endpoints endpoints/" + n.ID + "/nobody",
-		"claims blocks/fd00:1::_64/fd00:0001:0000:0000:0000:0000:0000:0000", "ask asks/10.77.0.0_24/x",
+		"claims blocks/fd00:1::_64/fd00:0001:0000:0000:0000:0000:0000:0000", "ask asks/10.77.0.0_24/x", "use use/nobody",
 		"pool pools/10.66.0.0_24", "pool pools/10.67.0.0_24", "host hosts/ghost", "network networks/00000000000000aa",
 	} {
 		if !slices.Contains(found, want) {

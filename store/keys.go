@@ -33,6 +33,9 @@ func DeclaredKey(id string) string { return DeclaredPrefix + id }
 // DefaultMadeKey says that the cluster's first network was made once: who removes it wants it gone.
 const DefaultMadeKey = Root + "default-made"
 
+// IdentityKey holds what tells this cluster's data from any other's.
+const IdentityKey = Root + "identity"
+
 // VNIKey holds the id of the network that has this VNI.
 func VNIKey(vni uint32) string { return fmt.Sprintf("%svnis/%d", Root, vni) }
 
@@ -90,6 +93,7 @@ func TokenKey(id string) string { return TokensPrefix + id }
 // Keys of a host's own state, in a store of its own.
 const (
 	LocalHostKey       = Root + "local/host"
+	LocalIdentityKey   = Root + "local/identity" // of the cluster that this host's networks are in
 	LocalBindings      = Root + "local/bindings/"
 	LocalEndpoints     = Root + "local/endpoints/"
 	LocalAddresses     = Root + "local/addresses/"

@@ -209,7 +209,7 @@ func (a *agent) buildMirror() {
 		first.Name = ""
 	}
 	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
-		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Logger: a.log,
+		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Logger: a.log,
 	})
 }
 

@@ -94,6 +94,8 @@ type Options struct {
 	Subnets func(context.Context) ([]netip.Prefix, error)
 	// Pools is what Docker's forgotten subnets are given back to.
 	Pools Pools
+	// Local is this host's own store; without it a network that the cluster does not know is never taken for removed.
+	Local store.KV
 	// Propose names a free subnet for the default network.
 	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
 	// Times are the usual ones if there are none.
@@ -128,6 +130,7 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
+	remembered  bool                          // which cluster this host's networks are in
 	missing     map[string]time.Time          // by Docker's id: since when Docker has not had a network that is bound here
 	lost        map[string]time.Time          // by endpoint: since when Docker has not known it
 	idle        map[netip.Prefix]time.Time    // since when Docker has had no network with a subnet that is held for it

@@ -146,6 +146,43 @@ func TestRemovedInUse(t *testing.T) {
 	})
 }
 
+// TestRemovedWhileTakenForGone: a host that was away for so long that the cluster forgot it drops what was removed meanwhile, but not
+// from under containers.
+func TestRemovedWhileTakenForGone(t *testing.T) {
+	in(t, 2, func(w *world) {
+		all := w.all()
+		for i, name := range []string{"goes", "stays", "used"} {
+			all[0].creates(ours(name, subnet(fmt.Sprintf("10.%d.0.0/24", i+1))))
+		}
+		w.have(all, "goes", "stays", "used")
+		all[1].runs("user", "used")
+		w.passes(all...)
+		all[1].down()
+		w.must(all[0].cluster.RemoveHost(w.ctx, "h2"))
+		all[0].removes("goes")
+		all[0].removes("used")
+		w.have(all[:1], "stays")
+		w.must(all[1].cluster.PutHost(w.ctx, store.Host{ID: "h2", Name: "h2"}))
+		all[1].up()
+		w.still(all[1:], "stays", "used")
+		all[1].wantTrouble("used", "it was removed while this host was away", "1 containers of this host still use it")
+		all[1].stops("user")
+		w.still(all[1:], "stays")
+		w.noTrouble(all...)
+		w.eventually(func() string {
+			n, err := all[0].cluster.NetworkNamed(w.ctx, "stays")
+			w.must(err)
+			if n.Hosts["h2"] == "" {
+				return "the cluster does not know again that h2 has the network"
+			}
+			return ""
+		})
+		all[1].removes("stays")
+		w.have(all)
+		w.clean()
+	})
+}
+
 // TestOneName: two hosts that create the same name at once end with one network; the other gives way, as soon as it can.
 func TestOneName(t *testing.T) {
 	for _, used := range []bool{false, true} {

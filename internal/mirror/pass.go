@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,8 @@ type pass struct {
 	*Mirror
 	bound    map[string]driver.Summary // by Docker's id
 	declared map[string]string         // the cluster's id to name
+
+	unknown atomic.Bool // the cluster knows nothing of a network here, and may not be the one that it was
 
 	mu    sync.Mutex
 	found map[string]Trouble
@@ -56,6 +59,12 @@ func (m *Mirror) pass(ctx context.Context) error {
 		return errors.Join(described, err)
 	}
 	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
+	switch {
+	case p.unknown.Load():
+		m.remembered = false // it is noted when all are known again
+	case err == nil:
+		err = m.remember(ctx)
+	}
 	if ctx.Err() == nil {
 		m.report(p.found)
 	}
@@ -136,8 +145,7 @@ func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Sum
 func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
 	record, err := p.cluster.Network(ctx, b.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		p.trouble(b.ID, n.Name, "the cluster has lost its record of this network: 'docker network rm %s' and create it again", n.Name)
-		return nil
+		return p.unrecorded(ctx, n, b)
 	}
 	if err != nil {
 		return err

@@ -164,7 +164,7 @@ func (w *world) clean() {
 		w.must(err)
 		left := ""
 		for _, e := range entries {
-			if !strings.HasPrefix(e.Key, store.HostsPrefix) && e.Key != store.DefaultMadeKey {
+			if !strings.HasPrefix(e.Key, store.HostsPrefix) && e.Key != store.DefaultMadeKey && e.Key != store.IdentityKey {
 				left += fmt.Sprintf("left in the cluster: %s = %s\n", e.Key, e.Value)
 			}
 		}
@@ -208,7 +208,7 @@ func (h *host) up() {
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
-		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times,
+		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
 		Subnets: func(context.Context) ([]netip.Prefix, error) {
 			if r := h.routes.Load(); r != nil {
 				return []netip.Prefix{*r}, nil

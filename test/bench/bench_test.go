@@ -15,7 +15,7 @@ import (
 func TestSmoke(t *testing.T) {
 	testenv.Root(t)
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ethtool", "consul")
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Prefix: "smoke", Log: t.Logf}
 	r, err := Run(ctx, opts)

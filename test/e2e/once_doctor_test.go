@@ -41,6 +41,9 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		{"a socket is open to all", h1, []string{"chmod", "666", "/run/docker/plugins/socketplane.sock"},
 			[]string{"chmod", "600", "/run/docker/plugins/socketplane.sock"}, "sockets", "error", []string{"mode 666", "systemctl restart socketplane"}},
 	} {
+		if w.tunnel == lab.TunnelOVS && tt.check == way {
+			continue // a switch in user space takes packets before the host's firewall sees them
+		}
 		if _, err := tt.at.Exec(ctx, tt.harm...); err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}

@@ -129,7 +129,7 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 		count := map[string]int{}
 		for key := range keys {
 			switch parts := strings.Split(key, "/"); parts[2] {
-			case "schema": // of the cluster's data, for ever
+			case "schema", "identity": // of the cluster's data, for ever
 			case "use": // what hosts told of it, some seconds ago
 			case "blocks": // of which the first network has as many as its hosts keep spare addresses in
 				count["blocks of "+parts[3]] = 1
