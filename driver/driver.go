@@ -81,9 +81,9 @@ type Driver struct {
 	lastPort uint32
 	hosts    map[string]store.Host
 	dirty    map[string]bool // networks whose endpoints are to be published
-	// creating are the Docker networks that are being bound: Sync must not take a
-	// binding that is about to be journalled for a leak.
-	creating map[string]bool
+	// binding are the Docker networks whose binding is being made or ended, each by one at a time: Sync must not take
+	// one that is about to be journalled for a leak. The channel is closed when it is done.
+	binding map[string]chan struct{}
 	// expected are copies that are being made here: subnets to the cluster's network.
 	expected map[string]string
 	leaked   bool           // a binding may be left that the journal does not know
@@ -108,7 +108,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
-		dirty: map[string]bool{}, creating: map[string]bool{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
+		dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err

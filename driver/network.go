@@ -20,13 +20,13 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	if err := d.dp.Ready(); err != nil {
 		return err
 	}
+	if err := d.begin(ctx, r.NetworkID); err != nil {
+		return err
+	}
+	defer d.end(r.NetworkID)
 	if n, ok := d.find(r.NetworkID); ok && !n.removing() {
 		return nil // a repetition
 	}
-	if !d.begin(r.NetworkID) {
-		return fmt.Errorf("%w: network %.12s is being created by another request", ErrBadRequest, r.NetworkID)
-	}
-	defer d.end(r.NetworkID)
 	want.ID = d.expects(want.Pools)
 	got, err := d.cluster.Bind(ctx, want.Binding)
 	if err != nil {
@@ -57,21 +57,30 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	return nil
 }
 
-// begin notes that a network is being created; false means that it was noted already.
-func (d *Driver) begin(dockerID string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.creating[dockerID] {
-		return false
+// begin waits until nobody else makes or ends the network's binding, and notes that the caller does.
+func (d *Driver) begin(ctx context.Context, dockerID string) error {
+	for {
+		d.mu.Lock()
+		other := d.binding[dockerID]
+		if other == nil {
+			d.binding[dockerID] = make(chan struct{})
+			d.mu.Unlock()
+			return nil
+		}
+		d.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: network %.12s is being created or ended by another request: %w", ErrBadRequest, dockerID, ctx.Err())
+		}
 	}
-	d.creating[dockerID] = true
-	return true
 }
 
 func (d *Driver) end(dockerID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.creating, dockerID)
+	close(d.binding[dockerID])
+	delete(d.binding, dockerID)
 }
 
 // noteLeak makes Sync look soon for bindings that the journal does not know.

@@ -127,13 +127,26 @@ func (d *Driver) endUnknown(ctx context.Context) error {
 			continue
 		}
 		if !d.known(id) {
-			d.log.Info("ending a network of this host that was never finished", "network", n.Title(), "docker_id", id)
-			errs = append(errs, d.cluster.Unbind(ctx, n.ID, id))
+			errs = append(errs, d.endUnfinished(ctx, n, id))
 			continue
 		}
 		errs = append(errs, d.renumber(ctx, id, n.VNI))
 	}
 	return errors.Join(errs...)
+}
+
+// endUnfinished ends the binding of a network that is not known here. Docker's user may be trying to make it again at
+// this moment, and would be told that it is there.
+func (d *Driver) endUnfinished(ctx context.Context, n store.Network, dockerID string) error {
+	if err := d.begin(ctx, dockerID); err != nil {
+		return err
+	}
+	defer d.end(dockerID)
+	if _, ok := d.find(dockerID); ok {
+		return nil
+	}
+	d.log.Info("ending a network of this host that was never finished", "network", n.Title(), "docker_id", dockerID)
+	return d.cluster.Unbind(ctx, n.ID, dockerID)
 }
 
 // renumber gives a network the VNI that the cluster has for it: it was another one before the host's networks
@@ -195,7 +208,7 @@ func (d *Driver) rejoinOne(ctx context.Context, n *segment) error {
 func (d *Driver) known(dockerID string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.networks[dockerID] != nil || d.creating[dockerID]
+	return d.networks[dockerID] != nil || d.binding[dockerID] != nil
 }
 
 // Pending says whether Sync has something to finish.
