@@ -16,28 +16,6 @@ import (
 // patience is for anything that takes several starts of Consul on a busy machine.
 const patience = 120 * time.Second
 
-// TestGrowth: one host founds, the cluster grows to three servers, and a fourth host is a client.
-func TestGrowth(t *testing.T) {
-	s := newSegment(t)
-	a := s.host()
-	a.start()
-	s.await("a cluster of one", patience, func() bool { return formed(1, a) })
-	if err := a.put("k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	b, c := s.host(), s.host()
-	b.start()
-	s.await("the second host", patience, func() bool { return formed(1, a, b) })
-	c.start()
-	s.await("three servers", patience, func() bool { return formed(3, a, b, c) })
-	d := s.host()
-	d.start()
-	s.await("the fourth host", patience, func() bool { return formed(3, a, b, c, d) })
-	if got := d.get("k"); got != "v" {
-		t.Errorf("the fourth host reads %q", got)
-	}
-}
-
 // runsVar says how often TestTogether forms a cluster.
 const runsVar = "SOCKETPLANE_CLUSTER_RUNS"
 
@@ -116,65 +94,120 @@ func writes(h *host) func() bool {
 	return func() bool { return h.put("w", "1") == nil }
 }
 
-// TestLosses: the agent alone is killed and nobody notices; the leader's host is lost, and writes go on; another host takes its
-// place; it comes back as a client; all are rebooted with new addresses.
-func TestLosses(t *testing.T) {
-	s, hosts := three(t)
+// TestLife: one host founds a cluster, which grows to three servers and a client. The agents alone are killed, and nobody notices; the majority is
+// lost and comes back; the leader is cut off for a while; its host is lost and another one takes its place; all are rebooted with new addresses. What was
+// written is there all the time.
+func TestLife(t *testing.T) {
+	s := newSegment(t)
+	for range 3 {
+		s.host()
+	}
+	hosts := s.hosts
+	hosts[0].start()
+	s.await("a cluster of one", patience, func() bool { return formed(1, hosts[0]) })
 	if err := hosts[0].put("k", "v"); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("agents-killed", func(t *testing.T) {
-		for _, h := range hosts {
-			h.kill()
-		}
-		for _, h := range hosts {
-			h.start()
-		}
-		s.await("all are back", patience, func() bool { return formed(3, hosts...) })
-		for _, h := range hosts {
-			if n := strings.Count(h.logged(), "Consul runs already"); n != 1 {
-				t.Errorf("%s found its Consul %d times", h.cfg.Name, n)
-			}
-		}
-	})
+	hosts[1].start()
+	s.await("the second host", patience, func() bool { return formed(1, hosts[:2]...) })
+	hosts[2].start()
+	s.await("three servers", patience, func() bool { return formed(3, hosts...) })
 	spare := s.host()
 	spare.start()
-	s.await("a fourth host", patience, func() bool { return formed(3, s.hosts...) })
-	t.Run("leader-lost-and-replaced", func(t *testing.T) {
-		lost, rest := s.leader()
-		lost.crash()
-		s.await("a write after the loss of the leader", patience, writes(rest[0]))
-		s.await("another server", patience, func() bool { return spare.status().Role == "server" && votes(rest...) == 3 })
-		lost.start()
-		s.await("the lost host is back as a client", patience, func() bool { return formed(3, s.hosts...) && lost.status().Role == "client" })
-		if got := lost.get("k"); got != "v" {
-			t.Errorf("the lost host reads %q", got)
-		}
-	})
-	t.Run("rebooted-with-new-addresses", func(t *testing.T) {
-		for _, h := range s.hosts {
-			h.crash()
-		}
-		for i, h := range s.hosts {
-			h.address(fmt.Sprintf("10.7.0.%d", 101+i))
-		}
-		for _, h := range s.hosts {
-			h.start()
-		}
-		s.await("the cluster is back", patience, func() bool { return formed(3, s.hosts...) })
-		for _, h := range s.hosts {
-			if got := h.get("k"); got != "v" {
-				t.Errorf("%s reads %q", h.cfg.Name, got)
-			}
-		}
-		s.await("the records have the new addresses", patience, func() bool {
-			for _, m := range hosts[0].status().Members {
-				if !strings.HasPrefix(m.Addr.String(), "10.7.0.10") {
-					return false
+	s.await("a fourth host", patience, func() bool { return formed(3, s.hosts...) && spare.status().Role == "client" })
+	all := s.hosts
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *segment, []*host, *host)
+	}{
+		{"agents-killed", agentsKilled}, {"majority-lost", majorityLost}, {"leader-cut-off", leaderCutOff},
+		{"leader-lost-and-replaced", leaderReplaced}, {"rebooted-with-new-addresses", renumbered},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			step.run(t, s, hosts, spare)
+			for _, h := range all {
+				if got := h.get("k"); got != "v" {
+					t.Errorf("%s reads %q", h.cfg.Name, got)
 				}
 			}
-			return true
 		})
+	}
+}
+
+func agentsKilled(t *testing.T, s *segment, hosts []*host, _ *host) {
+	for _, h := range hosts {
+		h.kill()
+	}
+	for _, h := range hosts {
+		h.start()
+	}
+	s.await("all are back", patience, func() bool { return formed(3, s.hosts...) })
+	for _, h := range hosts {
+		if n := strings.Count(h.logged(), "Consul runs already"); n != 1 {
+			t.Errorf("%s found its Consul %d times", h.cfg.Name, n)
+		}
+	}
+}
+
+// majorityLost: without a majority nothing is written, and nobody leaves in good order; with it back everything goes on.
+func majorityLost(t *testing.T, s *segment, hosts []*host, spare *host) {
+	hosts[1].crash()
+	hosts[2].crash()
+	s.await("nothing is written", patience, func() bool { return hosts[0].put("x", "w") != nil })
+	s.await("the hosts know", patience, func() bool { return hosts[0].status().Trouble != "" && spare.status().Trouble != "" })
+	if err := hosts[0].ask("/leave", nil); err == nil {
+		t.Error("a host leaves a cluster that does not answer")
+	}
+	hosts[1].start()
+	s.await("a majority writes", patience, writes(hosts[0]))
+	hosts[2].start()
+	s.await("all are back", patience, func() bool { return formed(3, s.hosts...) && writes(spare)() })
+}
+
+// leaderCutOff: who is cut off for less than the grace is a server again; who loses its place meanwhile, a client.
+func leaderCutOff(_ *testing.T, s *segment, _ []*host, _ *host) {
+	cut, rest := s.leader()
+	ip(s.t, "-n", s.name, "link", "set", cut.port, "down")
+	s.await("the others write", patience, writes(rest[0]))
+	s.await("who is cut off does not", patience, func() bool { return cut.put("x", "y") != nil })
+	ip(s.t, "-n", s.name, "link", "set", cut.port, "up")
+	s.await("all are together again", patience, func() bool { return formed(3, s.hosts...) && writes(cut)() })
+}
+
+func leaderReplaced(_ *testing.T, s *segment, _ []*host, _ *host) {
+	lost, rest := s.leader()
+	lost.crash()
+	s.await("a write after the loss of the leader", patience, writes(rest[0]))
+	s.await("another server", patience, func() bool {
+		for _, h := range rest {
+			if h.status().Role != "server" {
+				return false
+			}
+		}
+		return votes(rest...) == 3
+	})
+	lost.start()
+	s.await("the lost host is back as a client", patience, func() bool { return formed(3, s.hosts...) && lost.status().Role == "client" })
+}
+
+func renumbered(_ *testing.T, s *segment, hosts []*host, _ *host) {
+	for _, h := range s.hosts {
+		h.crash()
+	}
+	for i, h := range s.hosts {
+		h.address(fmt.Sprintf("10.7.0.%d", 101+i))
+	}
+	for _, h := range s.hosts {
+		h.start()
+	}
+	s.await("the cluster is back", patience, func() bool { return formed(3, s.hosts...) })
+	s.await("the records have the new addresses", patience, func() bool {
+		for _, m := range hosts[0].status().Members {
+			if !strings.HasPrefix(m.Addr.String(), "10.7.0.10") {
+				return false
+			}
+		}
+		return true
 	})
 }
 
@@ -271,6 +304,8 @@ func TestMove(t *testing.T) {
 	b.start()
 	s.await("another cluster", patience, func() bool { return formed(1, b) })
 	ip(t, "-n", s.name, "link", "set", b.port, "up")
+	b.kill()
+	b.start() // who starts asks, and need not wait until the other says something
 	s.await("they hear of each other", patience, func() bool { return len(a.status().Foreign) == 1 && len(b.status().Foreign) == 1 })
 	if a.status().Cluster == b.status().Cluster {
 		t.Error("two clusters merged by themselves")
