@@ -125,11 +125,15 @@ func TestLife(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			step.run(t, s, hosts, spare)
-			for _, h := range all {
-				if got := h.get("k"); got != "v" {
-					t.Errorf("%s reads %q", h.cfg.Name, got)
+			// A host that has just got another role answers in a moment.
+			s.await("what was written is there", patience, func() bool {
+				for _, h := range all {
+					if h.get("k") != "v" {
+						return false
+					}
 				}
-			}
+				return true
+			})
 		})
 	}
 }
@@ -306,7 +310,7 @@ func TestMove(t *testing.T) {
 	ip(t, "-n", s.name, "link", "set", b.port, "up")
 	b.kill()
 	b.start() // who starts asks, and need not wait until the other says something
-	s.await("they hear of each other", patience, func() bool { return len(a.status().Foreign) == 1 && len(b.status().Foreign) == 1 })
+	s.await("they hear of each other", patience, func() bool { return len(a.status().Foreign) == 1 && len(b.status().Foreign) == 1 && formed(1, b) })
 	if a.status().Cluster == b.status().Cluster {
 		t.Error("two clusters merged by themselves")
 	}

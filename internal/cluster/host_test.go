@@ -370,8 +370,11 @@ func formed(servers int, hosts ...*host) bool {
 		id = st.Cluster
 		count := 0
 		for _, m := range st.Members {
-			if m.Role == store.RoleServer {
+			switch {
+			case m.Role == store.RoleServer:
 				count++
+			case slices.Contains(st.Voters, m.ID):
+				return false // it is about to be replaced
 			}
 		}
 		if count != servers {

@@ -10,20 +10,31 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// leading is what the host beside Raft's leader remembers while it is that.
-type leading struct {
+// leadership is what the host beside Raft's leader remembers while it is that.
+type leadership struct {
 	is      bool
 	rotator *trust.Rotator
 	// down is since when hosts have been away.
 	down map[string]time.Time
 }
 
-// leadIfLeader does the leader's work, if this host's Consul is Raft's leader.
-func (s *session) leadIfLeader(ctx context.Context, members []store.Member) error {
+// leading asks for the address of Raft's leader, and notes since when there is none.
+func (s *session) leading(ctx context.Context) (leader string, headless time.Time) {
 	leader, err := s.op.leader(ctx)
-	if err != nil {
-		return nil // it is starting; who watches the store says what is wrong
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil: // it is starting; who watches the store says what is wrong
+	case leader != "":
+		s.headless = time.Time{}
+	case s.headless.IsZero():
+		s.headless = time.Now()
 	}
+	return leader, s.headless
+}
+
+// leadIfLeader does the leader's work, if this host's Consul is Raft's leader.
+func (s *session) leadIfLeader(ctx context.Context, members []store.Member, leader string) (err error) {
 	var voters []string
 	id := ""
 	for _, m := range members {

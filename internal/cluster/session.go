@@ -28,21 +28,22 @@ type session struct {
 	op     *operator
 	kv     *consul.Store
 	st     *store.Cluster
-	lead   leading
+	lead   leadership
 	gossip gossiping
 
 	applying sync.Mutex // what is set last is what was decided last
 
 	joins []netip.AddrPort // Options.Join, as it was resolved at the beginning
 
-	mu      sync.Mutex
-	members []store.Member
-	known   bool      // the members were read once
-	entered bool      // the store is open to the rest of the agent
-	silent  time.Time // since when the store does not answer; zero while it does
-	leader  string
-	voters  []string
-	strange map[string]bool // foreign clusters that were told of
+	mu       sync.Mutex
+	members  []store.Member
+	known    bool      // the members were read once
+	entered  bool      // the store is open to the rest of the agent
+	silent   time.Time // since when the store does not answer; zero while it does
+	headless time.Time // since when Raft has no leader; a watch that waits does not notice
+	leader   string
+	voters   []string
+	strange  map[string]bool // foreign clusters that were told of
 }
 
 // errOut ends a session: this host is in the cluster no more.

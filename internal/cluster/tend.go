@@ -72,6 +72,10 @@ func (s *session) look(ctx context.Context) error {
 		}
 	}
 	s.meet(ctx)
+	leader, headless := s.leading(ctx)
+	if silent.IsZero() || !headless.IsZero() && headless.Before(silent) {
+		silent = headless
+	}
 	if !silent.IsZero() && time.Since(silent) > isolated {
 		return s.askOthers(ctx)
 	}
@@ -91,7 +95,7 @@ func (s *session) look(ctx context.Context) error {
 	if err := s.play(ctx, me); err != nil {
 		return err
 	}
-	err := s.leadIfLeader(ctx, members)
+	err := s.leadIfLeader(ctx, members, leader)
 	if s.c.records.get().Leaving {
 		return errors.Join(err, s.leave(ctx, me, members))
 	}
@@ -316,7 +320,7 @@ func (s *session) tellForeign() {
 // fulfil does what a user wants of a member.
 func (s *session) fulfil(ctx context.Context, w *wish) error {
 	s.mu.Lock()
-	silent, members := !s.silent.IsZero() || !s.known, len(s.members)
+	silent, members := !s.silent.IsZero() || !s.headless.IsZero() || !s.known, len(s.members)
 	s.mu.Unlock()
 	switch {
 	case w.kind == wishJoin && !silent && members == 1:
@@ -327,6 +331,8 @@ func (s *session) fulfil(ctx context.Context, w *wish) error {
 		}
 		defer s.c.poke()
 		return s.c.records.change(func(r *record) { r.Leaving, r.Forced = true, w.force })
+	case silent:
+		return fmt.Errorf("%w: this host is in cluster %s, which does not answer: wait until it does, or leave it with --force", store.ErrUnavailable, s.id)
 	default:
 		return fmt.Errorf("%w (%s): 'socketplane cluster leave' first", ErrInCluster, s.id)
 	}
