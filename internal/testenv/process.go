@@ -90,8 +90,13 @@ func (p *Process) Running() bool { return p.Pid() != 0 }
 func (p *Process) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.runningLocked() {
-		_ = syscall.Kill(p.targetLocked(), sig) // It may end by itself in this moment.
+	if !p.runningLocked() {
+		return
+	}
+	_ = syscall.Kill(p.targetLocked(), sig) // It may end by itself in this moment.
+	if p.Forks && sig != syscall.SIGSTOP {
+		// nsenter stops itself when its child is stopped, and would not see the child's end.
+		_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT)
 	}
 }
 
