@@ -48,11 +48,20 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	case "/networks":
+		if r.URL.Query().Get("filters") == "" {
+			_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","IPAM":{"Driver":"socketplane"}},
+				{"Name":"lan","Id":"d4","Driver":"macvlan","IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.4.0.0/24"}]}},
+				{"Name":"gone","Id":"d5","Driver":"macvlan","IPAM":{"Driver":"socketplane"}},{"Name":"bridge","Id":"d6","Driver":"bridge","IPAM":{"Driver":"default"}}]`)
+			return
+		}
 		_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","EnableIPv6":true,"Internal":true,"Labels":{"a":"b"},"IPAM":{"Driver":"default",
 			"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.1.0.128/25","Gateway":"10.1.0.1","AuxiliaryAddresses":{"x":"10.1.0.5"}},
 			{"Subnet":"fd00:1::/64","Gateway":"fd00:1::1/64"}]}},{"Name":"odd","Id":"d2","Driver":"socketplane","IPAM":{"Config":null}}]`)
 	case "/networks/d1":
 		_, _ = io.WriteString(w, `{"Name":"web","Id":"d1","Containers":{"c1":{"EndpointID":"e1"},"ep-e2":{"EndpointID":"e2"}}}`)
+	case "/networks/d4":
+		_, _ = io.WriteString(w, `{"Name":"lan","Id":"d4","Containers":{"c1":{"IPv4Address":"10.4.0.2/24","IPv6Address":""},
+			"c2":{"IPv4Address":"10.4.0.3/24","IPv6Address":"fd00:4::3/64"}}}`)
 	case "/networks/create":
 		var body map[string]any
 		_ = json.NewDecoder(r.Body).Decode(&body)
@@ -156,6 +165,10 @@ func TestAnswersOfOldEngines(t *testing.T) {
 	known, err := w.Endpoints(ctx, "d1")
 	if err != nil || !known["e1"] || !known["e2"] || len(known) != 2 {
 		t.Errorf("endpoints: %v %v", err, known)
+	}
+	addrs, err := w.Addresses(ctx)
+	if err != nil || len(addrs) != 3 || !addrs[netip.MustParseAddr("10.4.0.2")] || !addrs[netip.MustParseAddr("fd00:4::3")] {
+		t.Errorf("addresses on other drivers' networks: %v %v", err, addrs)
 	}
 	if _, err := w.Named(ctx, "d1"); !errors.Is(err, dockerwatch.ErrNotFound) {
 		t.Errorf("an id is taken for a name: %v", err)
