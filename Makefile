@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|e2e|chaos|bench|vm|plugin|onehost|packages)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|e2e|chaos|crash|bench|vm|plugin|onehost|packages)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
@@ -71,6 +71,7 @@ test: ## everything that must pass, with what it needs (root)
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/cluster/... || failed=1; \
 	  $(LABTEST) -json ./test/packages/... || failed=1; \
+	  $(LABTEST) -json ./test/crash/... ./test/chaos/... || failed=1; \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
 	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT)); } || failed=1; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
@@ -86,6 +87,12 @@ e2e: ## what users do, on several Docker hosts, with both engines and both tunne
 e2e-all: ## the whole of it with every engine and every tunnel (root)
 	@$(INSTALL) consul ovs docker engine
 	@export SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_TEST_LONG=1; $(call e2e,$(E2E_ALL),-v)
+
+.PHONY: chaos
+chaos: ## three hosts under faults: OPS=2000 operations, SEED replays a run (root)
+	@$(INSTALL) consul ovs docker
+	SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_CHAOS_OPS=$${OPS:-2000} SOCKETPLANE_CHAOS_SEED=$${SEED:-} \
+	  go test -count=1 -timeout 4h -v -run TestChaos ./test/chaos
 
 e2e-kernel: ## e2e on the kernel's datapath, in a virtual machine (root)
 	@$(INSTALL) consul ovs docker vm

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ovn-org/libovsdb/ovsdb"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
 
@@ -153,6 +154,7 @@ func (s *Switch) transact(ctx context.Context, n *session, ops ...ovsdb.Operatio
 		err     error
 	}
 	answers := make(chan answer, 1)
+	crashpoint.Hit("ovsdb: transact")
 	go func() { // a stopped server with full buffers takes no requests, and the library then heeds no context
 		results, err := n.client.Transact(ctx, ops...)
 		answers <- answer{results, err}
@@ -163,6 +165,7 @@ func (s *Switch) transact(ctx context.Context, n *session, ops ...ovsdb.Operatio
 	case <-ctx.Done():
 		a.err = ctx.Err()
 	}
+	crashpoint.Hit("ovsdb: transacted")
 	if a.err != nil {
 		return 0, fmt.Errorf("%w at %s: transaction: %w: see whether ovsdb-server runs (systemctl status openvswitch-switch)",
 			ErrNotConnected, s.endpoint, a.err)

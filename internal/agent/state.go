@@ -15,6 +15,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -31,6 +32,7 @@ const (
 
 // openLocal opens the host's own store.
 func openLocal(dir string) (store.KV, error) {
+	crashpoint.Hit("state: make the directory")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory %s can't be made: %w: give another with --state-dir, or run as root", dir, err)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // maxAnswer is the largest list that is read, in bytes; a network takes about a kilobyte.
@@ -212,9 +214,11 @@ func (w *Watcher) Create(ctx context.Context, n Network) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	crashpoint.Hit("docker: create a network")
 	if err := w.call(ctx, http.MethodPost, "/networks/create", nil, r, &created); err != nil {
 		return "", fmt.Errorf("create docker network %s: %w", n.Name, err)
 	}
+	crashpoint.Hit("docker: network created")
 	return created.ID, nil
 }
 
@@ -226,7 +230,9 @@ func (w *Watcher) Remove(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	crashpoint.Hit("docker: remove a network")
 	_, err = api.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	crashpoint.Hit("docker: network removed")
 	if err = failed(fmt.Sprintf("remove network %.12s", id), err); errors.Is(err, ErrNotFound) {
 		return nil
 	}

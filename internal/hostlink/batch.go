@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // batchSize is how many requests go in one system call. Each that fails is answered, and all answers must fit
@@ -66,6 +68,7 @@ func (b *batch) run(ctx context.Context, n int, request func(i int) *nl.NetlinkR
 			}
 			buf = append(buf, req.Serialize()...)
 		}
+		crashpoint.Hit("link: forwarding entries")
 		if err := unix.Sendto(b.fd, buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return errnos, fmt.Errorf("send netlink requests: %w", err)
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // Link is a link of ours, as the kernel reports it.
@@ -52,6 +54,7 @@ func (l *Links) DeleteLink(ctx context.Context, name string) error {
 	if !owns(link.Attrs()) && !adoptable(link) {
 		return foreign(link, "will not be deleted")
 	}
+	crashpoint.Hit("link: delete")
 	if err := l.handle.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete link %s: %w", name, err)
 	}
@@ -89,11 +92,13 @@ func checkOwner(link netlink.Link, kind, alias string) error {
 func (l *Links) mend(link netlink.Link, alias string, mtu int) error {
 	a := link.Attrs()
 	if alias != "" && a.Alias != alias {
+		crashpoint.Hit("link: alias")
 		if err := l.handle.LinkSetAlias(link, alias); err != nil {
 			return fmt.Errorf("set the alias of link %s to %s: %w", a.Name, alias, err)
 		}
 	}
 	if mtu != 0 && a.MTU != mtu {
+		crashpoint.Hit("link: MTU")
 		if err := l.handle.LinkSetMTU(link, mtu); err != nil {
 			return fmt.Errorf("set the MTU of link %s to %d: %w", a.Name, mtu, err)
 		}
@@ -105,6 +110,7 @@ func (l *Links) up(link netlink.Link) error {
 	if link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
 	}
+	crashpoint.Hit("link: up")
 	if err := l.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set link %s up: %w", link.Attrs().Name, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // Commands of linux/ethtool.h.
@@ -48,8 +50,10 @@ func (l *Links) setTXChecksum(link string, on bool) error {
 	if on {
 		value.data = 1
 	}
+	crashpoint.Hit("link: checksums")
 	if err := l.ethtool(link, &value); err != nil {
 		return fmt.Errorf("turn the TX checksum offload of link %s to %t: %w", link, on, err)
 	}
+	crashpoint.Hit("link: checksums set")
 	return nil
 }

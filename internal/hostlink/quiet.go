@@ -10,6 +10,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // Settings of IPv4 for one link, by their numbers in linux/ip.h (enum, IPV4_DEVCONF_…).
@@ -65,6 +67,7 @@ func (l *Links) quiet(link netlink.Link) error {
 	}
 	// A router advertisement could still configure the link; a container that sends one gains nothing else.
 	path := filepath.Join("/proc/sys/net/ipv6/conf", a.Name, "disable_ipv6")
+	crashpoint.Hit("link: IPv6 off")
 	if err := l.inNamespace(func() error { return os.WriteFile(path, []byte("1"), 0) }); err != nil {
 		l.log.Debug("IPv6 stays on, without addresses", "link", a.Name, "error", err)
 	}
@@ -79,6 +82,7 @@ func (l *Links) setFamily(index int, family int, conf *nl.RtAttr) error {
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	spec.AddRtAttr(family, nil).AddChild(conf)
 	req.AddData(spec)
+	crashpoint.Hit("link: settings")
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }

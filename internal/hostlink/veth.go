@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -78,6 +79,7 @@ func (l *Links) addVeth(ctx context.Context, v Veth) (netlink.Link, error) {
 	if v.PeerMAC != (dataplane.MAC{}) {
 		pair.PeerHardwareAddr = v.PeerMAC[:]
 	}
+	crashpoint.Hit("link: add a pair")
 	if err := l.handle.LinkAdd(pair); err != nil {
 		return nil, fmt.Errorf("make veth pair %s and %s: %w", v.Host, v.Peer, err)
 	}
@@ -99,6 +101,7 @@ func (l *Links) mendPeer(ctx context.Context, host netlink.Link, v Veth) error {
 		return &DiffersError{Link: v.Host, Attribute: "peer", Have: a.Name, Want: v.Peer}
 	}
 	if v.PeerMAC != (dataplane.MAC{}) && !bytes.Equal(a.HardwareAddr, v.PeerMAC[:]) {
+		crashpoint.Hit("link: MAC")
 		if err := l.handle.LinkSetHardwareAddr(peer, net.HardwareAddr(v.PeerMAC[:])); err != nil {
 			return moved(fmt.Errorf("set the MAC of link %s to %s: %w", v.Peer, v.PeerMAC, err))
 		}

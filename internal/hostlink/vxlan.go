@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // maxVNI is the greatest VXLAN network identifier, 24 bits (RFC 7348).
@@ -104,6 +106,7 @@ func (l *Links) underlayIndex(ctx context.Context, name string) (int, error) {
 func (l *Links) addVXLAN(ctx context.Context, v VXLAN, underlay int) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = v.Name, v.MTU
+	crashpoint.Hit("link: add a VXLAN device")
 	err := l.handle.LinkAdd(&netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: int(v.VNI), SrcAddr: v.Local.Unmap().AsSlice(), Port: int(v.Port),
 		VtepDevIndex: underlay, Learning: false,

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -52,6 +53,7 @@ type Journal struct {
 // none. One process has the file at a time; the caller sees to that.
 func Open(path, boot string) (j *Journal, lost bool, err error) {
 	j = &Journal{path: path, all: map[string][]byte{}}
+	crashpoint.Hit("journal: make the file")
 	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, false, fmt.Errorf("open the journal: %w", err)
 	}
@@ -66,6 +68,7 @@ func Open(path, boot string) (j *Journal, lost bool, err error) {
 			valid, j.live = 0, 0
 		}
 		j.size = int64(valid)
+		crashpoint.Hit("journal: open")
 		err = j.file.Truncate(j.size)
 	}
 	switch {
@@ -198,10 +201,12 @@ func encode(records []record) []byte {
 // write appends one batch; j.mu is held, or nobody else has j.
 func (j *Journal) write(records ...record) error {
 	out := encode(records)
+	crashpoint.Hit("journal: write")
 	if _, err := j.file.WriteAt(out, j.size); err != nil {
 		// What was written in part is overwritten by the next batch, or cut off.
 		return fmt.Errorf("%w: write the journal %s: %w: free space on its file system", store.ErrUnavailable, j.path, err)
 	}
+	crashpoint.Hit("journal: written")
 	j.size += int64(len(out))
 	j.apply(records)
 	return nil
@@ -252,6 +257,7 @@ func (j *Journal) usable(ctx context.Context) error {
 
 // compact writes what is live into a new file, which takes the old one's place.
 func (j *Journal) compact() error {
+	crashpoint.Hit("journal: make a new file")
 	temp, err := os.OpenFile(j.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) // a killed process may have left one
 	if err != nil {
 		return nil // the old file goes on; it is tried again
@@ -269,19 +275,23 @@ func (j *Journal) compact() error {
 			records[i] = record{k, j.all[k]}
 		}
 		var n int
+		crashpoint.Hit("journal: write a new file")
 		if n, err = temp.Write(encode(records)); err != nil {
 			break
 		}
 		size += int64(n)
 	}
 	if err == nil {
+		crashpoint.Hit("journal: rename")
 		err = os.Rename(temp.Name(), j.path)
 	}
 	if err != nil {
 		_ = temp.Close()
+		crashpoint.Hit("journal: give a new file up")
 		_ = os.Remove(temp.Name())
 		return nil // the old file goes on
 	}
+	crashpoint.Hit("journal: renamed")
 	_ = j.file.Close() // nobody can reach it any more
 	j.file, j.size = temp, size
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // bundle is the state of one bundle under way: its messages, and what the switch
@@ -35,6 +37,7 @@ func (c *Conn) change(ctx context.Context, mods []mod) error {
 	}
 	defer c.end(k)
 	id := k.first
+	crashpoint.Hit("openflow: bundle")
 	if err := c.sendBundle(ctx, id, mods); err != nil {
 		// The switch would keep the bundle for ten seconds.
 		c.postpone(bundleControl(0, id, bundleDiscard))
@@ -50,6 +53,7 @@ func (c *Conn) change(ctx context.Context, mods []mod) error {
 		c.postpone(bundleControl(0, id, bundleDiscard))
 		return err
 	}
+	crashpoint.Hit("openflow: commit")
 	if err := c.send(ctx, bundleControl(k.last, id, bundleCommit)); err != nil {
 		c.postpone(bundleControl(0, id, bundleDiscard))
 		return err
@@ -57,6 +61,7 @@ func (c *Conn) change(ctx context.Context, mods []mod) error {
 	if err := c.await(ctx, b.committed); err != nil {
 		return fmt.Errorf("%w (the switch may or may not have applied %d changes)", err, len(mods))
 	}
+	crashpoint.Hit("openflow: committed")
 	return b.result()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -107,6 +108,7 @@ func (s *Store) gather(first *request) []*request {
 // commit carries out each request of the batch by itself, but with one commit.
 func (s *Store) commit(batch []*request) {
 	var changed []event
+	crashpoint.Hit("bolt: commit")
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket([]byte(bucketMeta))
 		counter := readUint(meta, keyCounter)
@@ -133,6 +135,7 @@ func (s *Store) commit(batch []*request) {
 	if errors.Is(err, errNothing) {
 		err = nil
 	}
+	crashpoint.Hit("bolt: committed")
 	if err == nil {
 		s.hub.publish(changed)
 	}

@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -131,6 +132,7 @@ func openFile(path string, opts Options) (db *bbolt.DB, err error) {
 
 // prepare makes the buckets, removes stale announcements and returns the counter.
 func prepare(db *bbolt.DB) (counter uint64, err error) {
+	crashpoint.Hit("bolt: open")
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range []string{bucketKV, bucketMeta, bucketAnnounced} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
@@ -177,6 +179,7 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.cancel(store.ErrClosed)
 		<-s.writer
+		crashpoint.Hit("bolt: close")
 		err := s.db.Update(func(tx *bbolt.Tx) error {
 			n, err := removeAnnounced(tx)
 			if n == 0 && err == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -60,6 +61,7 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte, ttl time
 func (s *Store) newSession(ctx context.Context, key string, ttl time.Duration) (string, error) {
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
+	crashpoint.Hit("consul: make a session")
 	id, _, err := s.client.Session().CreateNoChecks(&api.SessionEntry{
 		Name:      key,
 		TTL:       ttl.String(),
@@ -77,6 +79,7 @@ func (s *Store) newSession(ctx context.Context, key string, ttl time.Duration) (
 func (s *Store) destroy(ctx context.Context, session string) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
+	crashpoint.Hit("consul: end a session")
 	_, _ = s.client.Session().Destroy(session, (&api.WriteOptions{}).WithContext(ctx))
 }
 
@@ -86,6 +89,7 @@ func (s *Store) acquire(ctx context.Context, pair *api.KVPair) error {
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
 	for {
+		crashpoint.Hit("consul: announce")
 		ok, _, err := s.client.KV().Acquire(pair, (&api.WriteOptions{}).WithContext(req))
 		if err != nil {
 			return s.failure(ctx, "announce "+pair.Key, err)
@@ -141,6 +145,7 @@ func (s *Store) keep(ctx context.Context, key, session string, ttl time.Duration
 func (s *Store) renew(ctx context.Context, key, session string) (bool, error) {
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
+	crashpoint.Hit("consul: renew a session")
 	entry, _, err := s.client.Session().Renew(session, (&api.WriteOptions{}).WithContext(req))
 	if err != nil {
 		return false, s.failure(ctx, "renew the announcement of "+key, err)
