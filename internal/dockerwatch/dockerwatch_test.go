@@ -14,8 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 )
+
+// TestMain demands that no goroutine is left when all watchers have ended.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine answers like Docker Engine 20.10, whose answers are the oddest; test/e2e has real ones.
 type engine struct {
@@ -94,7 +99,12 @@ func (e *engine) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.server = &http.Server{Handler: e, ReadHeaderTimeout: time.Minute}
-	go func() { _ = e.server.Serve(l) }()
+	served := make(chan struct{})
+	go func() { defer close(served); _ = e.server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = e.server.Close()
+		<-served
+	})
 }
 
 // watch runs a watcher; woken gets a value for each Wake.

@@ -12,8 +12,8 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 )
 
-// TestSwitchRestartsWithManyEndpoints: traffic on a host with many endpoints is back soon after a restarted ovs-vswitchd has its
-// socket again: within a second with 1,000 endpoints on a quiet machine.
+// TestSwitchRestartsWithManyEndpoints: traffic on a host with many endpoints comes back by itself after a restarted ovs-vswitchd has its
+// socket again. With 1,000 of them (SOCKETPLANE_TEST_LONG) it measures how long that takes (docs/design/0012-restarts.md).
 func TestSwitchRestartsWithManyEndpoints(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of links take a while")
@@ -42,14 +42,14 @@ func TestSwitchRestartsWithManyEndpoints(t *testing.T) {
 	to := n.Local[each-1].Addrs[0].String()
 	within := func(what string, is func() error) {
 		t.Helper()
-		deadline := time.Now().Add(2 * time.Minute)
+		deadline := time.Now().Add(time.Minute)
 		for err := is(); err != nil; err = is() {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: %v", what, err)
+				t.Fatalf("%s: %v; the agent says %v, %+v", what, err, h.agent.Ready(), h.agent.Status())
 			}
 		}
 	}
-	within("the containers talk", func() error { return reaches(a, to, "-W", "0.1") })
+	within("the containers talk", func() error { return reaches(a, to, "-W", "0.3") })
 	for range 2 {
 		h.ovs.StopVswitchd()
 		if reaches(a, to) == nil {

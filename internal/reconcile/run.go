@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// passTimeout bounds one pass. A first replay of a large host may take many seconds; that a
-	// switch hangs is noticed by the connections themselves, in 15 s.
-	passTimeout = time.Minute
+	// passTimeout bounds one pass. A first replay of a large host may take many seconds, minutes on a busy machine, and
+	// one that were cut off would begin again; that a switch hangs is noticed by the connections themselves, in 15 s.
+	passTimeout = 5 * time.Minute
 	dialTimeout = 2 * time.Second
 	// The pause after a pass that failed doubles from the first to the second.
 	retryMin, retryMax = 250 * time.Millisecond, 4 * time.Second
