@@ -20,6 +20,9 @@ type Addresses struct {
 	Used        []*Used
 }
 
+// Busy says that the machine had more to do than this.
+func (a *Addresses) Busy() bool { return a.Machine.Load > 2*float64(a.Machine.Cores) }
+
 // Allocation is a number of hosts with a number of callers on each.
 type Allocation struct {
 	Hosts, Callers int

@@ -110,19 +110,23 @@ func (w *once) quick(ctx context.Context, t *testing.T, name string, create func
 	}
 }
 
-// spread is the time from the first host's event of a network's creation to the last host's: with its event, Docker lists it. All
+// spread is the time from the first host's event of a network's creation to the last host's: by then Docker lists it. All
 // hosts have one clock. What `docker network ls` takes on a busy machine is not ours.
 func (w *once) spread(ctx context.Context, t *testing.T, name string, since time.Time) time.Duration {
 	t.Helper()
 	var all []int64
 	for _, h := range w.Hosts {
-		out := w.docker(ctx, t, h, "events", "--since", unix(since), "--until", unix(time.Now()), "--filter", "type=network",
-			"--filter", "event=create", "--filter", "network="+name, "--format", "{{.TimeNano}}")
-		at, err := strconv.ParseInt(out, 10, 64)
-		if err != nil {
-			t.Fatalf("%s has not one event of %s: %q", h.Name, name, out)
-		}
-		all = append(all, at)
+		// A network is listed a moment before Docker tells of it.
+		eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
+			out := w.docker(ctx, t, h, "events", "--since", unix(since), "--until", unix(time.Now()), "--filter", "type=network",
+				"--filter", "event=create", "--filter", "network="+name, "--format", "{{.TimeNano}}")
+			at, err := strconv.ParseInt(out, 10, 64)
+			if err != nil {
+				return fmt.Errorf("%s has not one event of %s: %q", h.Name, name, out)
+			}
+			all = append(all, at)
+			return nil
+		})
 	}
 	return time.Duration(slices.Max(all) - slices.Min(all))
 }
