@@ -188,13 +188,12 @@ func (e expected) superfluous(a actual) []string {
 
 // settle demands that all that is wanted is there in time, and reachable, and that nothing else stays for long.
 func (w *world) settle(ctx context.Context, what string) {
-	began := time.Now()
 	// Docker starts again what it lost with its daemon, in its own time.
 	if err := w.waitFor(ctx, time.Minute, func(ctx context.Context) error { _, err := w.steady(ctx); return err }); err != nil {
 		w.t.Errorf("%s: docker did not start its containers again: %v", what, err)
 		return
 	}
-	began = time.Now()
+	began := time.Now()
 	var e expected
 	var a actual
 	looked := began
