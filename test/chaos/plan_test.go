@@ -10,7 +10,8 @@ import (
 // hosts is how many there are.
 const hosts = 3
 
-// A host's containers have fixed names, and so have the networks that are made on it.
+// A host's containers have fixed names, and so have the networks that are made on it. They are no hexadecimal numbers: Docker
+// would take the name of a container that is not there for the beginning of another one's id.
 const (
 	slotsPerHost    = 4
 	networksPerHost = 2
@@ -80,7 +81,7 @@ func makePlan(seed uint64, ops int, kinds []fault) []round {
 // next draws what host h does next.
 func (p *plan) next(h int) op {
 	for {
-		name := fmt.Sprintf("c%d", p.rng.IntN(slotsPerHost))
+		name := fmt.Sprintf("job%d", p.rng.IntN(slotsPerHost))
 		own := fmt.Sprintf("h%dn%d", h+1, p.rng.IntN(networksPerHost))
 		network := p.network()
 		c, there := p.containers[h][name]
