@@ -19,6 +19,8 @@ type Options struct {
 	Reach int
 	// Endpoints is how many one host has when the agents' memory is read, on three networks.
 	Endpoints int
+	// Idle is how long hosts at rest are looked at.
+	Idle time.Duration
 	// AddressTimes is how many addresses each benchmark of them hands out, as go test's -benchtime; by default enough for its figures.
 	AddressTimes string
 	// Agent is the socketplane binary; by default it is built from the checkout around the working directory.
@@ -44,6 +46,9 @@ func (o Options) complete() Options {
 	}
 	if o.Rate == 0 {
 		o.Rate = time.Second
+	}
+	if o.Idle == 0 {
+		o.Idle = 30 * time.Second
 	}
 	if o.Prefix == "" {
 		o.Prefix = "bench"
@@ -96,6 +101,9 @@ func (w *world) run(ctx context.Context) (*Report, error) {
 	}
 	if r.Plugin, err = w.plugin(ctx); err != nil {
 		return nil, fmt.Errorf("plugin: %w", err)
+	}
+	if r.Cluster, err = w.cluster(ctx); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	r.Took = time.Since(w.began)
 	return r, nil

@@ -17,7 +17,7 @@ func TestSmoke(t *testing.T) {
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ethtool", "consul")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Prefix: "smoke", Log: t.Logf}
+	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Idle: time.Second, Prefix: "smoke", Log: t.Logf}
 	r, err := Run(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +34,9 @@ func TestSmoke(t *testing.T) {
 	}
 	if r.Memory.Holder.Now <= 0 || r.Memory.Other.Now <= 0 {
 		t.Errorf("the agents' memory is %+v", r.Memory)
+	}
+	if c := r.Cluster; len(c.Member) != 1 || len(c.Vote) != 1 || len(c.Join) != 1 || len(c.Idle) != 2 || c.Idle[1].Consul.MiB <= 0 || c.Idle[0].Packets <= 0 {
+		t.Errorf("the cluster is %+v", c)
 	}
 	if n, used := len(r.Addresses.Allocations), len(r.Addresses.Used); n != 9 || used != 3 {
 		t.Errorf("addresses were measured %d and %d times", n, used)

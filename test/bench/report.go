@@ -26,6 +26,8 @@ type Report struct {
 	Addresses *Addresses
 	// Plugin is nil where it was not measured.
 	Plugin *Plugin
+	// Cluster is nil where it was not measured.
+	Cluster *Cluster
 }
 
 // Traffic is what went from one container to another.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 func sample() *Report {
@@ -23,6 +24,8 @@ func sample() *Report {
 				{60000, Handed{P50: Series{20}, Rate: Series{1}, P99: Series{1}, PerTransaction: Series{9}}}},
 		},
 		Plugin: &Plugin{Rounds: 1, Size: 40, Packed: 15, Answer: Series{600}, Enable: Series{700}, Memory: []Part{{"socketplane", 30}}},
+		Cluster: &Cluster{Rounds: 1, Span: 30 * time.Second, Member: Series{3000}, Vote: Series{9000}, Join: Series{1000},
+			Idle: []Idle{{Role: "server", Agent: Idler{1, 30}, Consul: Idler{2, 90}, Packets: 20}}},
 		Memory: &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
 	}
 }
@@ -66,8 +69,11 @@ func TestPage(t *testing.T) {
 	if again, err := sample().Plugin.Replace(page); err != nil || again != page {
 		t.Errorf("the plugin's section written into its own page: %v\n%s", err, again)
 	}
+	if again, err := sample().Cluster.Replace(page); err != nil || again != page {
+		t.Errorf("the cluster's section written into its own page: %v\n%s", err, again)
+	}
 	without := sample()
-	without.Addresses, without.Plugin = nil, nil
+	without.Addresses, without.Plugin, without.Cluster = nil, nil, nil
 	var bare bytes.Buffer
 	if err := without.Write(&bare); err != nil {
 		t.Fatal(err)
@@ -75,6 +81,9 @@ func TestPage(t *testing.T) {
 	again, err := sample().Addresses.Replace(bare.String())
 	if err == nil {
 		again, err = sample().Plugin.Replace(again)
+	}
+	if err == nil {
+		again, err = sample().Cluster.Replace(again)
 	}
 	if err != nil || again != page {
 		t.Errorf("sections written into a page without: %v\n%s", err, again)

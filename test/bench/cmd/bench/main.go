@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&opts.Agent, "agent", "", "socketplane binary (default: built from the checkout)")
 	only := fs.Bool("addresses", false, "measure addresses only, and write their section of the page anew")
 	onlyPlugin := fs.Bool("plugin", false, "measure the managed plugin only, and write its section of the page -o anew")
+	onlyCluster := fs.Bool("cluster", false, "measure the cluster that hosts form only, and write its section of the page -o anew")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -50,6 +51,13 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *onlyPlugin {
 		figures, err := bench.MeasurePlugin(ctx, opts)
+		if err != nil {
+			return err
+		}
+		return bench.RewritePage(*out, figures.Replace)
+	}
+	if *onlyCluster {
+		figures, err := bench.MeasureCluster(ctx, opts)
 		if err != nil {
 			return err
 		}
