@@ -169,7 +169,7 @@ func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s: remove these here or there ('docker network rm') and try again", ErrCollides, strings.Join(found, "; "))
+	return fmt.Errorf("%w: %s: remove these here or there ('docker network rm'), then 'socketplane cluster join'", ErrCollides, strings.Join(found, "; "))
 }
 
 // collides says what of the cluster is in the way of g.

@@ -76,7 +76,10 @@ func TestAloneThenTogether(t *testing.T) {
 			}
 		}
 	}
-	// What collides is removed, and the host is in.
+	if _, err := third.SocketPlane(w.ctx, "cluster", "join", first.Addr.String()); err == nil || !strings.Contains(err.Error(), "another network "+web) {
+		t.Errorf("joining all the same was answered by %v, want an error that names the network", err)
+	}
+	// What collides is removed, and the host can join.
 	_, err = third.Docker(w.ctx, "rm", "-f", "c-"+third.Name)
 	w.must(err)
 	w.eventually("its network goes", patience, func(ctx context.Context) error {
@@ -85,6 +88,8 @@ func TestAloneThenTogether(t *testing.T) {
 		}
 		return nil
 	})
+	_, err = third.SocketPlane(w.ctx, "cluster", "join", first.Addr.String())
+	w.must(err)
 	w.eventually("the third host has joined", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 3) })
 	w.eventually("it has the cluster's networks", patience, func(ctx context.Context) error { return hasNetwork(ctx, third, "mine") })
 	w.must(run(w.ctx, third, "c-"+third.Name, "mine"))
