@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -182,14 +183,7 @@ func leaderReplaced(_ *testing.T, s *segment, _ []*host, _ *host) {
 	lost, rest := s.leader()
 	lost.crash()
 	s.await("a write after the loss of the leader", patience, writes(rest[0]))
-	s.await("another server", patience, func() bool {
-		for _, h := range rest {
-			if h.status().Role != "server" {
-				return false
-			}
-		}
-		return votes(rest...) == 3
-	})
+	s.await("another server", patience, func() bool { return voting(rest...) })
 	lost.start()
 	s.await("the lost host is back as a client", patience, func() bool { return formed(3, s.hosts...) && lost.status().Role == "client" })
 }
@@ -215,14 +209,21 @@ func renumbered(_ *testing.T, s *segment, hosts []*host, _ *host) {
 	})
 }
 
-// votes is how many vote, as the leader among the hosts says.
-func votes(hosts ...*host) int {
+// voting says whether these hosts vote, and nobody else, as the leader among them says.
+func voting(hosts ...*host) bool {
 	for _, h := range hosts {
-		if st := h.status(); len(st.Voters) > 0 && st.Leader == h.cfg.ID {
-			return len(st.Voters)
+		st := h.status()
+		if st.Leader != h.cfg.ID {
+			continue
 		}
+		for _, other := range hosts {
+			if !slices.Contains(st.Voters, other.cfg.ID) {
+				return false
+			}
+		}
+		return len(st.Voters) == len(hosts)
 	}
-	return 0
+	return false
 }
 
 // TestLeaving: the leader leaves, then another; the last host ends the cluster; nobody who has left founds or joins by itself.

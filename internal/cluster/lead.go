@@ -23,6 +23,9 @@ func (s *session) leading(ctx context.Context) (leader string, headless time.Tim
 	leader, err := s.op.leader(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil || leader == "" {
+		s.leader, s.voters = "", nil
+	}
 	switch {
 	case err != nil: // it is starting; who watches the store says what is wrong
 	case leader != "":

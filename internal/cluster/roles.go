@@ -50,8 +50,8 @@ func planRoles(v roleView) map[string]string {
 			chosen[m.ID] = true
 		}
 	}
-	if now := countServers(staying); fit < want && now < want {
-		trim(chosen, staying, max(now, odd(fit)))
+	if all, there := v.servers(staying); fit < want && all < want {
+		trim(chosen, staying, max(there, odd(fit)))
 	}
 	changes := map[string]string{}
 	ready := true // those who are to vote do, so that who only votes until then may stop
@@ -62,7 +62,7 @@ func planRoles(v roleView) map[string]string {
 		switch {
 		case chosen[m.ID] && m.Role != store.RoleServer:
 			changes[m.ID] = store.RoleServer
-		case !chosen[m.ID] && m.Role == store.RoleServer && (ready && len(chosen) > 0 || v.lost[m.ID]):
+		case !chosen[m.ID] && m.Role == store.RoleServer && ready && len(chosen) > 0:
 			changes[m.ID] = store.RoleClient
 		}
 	}
@@ -93,14 +93,18 @@ func (v roleView) rank(m store.Member) int {
 	}
 }
 
-func countServers(members []store.Member) int {
-	n := 0
+// servers counts those that are servers, and those of them that are not lost.
+func (v roleView) servers(members []store.Member) (all, there int) {
 	for _, m := range members {
-		if m.Role == store.RoleServer {
-			n++
+		if m.Role != store.RoleServer {
+			continue
+		}
+		all++
+		if !v.lost[m.ID] {
+			there++
 		}
 	}
-	return n
+	return all, there
 }
 
 // trim keeps the first n of those that were chosen.
