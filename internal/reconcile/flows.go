@@ -80,8 +80,8 @@ func (r *Reconciler) change(ctx context.Context, c openflow.Change) error {
 	return nil
 }
 
-// replay gives the switch all flows under a new generation in one bundle, and deletes older
-// generations after: traffic never stops.
+// replay gives the switch all flows under a new generation, and deletes older generations after: traffic never stops. Those that
+// all networks have in common come last: without them an empty switch forwards nothing.
 func (r *Reconciler) replay(ctx context.Context) error {
 	have, err := r.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
 	if err != nil {
@@ -96,14 +96,18 @@ func (r *Reconciler) replay(ctx context.Context) error {
 	r.cookie = cookieOwner | (last+1)&generationMask
 	r.baseFor = r.pipeline()
 	r.base = r.keyed(pipeline.Base(r.baseFor))
-	c := openflow.Change{Add: slices.Collect(maps.Values(r.base))}
+	var flows []openflow.Flow
 	for _, n := range r.networks {
 		n.flows, n.basis = r.flowsOf(n, flowParts{}), r.basisOf(n)
 		for _, f := range n.flows.all() {
-			c.Add = append(c.Add, f)
+			flows = append(flows, f)
 		}
 	}
-	if err := r.change(ctx, c); err != nil {
+	if err := openflow.Fill(ctx, r.sw.MgmtPath(), flows); err != nil {
+		r.cookie = 0
+		return fmt.Errorf("%w: replay %d flows: %w", ErrNotReady, len(flows), err)
+	}
+	if err := r.change(ctx, openflow.Change{Add: slices.Collect(maps.Values(r.base))}); err != nil {
 		return err
 	}
 	for cookie := range old {
@@ -113,7 +117,7 @@ func (r *Reconciler) replay(ctx context.Context) error {
 		}
 	}
 	generation := uint32(r.cookie & generationMask)
-	r.log.Info("flows replayed", "flows", len(c.Add), "generation", generation)
+	r.log.Info("flows replayed", "flows", len(flows)+len(r.base), "generation", generation)
 	r.setStatus(func(s *Status) { s.Generation = generation })
 	r.countFlows()
 	return nil

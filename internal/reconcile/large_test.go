@@ -3,7 +3,6 @@ package reconcile_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -12,16 +11,13 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 )
 
-// TestSwitchRestartsWithManyEndpoints: traffic on a host with many endpoints comes back by itself after a restarted ovs-vswitchd has its
-// socket again. With 1,000 of them (SOCKETPLANE_TEST_LONG) it measures how long that takes (docs/design/0012-restarts.md).
+// TestSwitchRestartsWithManyEndpoints: traffic on a host with 1,000 endpoints comes back by itself after a restarted ovs-vswitchd has its
+// socket again; it measures how long that takes (docs/design/0012-restarts.md).
 func TestSwitchRestartsWithManyEndpoints(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of links take a while")
 	}
-	each := 25
-	if os.Getenv("SOCKETPLANE_TEST_LONG") != "" {
-		each = 250
-	}
+	const each = 250
 	h := newHost(t)
 	var networks []dataplane.Network
 	for i := range uint32(4) {
