@@ -163,13 +163,18 @@ func (h *Host) Reboot(ctx context.Context, beforeDocker ...func(context.Context)
 // Halt pulls the host's plug: all its processes end at once. Reboot starts it again.
 func (h *Host) Halt() { h.init.Kill() }
 
-// Wipe removes the agent's disk of a halted host, as if SocketPlane had never been there.
+// Wipe empties the agent's disk, as if SocketPlane had never been there. Neither the agent nor what it started may run.
 func (h *Host) Wipe() error {
-	dir := filepath.Join(h.Dir, "var/lib/socketplane")
-	if err := os.RemoveAll(dir); err != nil {
+	dir := filepath.Join(h.Dir, "var/lib/socketplane") // it is mounted in the host, so it stays
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("wipe %s: %w", h.Name, err)
 	}
-	return os.MkdirAll(dir, 0o755)
+	return nil
 }
 
 // Renumber gives the host other addresses from its next start on.
