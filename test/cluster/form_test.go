@@ -129,9 +129,12 @@ func TestOwnConsul(t *testing.T) {
 	w.must(err)
 	look := func() string {
 		var all strings.Builder
-		for _, path := range []string{"catalog/services", "catalog/nodes", "agent/services", "agent/checks", "agent/members", "query", "operator/raft/configuration"} {
+		for _, path := range []string{"catalog/services", "catalog/nodes", "agent/services", "agent/checks", "agent/members", "query"} {
 			out, err := h.Exec(w.ctx, "busybox", "wget", "-qO-", "http://"+w.Consul.Addr+"/v1/"+path)
 			w.must(err)
+			if path == "catalog/nodes" { // whose details the server itself completes after its start
+				out = fmt.Sprint(strings.Count(out, `"Node":`))
+			}
 			fmt.Fprintf(&all, "%s: %s\n", path, out)
 		}
 		return all.String()
