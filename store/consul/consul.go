@@ -93,6 +93,7 @@ func Open(opts Options) (*Store, error) {
 	if opts.TLS != nil {
 		config = &api.Config{Address: opts.Address, Scheme: "https", Token: string(opts.Token), Transport: config.Transport}
 		config.Transport.TLSClientConfig = opts.TLS
+		config.HttpClient = &http.Client{Transport: ours{config.Transport}}
 	}
 	config.Transport.MaxIdleConnsPerHost = idleConns
 	client, err := api.NewClient(config)
@@ -111,6 +112,27 @@ func Open(opts Options) (*Store, error) {
 		ctx:     ctx,
 		cancel:  cancel,
 	}, nil
+}
+
+// ours leaves out what the client takes from the environment whatever it is told (its NewClient): CONSUL_NAMESPACE and CONSUL_PARTITION
+// mean somebody else's Consul, and one without that feature refuses every request that names any.
+type ours struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (o ours) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	q := r.URL.Query()
+	q.Del("ns")
+	q.Del("partition")
+	r.URL.RawQuery = q.Encode()
+	return o.next.RoundTrip(r)
+}
+
+// CloseIdleConnections is what http.Client's asks for.
+func (o ours) CloseIdleConnections() {
+	if t, ok := o.next.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // display is the address without a password, should there be one.
