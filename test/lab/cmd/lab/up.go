@@ -76,15 +76,8 @@ func show(ctx context.Context, l *lab.Lab, say func(string, ...any)) error {
 		addrs[h] = strings.TrimSpace(out)
 		say("%s on %s has %s", container(h), h.Name, addrs[h])
 	}
-	for _, from := range l.Hosts {
-		for _, to := range l.Hosts {
-			if from == to {
-				continue
-			}
-			if err := ping(ctx, from, to, addrs[to], say); err != nil {
-				return err
-			}
-		}
+	if err := pings(ctx, l, addrs, say); err != nil {
+		return err
 	}
 	if len(l.Hosts) > 1 {
 		if err := measure(ctx, l.Hosts[0], l.Hosts[1], addrs[l.Hosts[1]], say); err != nil {
@@ -146,22 +139,55 @@ func appear(ctx context.Context, h *lab.Host, network string) error {
 
 func container(h *lab.Host) string { return "c" + h.Name[1:] }
 
-// ping is repeated until the first answer, as hosts learn of each other's containers a moment after they start.
-func ping(ctx context.Context, from, to *lab.Host, addr string, say func(string, ...any)) error {
+// pings shows how long each container takes to each other, once they know each other: while Consul's servers of a young cluster grow to
+// three, a host may hear of new containers seconds later.
+func pings(ctx context.Context, l *lab.Lab, addrs map[*lab.Host]string, say func(string, ...any)) error {
+	err := pairs(l.Hosts, func(from, to *lab.Host) error {
+		_, err := ping(ctx, from, to, addrs[to], "1")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	say("each container reaches each other")
+	return pairs(l.Hosts, func(from, to *lab.Host) error {
+		out, err := ping(ctx, from, to, addrs[to], "3")
+		if err == nil {
+			lines := strings.Split(out, "\n")
+			say("%s pings %s: %s", container(from), container(to), lines[len(lines)-1])
+		}
+		return err
+	})
+}
+
+// pairs calls do for each host and each other one, until it fails.
+func pairs(hosts []*lab.Host, do func(from, to *lab.Host) error) error {
+	for _, from := range hosts {
+		for _, to := range hosts {
+			if from == to {
+				continue
+			}
+			if err := do(from, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ping is repeated until all is answered.
+func ping(ctx context.Context, from, to *lab.Host, addr, count string) (out string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	var out string
 	var last error
-	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
-		out, last = from.Docker(ctx, "exec", container(from), "ping", "-c", "3", "-i", "0.2", "-W", "2", addr)
+	err = testenv.Poll(ctx, 100*time.Millisecond, func() bool {
+		out, last = from.Docker(ctx, "exec", container(from), "ping", "-c", count, "-i", "0.2", "-W", "1", addr)
 		return last == nil
 	})
 	if err != nil {
-		return fmt.Errorf("%s does not reach %s (%s): %w: %w", container(from), container(to), addr, err, last)
+		return "", fmt.Errorf("%s does not reach %s (%s): %w: %w", container(from), container(to), addr, err, last)
 	}
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	say("%s pings %s: %s", container(from), container(to), lines[len(lines)-1])
-	return nil
+	return strings.TrimSpace(out), nil
 }
 
 func measure(ctx context.Context, from, to *lab.Host, addr string, say func(string, ...any)) error {
