@@ -64,16 +64,17 @@ agent: bin/lab ## start the agent of a demo host again: make agent HOST=2
 	@bin/lab agent $(HOST)
 
 .PHONY: test unit e2e e2e-all e2e-kernel bench
+# Clusters form and packages install mostly by waiting: they go beside e2e, and their results come after it.
 test: ## everything that must pass, with what it needs (root)
 	@$(INSTALL) consul ovs docker engine vm packages debian registry
-	@export SOCKETPLANE_TEST_STRICT=1; failed=0; { \
+	@export SOCKETPLANE_TEST_STRICT=1; failed=0; aside=$$(mktemp); trap 'rm -f "$$aside"' EXIT; { \
 	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
-	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/cluster/... || failed=1; \
-	  $(LABTEST) -json ./test/packages/... || failed=1; \
-	  $(LABTEST) -json ./test/crash/... ./test/chaos/... || failed=1; \
+	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/crash/... ./test/chaos/... || failed=1; \
+	  $(LABTEST) -json ./test/cluster/... ./test/packages/... >"$$aside" 2>&1 & \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
 	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT)); } || failed=1; \
+	  wait $$! || failed=1; cat "$$aside"; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
 	  exit $$failed; } 2>&1 | $(COUNT)
 
