@@ -10,7 +10,7 @@ import (
 // memory and the cluster are told nobody else may change either. The zero value is ready.
 type busy[K comparable] struct {
 	mu   sync.Mutex
-	held map[K]chan struct{} // closed when it is free again
+	held map[K]chan struct{} // closed when it is free again; nil while nobody waits
 }
 
 // lock waits until the key is free, at most until ctx ends, and takes it.
@@ -33,17 +33,22 @@ func (b *busy[K]) try(key K) (unlock func(), wait <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if wait, held := b.held[key]; held {
+		if wait == nil {
+			wait = make(chan struct{})
+			b.held[key] = wait
+		}
 		return nil, wait
 	}
 	if b.held == nil {
 		b.held = map[K]chan struct{}{}
 	}
-	free := make(chan struct{})
-	b.held[key] = free
+	b.held[key] = nil
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if free := b.held[key]; free != nil {
+			close(free)
+		}
 		delete(b.held, key)
-		close(free)
 	}, nil
 }

@@ -200,11 +200,18 @@ func (d *Driver) undo(ctx context.Context, s *stock, addr netip.Addr) error {
 
 // refill claims addresses for those who wait and for the watermark, unless somebody else does so meanwhile.
 func (d *Driver) refill(ctx context.Context, s *stock) error {
-	if err := s.takeTurn(ctx); err != nil {
-		return err
+	s.mu.Lock()
+	more := s.more
+	s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		defer s.endTurn()
+		return d.claim(ctx, s)
+	case <-more:
+		return nil
+	case <-ctx.Done():
+		return s.late(ctx)
 	}
-	defer s.endTurn()
-	return d.claim(ctx, s)
 }
 
 // claim claims what is wanted, as far as one transaction goes; the caller has the turn. It returns errDry if nothing is left.
@@ -286,36 +293,48 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 		}
 		return take, nil
 	}
-	after, taken, err := d.cluster.ChangeBlocks(ctx, s.pool, blocks, decide)
+	after, taken, err := d.cluster.ChangeBlocks(ctx, s.pool, blocks, s.looksEmpty, decide)
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.unsure = s.unsure || errors.Is(err, store.ErrUnavailable)
 		return 0, err
 	}
-	since := d.now()
-	ops := make([]store.Op, len(taken))
-	for i, a := range taken {
-		ops[i] = address{Schema: store.Schema, Pool: s.pool, Addr: a, State: stateSpare, Since: int64(since)}.op()
-	}
-	err = d.note(ctx, ops...)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for block, claims := range after {
 		s.see(d.cluster.Host(), block, claims)
 	}
-	for _, a := range taken {
-		if err == nil {
-			delete(s.returning, a)
-		} else {
-			s.returning[a], s.unsure = true, true
+	s.mu.Unlock()
+	return len(taken), d.stockUp(ctx, s, taken)
+}
+
+// stockUp makes spares of addresses that were claimed, in parts: who waits need not wait for all of them.
+func (d *Driver) stockUp(ctx context.Context, s *stock, taken []netip.Addr) error {
+	since := d.now()
+	for part := range slices.Chunk(taken, store.MaxOps) {
+		ops := make([]store.Op, len(part))
+		for i, a := range part {
+			ops[i] = address{Schema: store.Schema, Pool: s.pool, Addr: a, State: stateSpare, Since: int64(since)}.op()
 		}
+		err := d.note(ctx, ops...)
+		s.mu.Lock()
+		if err != nil {
+			for _, a := range taken {
+				s.returning[a], s.unsure = true, true
+			}
+			s.mu.Unlock()
+			return err
+		}
+		for _, a := range part {
+			delete(s.returning, a)
+		}
+		s.ledger.Claimed(since, part...)
+		close(s.more)
+		s.more = make(chan struct{})
+		s.mu.Unlock()
+		taken = taken[len(part):]
 	}
-	if err != nil {
-		return 0, err
-	}
-	s.ledger.Claimed(since, taken...)
-	return len(taken), nil
+	return nil
 }
 
 // exhausted says who holds the pool's addresses.

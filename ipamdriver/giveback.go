@@ -70,7 +70,7 @@ func (d *Driver) unclaim(ctx context.Context, s *stock) error {
 	}
 	slices.SortFunc(blocks, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	for part := range slices.Chunk(blocks, store.MaxBlocks) {
-		after, _, err := d.cluster.ChangeBlocks(ctx, s.pool, part,
+		after, _, err := d.cluster.ChangeBlocks(ctx, s.pool, part, nil,
 			func(block netip.Prefix, _ map[netip.Addr]store.Claim) (_, give []netip.Addr) {
 				return nil, byBlock[block]
 			})

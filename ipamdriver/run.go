@@ -39,7 +39,9 @@ func (d *Driver) Run(ctx context.Context) error {
 		for _, s := range all {
 			d.tend(ctx, s, surplus)
 		}
-		d.publish(ctx, all, &last)
+		if surplus { // it looks at every address: not with each claim
+			d.publish(ctx, all, &last)
+		}
 	}
 }
 

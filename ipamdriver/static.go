@@ -91,7 +91,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 	var holder string
 	block := store.BlockOf(a.Pool, a.Addr)
-	after, taken, err := d.cluster.ChangeBlocks(ctx, a.Pool, []netip.Prefix{block},
+	after, taken, err := d.cluster.ChangeBlocks(ctx, a.Pool, []netip.Prefix{block}, nil,
 		func(_ netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
 			if holder = claims[a.Addr].Owner; holder != "" && holder != d.cluster.Host() {
 				return nil, nil

@@ -35,6 +35,7 @@ type stock struct {
 	returning map[netip.Addr]bool
 	released  ipalloc.Moment // the last one: no two at once, so that their order survives a restart
 	waiting   int            // requests that found no spare
+	more      chan struct{}  // closed, and made anew, when there are more spares
 	dynamic   bool           // addresses are chosen here, so that spares are of use
 	unsure    bool           // a write of claims was not acknowledged: Sync is to look
 	retry     time.Time
@@ -57,7 +58,7 @@ func (d *Driver) stockOf(pool netip.Prefix) *stock {
 		whole := ipalloc.Pool{CIDR: pool, Range: pool}
 		s = &stock{
 			pool: pool, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
-			clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]address{}, returning: map[netip.Addr]bool{},
+			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]address{}, returning: map[netip.Addr]bool{},
 		}
 		d.stocks[pool] = s
 	}
@@ -151,8 +152,13 @@ func (s *stock) takeTurn(ctx context.Context) error {
 	case s.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: an earlier change of addresses of %s is still under way: %w", store.ErrUnavailable, s.pool, context.Cause(ctx))
+		return s.late(ctx)
 	}
+}
+
+// late says why the turn did not come.
+func (s *stock) late(ctx context.Context) error {
+	return fmt.Errorf("%w: an earlier change of addresses of %s is still under way: %w", store.ErrUnavailable, s.pool, context.Cause(ctx))
 }
 
 func (s *stock) endTurn() { <-s.turn }
@@ -171,9 +177,16 @@ func (s *stock) see(host string, block netip.Prefix, claims map[netip.Addr]store
 	s.view.See(block, u)
 }
 
+// looksEmpty says that nobody is known to have a claim in a block.
+func (s *stock) looksEmpty(block netip.Prefix) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view.Empty(block)
+}
+
 // free estimates how many addresses nobody has claimed; s.mu is held.
 func (s *stock) free() uint64 {
-	size, claims := s.within.Size(), uint64(s.view.Claims())
+	size, claims := s.ledger.Size(), uint64(s.view.Claims())
 	if claims >= size {
 		return 0
 	}

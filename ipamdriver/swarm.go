@@ -49,7 +49,7 @@ func (d *Driver) swarmAddress(ctx context.Context, pool ipalloc.Pool, want netip
 		return want, d.share(ctx, pool.CIDR, want, func() error { return d.swarm().Keep(ctx, pool.CIDR, want) })
 	}
 	for block := range pool.Blocks(store.OwnerSwarm) {
-		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block},
+		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block}, nil,
 			func(block netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
 				addr, ok := pool.Free(block, func(a netip.Addr) bool { _, is := claims[a]; return is })
 				if !ok {

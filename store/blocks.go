@@ -19,20 +19,22 @@ const MaxBlocks = 32
 type ClaimDecision func(block netip.Prefix, claims map[netip.Addr]Claim) (take, give []netip.Addr)
 
 // ChangeBlocks claims and gives back many addresses of a pool for this host in one transaction, which touches at
-// most MaxBlocks blocks. It returns the claims of those blocks as they are afterwards, and which addresses were taken.
+// most MaxBlocks blocks. Those of which empty says so are taken for empty without being read: a guess that costs time if it is wrong,
+// and saves most of it if not. It may be nil. ChangeBlocks returns the claims of those blocks as they are afterwards, and which addresses were taken.
 // Only what it returned without an error is this host's: after ErrUnavailable each part may or may not have
 // taken effect, also later.
-func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, decide ClaimDecision) (
+func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool, decide ClaimDecision) (
 	after map[netip.Prefix]map[netip.Addr]Claim, taken []netip.Addr, err error) {
 	if len(blocks) > MaxBlocks {
 		return nil, nil, fmt.Errorf("%w: %d blocks in one transaction, more than %d", ErrInvalid, len(blocks), MaxBlocks)
 	}
 	claim := Claim{Owner: c.host, Nonce: NewNonce()}
 	err = c.change(ctx, func() ([]Op, error) {
-		now, poolVersion, err := c.readBlocks(ctx, pool, blocks)
+		now, poolVersion, err := c.readBlocks(ctx, pool, blocks, empty)
 		if err != nil {
 			return nil, err
 		}
+		empty = nil // one guess: the next try comes after a conflict
 		var ops []Op
 		after, taken = map[netip.Prefix]map[netip.Addr]Claim{}, nil
 		for i, block := range blocks {
@@ -90,14 +92,17 @@ type blockAt struct {
 	version uint64
 }
 
-// readBlocks reads blocks and the version of their pool, at once: each is a round trip.
-func (c *Cluster) readBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix) ([]blockAt, uint64, error) {
+// readBlocks reads blocks and the version of their pool, at once: each is a round trip. It leaves those out that are empty, as empty says.
+func (c *Cluster) readBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool) ([]blockAt, uint64, error) {
 	const atOnce = 8
 	got, errs := make([]blockAt, len(blocks)), make([]error, len(blocks)+1)
 	var poolVersion uint64
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for i, block := range blocks {
+		if empty != nil && empty(block) {
+			continue
+		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()

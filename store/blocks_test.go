@@ -26,25 +26,32 @@ func testBlocks(w *world) {
 			return take, nil
 		}
 	}
-	_, _, err := a.ChangeBlocks(w.ctx, poolA, blocks, first(2))
+	_, _, err := a.ChangeBlocks(w.ctx, poolA, blocks, nil, first(2))
 	w.wants(err, store.ErrNotFound, poolA.String())
 	w.empty()
 	_, err = a.AcquirePool(w.ctx, poolA)
 	w.must(err)
-	after, taken, err := a.ChangeBlocks(w.ctx, poolA, blocks, first(2))
+	after, taken, err := a.ChangeBlocks(w.ctx, poolA, blocks, nil, first(2))
 	w.must(err)
 	if len(taken) != 4 || len(after) != 2 || after[blocks[0]][addr("10.1.0.1")].Owner != "a" {
 		w.Fatalf("taken are %v, and after that %v", taken, after)
 	}
 	// b gets what is left, a keeps what it has, and its nonce: nobody wrote it.
 	nonce := after[blocks[0]][addr("10.1.0.1")].Nonce
-	after, taken, err = b.ChangeBlocks(w.ctx, poolA, blocks, first(3))
+	after, taken, err = b.ChangeBlocks(w.ctx, poolA, blocks, nil, first(3))
 	w.must(err)
 	if !slices.Equal(taken, []netip.Addr{addr("10.1.0.3"), addr("10.1.0.67")}) || after[blocks[0]][addr("10.1.0.1")].Nonce != nonce {
 		w.Fatalf("taken are %v, and after that %v", taken, after)
 	}
+	// A wrong guess costs nobody anything.
+	all := func(netip.Prefix) bool { return true }
+	after, taken, err = b.ChangeBlocks(w.ctx, poolA, blocks, all, first(4))
+	w.must(err)
+	if !slices.Equal(taken, []netip.Addr{addr("10.1.0.3"), addr("10.1.0.4"), addr("10.1.0.67"), addr("10.1.0.68")}) || after[blocks[0]][addr("10.1.0.1")].Nonce != nonce {
+		w.Fatalf("taken are %v, and after that %v", taken, after)
+	}
 	// What a takes anew has a new nonce: a return of before that comes late fails.
-	after, taken, err = a.ChangeBlocks(w.ctx, poolA, blocks[:1], first(1))
+	after, taken, err = a.ChangeBlocks(w.ctx, poolA, blocks[:1], nil, first(1))
 	w.must(err)
 	if len(taken) != 1 || after[blocks[0]][addr("10.1.0.1")].Nonce == nonce {
 		w.Fatalf("taken are %v, and after that %v", taken, after)
@@ -55,16 +62,16 @@ func testBlocks(w *world) {
 		}
 		return nil, give
 	}
-	_, _, err = a.ChangeBlocks(w.ctx, poolA, blocks, give)
+	_, _, err = a.ChangeBlocks(w.ctx, poolA, blocks, nil, give)
 	w.must(err)
-	if got := w.claims(poolA); !slices.Equal(got, []string{"10.1.0.3=b", "10.1.0.67=b"}) {
+	if got := w.claims(poolA); !slices.Equal(got, []string{"10.1.0.3=b", "10.1.0.4=b", "10.1.0.67=b", "10.1.0.68=b"}) {
 		w.Fatalf("claims are %q", got)
 	}
-	_, _, err = b.ChangeBlocks(w.ctx, poolA, blocks, give)
+	_, _, err = b.ChangeBlocks(w.ctx, poolA, blocks, nil, give)
 	w.must(err)
 	w.must(a.ReleasePool(w.ctx, poolA))
 	w.empty()
-	_, _, err = a.ChangeBlocks(w.ctx, poolA, make([]netip.Prefix, store.MaxBlocks+1), give)
+	_, _, err = a.ChangeBlocks(w.ctx, poolA, make([]netip.Prefix, store.MaxBlocks+1), nil, give)
 	w.wants(err, store.ErrInvalid)
 }
 
@@ -84,7 +91,7 @@ func testFullBlocks(w *world) {
 		return take, nil
 	}
 	for range 2 { // also with versions
-		_, taken, err := a.ChangeBlocks(w.ctx, pool6, blocks, all)
+		_, taken, err := a.ChangeBlocks(w.ctx, pool6, blocks, nil, all)
 		w.must(err)
 		if len(taken) != 64*store.MaxBlocks {
 			w.Fatalf("%d were taken", len(taken))
@@ -158,11 +165,11 @@ func TestLateReturn(t *testing.T) {
 	five := []netip.Addr{addr("10.1.0.5")}
 	take := func(netip.Prefix, map[netip.Addr]store.Claim) (_, _ []netip.Addr) { return five, nil }
 	give := func(netip.Prefix, map[netip.Addr]store.Claim) (_, _ []netip.Addr) { return nil, five }
-	_, _, err = a.ChangeBlocks(ctx, poolA, []netip.Prefix{block}, take)
+	_, _, err = a.ChangeBlocks(ctx, poolA, []netip.Prefix{block}, nil, take)
 	w.must(err)
-	_, _, err = store.NewCluster(late, "a").ChangeBlocks(ctx, poolA, []netip.Prefix{block}, give)
+	_, _, err = store.NewCluster(late, "a").ChangeBlocks(ctx, poolA, []netip.Prefix{block}, nil, give)
 	w.wants(err, store.ErrUnavailable)
-	_, _, err = a.ChangeBlocks(ctx, poolA, []netip.Prefix{block}, take)
+	_, _, err = a.ChangeBlocks(ctx, poolA, []netip.Prefix{block}, nil, take)
 	w.must(err)
 	w.wants(kv.Apply(ctx, late.ops...), store.ErrConflict)
 	if got := w.claims(poolA); !slices.Equal(got, []string{"10.1.0.5=a"}) {

@@ -8,9 +8,14 @@ import (
 	"slices"
 )
 
+// blockBits: 64 addresses, so that a record stays small and neighbours share it.
+const (
+	blockBits = 6
+	blockSize = 1 << blockBits
+)
+
 // BlockOf returns the block of up to 64 addresses of the pool in which addr lies.
 func BlockOf(pool netip.Prefix, addr netip.Addr) netip.Prefix {
-	const blockBits = 6 // 64 addresses: a record stays small and neighbours share it
 	bits := max(pool.Bits(), addr.BitLen()-blockBits)
 	block, err := addr.Prefix(bits)
 	if err != nil { // bits is within the address's length by construction

@@ -15,7 +15,7 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"id":"n1","name":"web","vni":4096,"pools":["10.1.0.0/24","fd00::/64"],"hosts":{"h1":"d1"},"away":["h2"],"nonce":"00"}`,
 		`{"schema":1,"id":"n1","pools":null,"declared":{"subnets":[{"cidr":"10.1.0.0/24","range":"10.1.0.64/26","gateway":"10.1.0.1","aux":{"a":"10.1.0.9"}}]}}`,
 		`{"schema":1,"cidr":"10.1.0.0/24","network":"n1","gateway":"","hosts":["h1"],"nonce":"00"}`,
-		`{"schema":1,"claims":{"10.1.0.2":{"owner":"h1","nonce":"00"},"fe80::1%eth0":{}}}`,
+		`{"schema":1,"claims":[{"owner":"h1","nonce":"00","addrs":["10.1.0.2","10.1.0.4-10.1.0.67"]},{"addrs":["fe80::1%eth-0","::-ffff::","10.1.0.9-10.1.0.8"]}]}`,
 		`{"schema":1,"id":"h1","name":"one","vtep":"192.0.2.1","subnets":["192.0.2.0/24"],"started":"2026-11-22T20:00:00Z"}`,
 		`{"schema":1,"network":"n1","host":"h1","revision":"r","endpoints":[{"id":"e1","mac":"02:00:00:00:00:01","addrs":["10.1.0.2"],"container":{"id":"c"}}]}`,
 		`{"schema":1,"id":"h1","name":"one","addr":"192.0.2.1","port":4780,"key":"00","joined":"2026-11-22T20:00:00Z","role":"server","epoch":2,"nonce":"00"}`,

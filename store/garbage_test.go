@@ -63,7 +63,7 @@ func testGarbage(w *world) {
 	w.put(store.EndpointsKey("0000000000000001", "aaa"), `{"schema":1}`)
 	w.put(store.IndexKey("0000000000000001", "aaa"), `{"schema":1}`)
 	w.put(store.EndpointsKey(n.ID, "nobody"), `{"schema":1}`)
-	w.put(store.BlockKey(pool6, netip.MustParsePrefix("fd00:1::/122")), `{"schema":1,"claims":{"fd00:1::1":{"owner":"network","nonce":"x"}}}`)
+	w.put(store.BlockKey(pool6, netip.MustParsePrefix("fd00:1::/122")), `{"schema":1,"claims":[{"owner":"network","nonce":"x","addrs":["fd00:1::1"]}]}`)
 	w.put("socketplane/v1/asks/10.77.0.0_24/x", `{"schema":1}`)
 	w.put(store.UseKey("nobody"), `{"schema":1,"host":"nobody","pools":{}}`)
 	w.put(store.PoolKey(netip.MustParsePrefix("10.66.0.0/24")), `{"schema":1,"cidr":"10.66.0.0/24","network":"0000000000000001","nonce":"x"}`)

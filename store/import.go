@@ -253,7 +253,7 @@ func (c *Cluster) settleClaims(ctx context.Context, g cargo) error {
 		}
 		sorted := slices.SortedFunc(maps.Keys(blocks), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 		for some := range slices.Chunk(sorted, MaxBlocks) {
-			_, _, err := c.ChangeBlocks(ctx, p.CIDR, some, func(block netip.Prefix, claims map[netip.Addr]Claim) (take, give []netip.Addr) {
+			_, _, err := c.ChangeBlocks(ctx, p.CIDR, some, nil, func(block netip.Prefix, claims map[netip.Addr]Claim) (take, give []netip.Addr) {
 				for addr, claim := range g.claims[p.CIDR] {
 					if _, taken := claims[addr]; !taken && claim.Owner == c.host && block.Contains(addr) {
 						take = append(take, addr)

@@ -53,10 +53,9 @@ func ValidPrefix(prefix string) error {
 			return fmt.Errorf("%w: the key %q has a control character", ErrInvalid, prefix)
 		}
 	}
-	parts := strings.Split(prefix, "/")
-	for i, part := range parts {
-		last := i == len(parts)-1
-		if part == "" && !last || part == "." || part == ".." {
+	for rest, more := prefix, true; more; {
+		var part string
+		if part, rest, more = strings.Cut(rest, "/"); part == "" && more || part == "." || part == ".." {
 			return fmt.Errorf("%w: the key %q has an empty or relative part", ErrInvalid, prefix)
 		}
 	}

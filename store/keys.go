@@ -92,21 +92,20 @@ func TokenKey(id string) string { return TokensPrefix + id }
 
 // Keys of a host's own state, in a store of its own.
 const (
-	LocalHostKey       = Root + "local/host"
-	LocalIdentityKey   = Root + "local/identity" // of the cluster that this host's networks are in
-	LocalBindings      = Root + "local/bindings/"
-	LocalEndpoints     = Root + "local/endpoints/"
-	LocalAddresses     = Root + "local/addresses/"
-	LocalPools         = Root + "local/pools/"
-	LocalPeers         = Root + "local/peers/"
-	LocalHosts         = Root + "local/hosts/"
-	LocalStoreKindKey  = Root + "local/store-kind"
-	localAddressFormat = LocalAddresses + "%s/%s"
+	LocalHostKey      = Root + "local/host"
+	LocalIdentityKey  = Root + "local/identity" // of the cluster that this host's networks are in
+	LocalBindings     = Root + "local/bindings/"
+	LocalEndpoints    = Root + "local/endpoints/"
+	LocalAddresses    = Root + "local/addresses/"
+	LocalPools        = Root + "local/pools/"
+	LocalPeers        = Root + "local/peers/"
+	LocalHosts        = Root + "local/hosts/"
+	LocalStoreKindKey = Root + "local/store-kind"
 )
 
 // LocalAddressKey is the journal's key of one address of a pool.
 func LocalAddressKey(pool netip.Prefix, addr netip.Addr) string {
-	return fmt.Sprintf(localAddressFormat, cidrPart(pool), addr)
+	return LocalAddresses + cidrPart(pool) + "/" + addr.String()
 }
 
 // LocalPoolKey is the key of a pool that this host holds by IPAM.

@@ -102,8 +102,8 @@ type Claim struct {
 
 // Block holds the claims of up to 64 neighbouring addresses.
 type Block struct {
-	Schema int                  `json:"schema"`
-	Claims map[netip.Addr]Claim `json:"claims"`
+	Schema int    `json:"schema"`
+	Claims Claims `json:"claims"`
 }
 
 // Host is what a host tells the others about itself.

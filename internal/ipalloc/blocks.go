@@ -68,6 +68,12 @@ func (v *View) See(block netip.Prefix, u Use) {
 	}
 }
 
+// Empty says that no claims of a block were seen.
+func (v *View) Empty(block netip.Prefix) bool {
+	_, known := v.use[block]
+	return !known
+}
+
 // Claims is how many claims all blocks have.
 func (v *View) Claims() int { return v.claims }
 

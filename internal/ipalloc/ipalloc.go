@@ -104,12 +104,21 @@ func (p Pool) Assignable(addr netip.Addr) bool {
 
 // Last is the highest address of a prefix.
 func Last(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
+	if p.Addr().Is4() {
+		b := p.Addr().As4()
+		fillFrom(b[:], p.Bits())
+		return netip.AddrFrom4(b)
 	}
-	a, _ := netip.AddrFromSlice(b) // the length is that of an address
-	return a
+	b := p.Addr().As16()
+	fillFrom(b[:], p.Bits())
+	return netip.AddrFrom16(b)
+}
+
+// fillFrom sets all bits from the nth.
+func fillFrom(b []byte, n int) {
+	for i := n / 8; i < len(b); i++ {
+		b[i] |= 0xff >> max(n-i*8, 0)
+	}
 }
 
 // Blocks gives the blocks of the range, each once, beginning at a place

@@ -47,6 +47,7 @@ const (
 // not go back. All operations but those that return many addresses take constant time. It is not safe for concurrent use.
 type Ledger struct {
 	pool   Pool
+	size   uint64 // of its range
 	policy Policy
 	at     map[netip.Addr]*slot
 	held   int
@@ -67,11 +68,14 @@ type slot struct {
 
 // NewLedger returns an empty ledger of a pool.
 func NewLedger(pool Pool, policy Policy) *Ledger {
-	return &Ledger{pool: pool, policy: policy, at: map[netip.Addr]*slot{}, rest: list.New(), spares: list.New(), boost: 1}
+	return &Ledger{pool: pool, size: pool.Size(), policy: policy, at: map[netip.Addr]*slot{}, rest: list.New(), spares: list.New(), boost: 1}
 }
 
 // SetRange changes the part of the pool from which addresses are chosen. Spares outside are given back.
-func (l *Ledger) SetRange(p Pool) { l.pool = p }
+func (l *Ledger) SetRange(p Pool) { l.pool, l.size = p, p.Size() }
+
+// Size is how many addresses the pool's range has.
+func (l *Ledger) Size() uint64 { return l.size }
 
 // State tells the state of an address.
 func (l *Ledger) State(a netip.Addr) State {
@@ -147,7 +151,9 @@ func (l *Ledger) Take(now Moment, early bool) (netip.Addr, bool) {
 		}
 		for e := from.Front(); e != nil; e = e.Next() {
 			if s := e.Value.(*slot); l.pool.Range.Contains(s.addr) && l.pool.Assignable(s.addr) {
-				l.Put(s.addr, Held, now)
+				from.Remove(e)
+				s.state, s.since, s.place = Held, now, nil
+				l.held++
 				return s.addr, true
 			}
 		}
@@ -155,12 +161,13 @@ func (l *Ledger) Take(now Moment, early bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// Claimed adds addresses that were claimed because of Want.
+// Claimed adds addresses that were claimed because of Want. Those of one step may come in parts, at the same moment.
 func (l *Ledger) Claimed(now Moment, addrs ...netip.Addr) {
 	if l.refilled != 0 {
 		switch since := now - l.refilled; {
+		case since == 0: // more of the same step
 		case since < burstWithin:
-			l.boost = min(l.boost*2, max(1, l.policy.Burst))
+			l.boost = min(l.boost*4, max(1, l.policy.Burst))
 		case since > burstForgets:
 			l.boost = 1
 		}
@@ -178,7 +185,7 @@ func (l *Ledger) Dry(until Moment) { l.dry = max(l.dry, until) }
 
 // target is how many spares are to be kept; free is how many addresses nobody has claimed.
 func (l *Ledger) target(now Moment, waiting int, free uint64) int {
-	size := l.pool.Size()
+	size := l.size
 	// A pool's network and broadcast address do not make it small.
 	if size+2 < smallPool || now < l.dry || l.policy.Spares <= 0 || l.held+l.rest.Len()+waiting == 0 {
 		return 0

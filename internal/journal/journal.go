@@ -41,11 +41,12 @@ const (
 type Journal struct {
 	path string
 
-	mu   sync.Mutex
-	file *os.File // nil when closed
-	size int64    // of what is valid in the file
-	live int64    // of the records that are still there
-	all  map[string][]byte
+	mu    sync.Mutex
+	file  *os.File // nil when closed
+	size  int64    // of what is valid in the file
+	live  int64    // of the records that are still there
+	all   map[string][]byte
+	batch []byte // memory for the next one
 }
 
 // Open reads the journal at path or makes it (mode 0600). boot names the machine's present life: a journal of an
@@ -176,17 +177,19 @@ func (j *Journal) apply(records []record) {
 	for _, r := range records {
 		if had, is := j.all[r.key]; is {
 			j.live -= int64(len(r.key) + len(had))
+		}
+		if r.value == nil {
 			delete(j.all, r.key)
+			continue
 		}
-		if r.value != nil {
-			j.all[r.key] = r.value
-			j.live += int64(len(r.key) + len(r.value))
-		}
+		j.all[r.key] = r.value
+		j.live += int64(len(r.key) + len(r.value))
 	}
 }
 
-func encode(records []record) []byte {
-	out := make([]byte, headerSize, 256)
+// encode makes a batch in the memory of out.
+func encode(out []byte, records []record) []byte {
+	out = append(out[:0], make([]byte, headerSize)...)
 	for _, r := range records {
 		out = binary.AppendUvarint(out, uint64(len(r.key)))
 		out = append(out, r.key...)
@@ -200,7 +203,8 @@ func encode(records []record) []byte {
 
 // write appends one batch; j.mu is held, or nobody else has j.
 func (j *Journal) write(records ...record) error {
-	out := encode(records)
+	j.batch = encode(j.batch, records)
+	out := j.batch
 	crashpoint.Hit("journal: write")
 	if _, err := j.file.WriteAt(out, j.size); err != nil {
 		// What was written in part is overwritten by the next batch, or cut off.
@@ -276,7 +280,7 @@ func (j *Journal) compact() error {
 		}
 		var n int
 		crashpoint.Hit("journal: write a new file")
-		if n, err = temp.Write(encode(records)); err != nil {
+		if n, err = temp.Write(encode(nil, records)); err != nil {
 			break
 		}
 		size += int64(n)

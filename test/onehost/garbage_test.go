@@ -257,7 +257,7 @@ func (w *planter) cluster() []garbage {
 		record("index of a network that is gone", store.IndexKey("0000000000000001", w.me), `{"schema":1}`, false),
 		record("network", store.NetworkKey("00000000000000aa"), `{"schema":1,"id":"00000000000000aa","vni":5,"pools":["10.69.0.0/24"],"hosts":{},"nonce":"x"}`, false),
 		record("subnet", store.PoolKey(netip.MustParsePrefix("10.67.0.0/24")), `{"schema":1,"cidr":"10.67.0.0/24","nonce":"x"}`, false),
-		record("claims of a subnet that is gone", store.BlockKey(netip.MustParsePrefix("10.70.0.0/26"), netip.MustParsePrefix("10.70.0.0/26")), `{"schema":1,"claims":{}}`, false),
+		record("claims of a subnet that is gone", store.BlockKey(netip.MustParsePrefix("10.70.0.0/26"), netip.MustParsePrefix("10.70.0.0/26")), `{"schema":1,"claims":[]}`, false),
 		claim("address of this host that it does not know", w.me, "10.1.0.40"),
 		claim("address of a host that nobody knows", "nobody", "10.1.0.41"),
 		record("host that is gone for good", store.HostKey("away"), string(store.Encode(away)), false),
