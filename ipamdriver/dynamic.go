@@ -74,7 +74,7 @@ func (d *Driver) searchElsewhere(ctx context.Context, s *stock, until time.Time,
 	if s.ready() {
 		return nil
 	}
-	if time.Now().After(until) {
+	if now := time.Now(); now.After(until) && (now.After(until.Add(recallWait)) || !d.room(ctx, s)) {
 		return d.exhausted(ctx, s.pool, nil)
 	}
 	asked, err := d.recall(ctx, s.pool, netip.Addr{}, until)
@@ -96,6 +96,16 @@ func (d *Driver) searchElsewhere(ctx context.Context, s *stock, until time.Time,
 	case <-ctx.Done():
 		return d.exhausted(ctx, s.pool, context.Cause(ctx))
 	}
+}
+
+// room says whether somebody has given back an address that nobody has claimed yet: then a pool is not exhausted, but many are after its last ones.
+func (d *Driver) room(ctx context.Context, s *stock) bool {
+	if _, err := d.survey(ctx, s); err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free() > 0
 }
 
 // ready says that there is a spare.
