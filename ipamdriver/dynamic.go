@@ -166,7 +166,7 @@ func (d *Driver) handOut(ctx context.Context, s *stock, mac string, early bool) 
 }
 
 // take makes a spare a held address, whose lock the caller gets; without one, busy is an address that somebody works on.
-func (s *stock) take(mac string, early bool) (a address, unlock func(), busy netip.Addr) {
+func (s *stock) take(mac string, early bool) (_ *address, unlock func(), busy netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var skipped []netip.Addr
@@ -178,12 +178,12 @@ func (s *stock) take(mac string, early bool) (a address, unlock func(), busy net
 	for {
 		addr, ok := s.ledger.Take(s.now(), early)
 		if !ok {
-			return a, nil, busy
+			return nil, nil, busy
 		}
 		if unlock, _ = s.busy.try(addr); unlock != nil {
-			a = address{Schema: store.Schema, Pool: s.pool, Addr: addr, MAC: mac, Since: int64(s.now())}
-			s.held[addr] = a
-			return a, unlock, busy
+			a := address{Schema: store.Schema, Pool: s.pool, Addr: addr, MAC: mac, Since: int64(s.now())}
+			s.held[addr] = &a
+			return &a, unlock, busy
 		}
 		skipped, busy = append(skipped, addr), addr
 	}

@@ -70,7 +70,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 	case ipalloc.Held:
 		had := s.held[a.Addr]
 		s.mu.Unlock()
-		if a.MAC != "" && had.MAC == a.MAC {
+		if a.MAC != "" && had != nil && had.MAC == a.MAC {
 			return true, nil
 		}
 		return false, fmt.Errorf("%w: %s of %s belongs to another container of this host", store.ErrTaken, a.Addr, a.Pool)
@@ -79,7 +79,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 		return false, nil
 	}
 	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
-	s.held[a.Addr] = a
+	s.held[a.Addr] = &a
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
 		return false, errors.Join(fmt.Errorf("address %s is not handed out: %w", a.Addr, err), d.undo(ctx, s, a.Addr))
@@ -114,7 +114,7 @@ func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 	}
 	delete(s.returning, a.Addr)
 	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
-	s.held[a.Addr] = a
+	s.held[a.Addr] = &a
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
 		return errors.Join(fmt.Errorf("address %s is not handed out: %w", a.Addr, err), d.undo(ctx, s, a.Addr))
@@ -161,14 +161,15 @@ func (d *Driver) release(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	}
 	defer unlock()
 	s.mu.Lock()
-	a, has := s.held[addr]
+	held := s.held[addr]
 	since := max(d.now(), s.released+1)
 	s.released = since
 	s.mu.Unlock()
-	if !has || (mac != "" && a.MAC != mac) {
+	if held == nil || (mac != "" && held.MAC != mac) {
 		return nil
 	}
 	if rest {
+		a := *held
 		a.State, a.MAC, a.Static, a.Since = stateResting, "", false, int64(since)
 		err = d.note(ctx, a.op())
 	} else {

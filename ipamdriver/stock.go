@@ -28,8 +28,8 @@ type stock struct {
 	ledger *ipalloc.Ledger
 	within ipalloc.Pool
 	view   *ipalloc.View
-	seen   bool // view has the whole pool
-	held   map[netip.Addr]address
+	seen   bool                    // view has the whole pool
+	held   map[netip.Addr]*address // of which nothing is changed
 	// returning are claims that are to be given back: no journal has them, and none of them is handed
 	// out before it was claimed anew.
 	returning map[netip.Addr]bool
@@ -58,7 +58,7 @@ func (d *Driver) stockOf(pool netip.Prefix) *stock {
 		whole := ipalloc.Pool{CIDR: pool, Range: pool}
 		s = &stock{
 			pool: pool, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
-			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]address{}, returning: map[netip.Addr]bool{},
+			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]*address{}, returning: map[netip.Addr]bool{},
 		}
 		d.stocks[pool] = s
 	}
@@ -103,7 +103,7 @@ func (d *Driver) load(ctx context.Context) error {
 // put takes over a record of the journal.
 func (s *stock) put(a address) {
 	if a.state() == ipalloc.Held {
-		s.held[a.Addr] = a
+		s.held[a.Addr] = &a
 	}
 	// A clock that was set back must not make an address rest for hours; a second is within order.
 	s.ledger.Put(a.Addr, a.state(), min(ipalloc.Moment(a.Since), s.now()+1000))

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -105,7 +106,9 @@ const (
 
 // LocalAddressKey is the journal's key of one address of a pool.
 func LocalAddressKey(pool netip.Prefix, addr netip.Addr) string {
-	return LocalAddresses + cidrPart(pool) + "/" + addr.String()
+	key := append(make([]byte, 0, 96), LocalAddresses...)
+	key = append(appendCIDR(key, pool), '/')
+	return string(addr.AppendTo(key))
 }
 
 // LocalPoolKey is the key of a pool that this host holds by IPAM.
@@ -132,4 +135,8 @@ func LocalHostsKey(host string) string { return LocalHosts + host }
 func Last(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
 
 // cidrPart writes a prefix so that it is one part of a key.
-func cidrPart(p netip.Prefix) string { return strings.ReplaceAll(p.String(), "/", "_") }
+func cidrPart(p netip.Prefix) string { return string(appendCIDR(nil, p)) }
+
+func appendCIDR(to []byte, p netip.Prefix) []byte {
+	return strconv.AppendInt(append(p.Addr().AppendTo(to), '_'), int64(p.Bits()), 10)
+}

@@ -88,9 +88,13 @@ func (l *Ledger) State(a netip.Addr) State {
 // Put sets an address's state, whatever it was before. since matters for Resting.
 func (l *Ledger) Put(a netip.Addr, state State, since Moment) {
 	l.Drop(a)
-	if state == None {
-		return
+	if state != None {
+		l.add(a, state, since)
 	}
+}
+
+// add is Put of an address that is not there.
+func (l *Ledger) add(a netip.Addr, state State, since Moment) {
 	s := &slot{addr: a, state: state, since: since}
 	l.at[a] = s
 	switch state {
@@ -174,8 +178,8 @@ func (l *Ledger) Claimed(now Moment, addrs ...netip.Addr) {
 	}
 	l.refilled = now
 	for _, a := range addrs {
-		if l.State(a) == None {
-			l.Put(a, Spare, now)
+		if l.at[a] == nil {
+			l.add(a, Spare, now)
 		}
 	}
 }
