@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/proxy"
 )
 
 func TestMain(m *testing.M) {
@@ -37,6 +39,7 @@ const (
 	requestsEnv  = "SOCKETPLANE_ADDRESS_REQUESTS"
 	settleTime   = 90 * time.Second
 	restTime     = 300 * time.Millisecond
+	lateBy       = 1500 * time.Millisecond // longer than the hosts' patience with Consul
 	betweenFault = 1500 * time.Millisecond
 )
 
@@ -53,11 +56,15 @@ func TestRandom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	p := newProxy(t, server.addr(1))
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(t, front, server.to(1), lateBy)
 	f := &fleet{T: t, history: newHistory(), pools: []string{"10.1.0.0/22", "10.2.0.0/26", "fd00:3::/64", "10.4.0.0/24"}}
 	for i := range hosts {
 		id := fmt.Sprintf("host%02d", i)
-		m := &machine{t: t, id: id, cfg: hostConfig{ID: id, Consul: p.addr, Dir: t.TempDir(), Rest: restTime}}
+		m := &machine{t: t, id: id, cfg: hostConfig{ID: id, Consul: p.Addr(), Dir: t.TempDir(), Rest: restTime}}
 		if err := kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +149,7 @@ func nth(pool string, n int) string {
 }
 
 // disturb does evil until the work is done.
-func (f *fleet) disturb(server *servers, p *proxy, done <-chan struct{}) {
+func (f *fleet) disturb(server *servers, p *proxy.Proxy, done <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	count := map[string]int{}
 	pause := func(d time.Duration) bool {
@@ -167,24 +174,24 @@ func (f *fleet) disturb(server *servers, p *proxy, done <-chan struct{}) {
 			f.crash(m, false, true)
 		case fault < 12:
 			count["connections cut"]++
-			p.cut()
+			p.Cut()
 		case fault < 15:
 			count["answers lost"]++
-			p.mode.Store(mute)
+			p.Set(proxy.Mute)
 			pause(time.Second)
-			p.mode.Store(pass)
-			p.cut()
+			p.Set(proxy.Pass)
+			p.Cut()
 		case fault < 17:
 			count["writes late"]++
-			p.mode.Store(late)
+			p.Set(proxy.Late)
 			pause(time.Second)
-			p.mode.Store(pass)
+			p.Set(proxy.Pass)
 		case fault < 18:
 			count["Consul away"]++
-			p.mode.Store(close_)
-			p.cut()
+			p.Set(proxy.Closed)
+			p.Cut()
 			pause(2 * time.Second)
-			p.mode.Store(pass)
+			p.Set(proxy.Pass)
 		default:
 			count["Consul's leader killed"]++
 			server.killLeader(p, 3*time.Second)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/proxy"
 )
 
 // Ports of the servers; they differ in their loopback address.
@@ -75,6 +76,11 @@ func newServers(t *testing.T, n int) *servers {
 // addr is the HTTP address of the nth server.
 func (s *servers) addr(n int) string { return net.JoinHostPort(s.ips[n], strconv.Itoa(portHTTP)) }
 
+// to opens connections to the nth server.
+func (s *servers) to(n int) proxy.Dial {
+	return func() (net.Conn, error) { return net.Dial("tcp", s.addr(n)) }
+}
+
 // ready waits until all servers accept a write.
 func (s *servers) ready() {
 	s.t.Helper()
@@ -109,16 +115,16 @@ func (s *servers) leader() (int, error) {
 }
 
 // killLeader kills the leading server, and sends clients to another one; afterwards it runs again.
-func (s *servers) killLeader(p *proxy, away time.Duration) {
+func (s *servers) killLeader(p *proxy.Proxy, away time.Duration) {
 	s.t.Helper()
 	i, err := s.leader()
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	p.target.Store(s.addr((i + 1) % len(s.procs)))
+	p.To(s.to((i + 1) % len(s.procs)))
 	s.procs[i].Kill()
-	p.cut()
+	p.Cut()
 	<-time.After(away)
 	if err := s.procs[i].Start(); err != nil {
 		s.t.Fatal(err)

@@ -85,6 +85,7 @@ func (w *world) play(ctx context.Context, n int, r round) int {
 		return 0
 	}
 	before := w.pids()
+	w.front.first.Store(int64(n)) // the server that is asked leads, or does not
 	var users sync.WaitGroup
 	var mu sync.Mutex
 	failed, count := 0, 0
@@ -147,13 +148,17 @@ func (w *world) pids() map[string]int {
 			all[h.Name+" "+string(d)] = h.Pid(d)
 		}
 	}
+	for i, c := range w.Consuls {
+		all[serverName(i)] = c.Pid()
+	}
 	return all
 }
 
 // sameProcesses demands that nothing has ended but what was killed.
 func (w *world) sameProcesses(what string, f fault, struck *lab.Host, before map[string]int) {
 	for who, pid := range w.pids() {
-		if pid != before[who] && who != struck.Name+" "+string(f.kills) {
+		server := f.kills == consulServer && strings.HasPrefix(who, string(consulServer))
+		if pid != before[who] && who != struck.Name+" "+string(f.kills) && !server {
 			w.t.Errorf("%s: %s ended", what, who)
 		}
 	}
@@ -162,13 +167,19 @@ func (w *world) sameProcesses(what string, f fault, struck *lab.Host, before map
 // report keeps the logs of a run that failed.
 func (w *world) report() {
 	dir, err := os.MkdirTemp("", "socketplane-chaos-")
+	logs := map[string]string{}
 	for _, h := range w.Hosts {
 		for _, d := range lab.Daemons() {
-			name := string(d) + ".log"
-			text, rerr := os.ReadFile(filepath.Join(h.Dir, "log", name))
-			if err == nil && rerr == nil {
-				err = os.WriteFile(filepath.Join(dir, h.Name+"-"+name), text, 0o600)
-			}
+			logs[h.Name+"-"+string(d)] = filepath.Join(h.Dir, "log", string(d)+".log")
+		}
+	}
+	for i, c := range w.Consuls {
+		logs[serverName(i)] = filepath.Join(filepath.Dir(c.Socket), "consul.log")
+	}
+	for name, path := range logs {
+		text, rerr := os.ReadFile(path)
+		if err == nil && rerr == nil {
+			err = os.WriteFile(filepath.Join(dir, name+".log"), text, 0o600)
 		}
 	}
 	w.t.Logf("the hosts' logs are kept in %s (%v)", dir, err)

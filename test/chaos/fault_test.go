@@ -58,27 +58,6 @@ func faults() []fault {
 			h.KillOVSDB()
 			return nil
 		}, mend: func(ctx context.Context, _ *world, h *lab.Host) error { return h.StartOVSDB(ctx) }},
-		{name: "consul_killed", everywhere: true, hold: 2 * time.Second, strike: func(_ context.Context, w *world, _ *lab.Host) error {
-			w.Consul.Kill()
-			return nil
-		}, mend: func(ctx context.Context, w *world, _ *lab.Host) error { return w.Consul.Start(ctx) }},
-		{name: "consul_stopped", everywhere: true, hold: paused, strike: func(_ context.Context, w *world, _ *lab.Host) error {
-			w.Consul.Pause()
-			return nil
-		}, mend: func(_ context.Context, w *world, _ *lab.Host) error {
-			w.Consul.Resume()
-			return nil
-		}},
-		// Late: requests take effect after whoever sent them has given up. Mute: they do, and the answer is lost.
-		{name: "consul_late", everywhere: true, hold: paused, strike: setProxy(late), mend: func(ctx context.Context, w *world, _ *lab.Host) error {
-			w.proxy.mode.Store(pass)
-			return pause(ctx, lateBy) // the last late request is then no longer on its way
-		}},
-		{name: "consul_mute", everywhere: true, hold: paused, strike: setProxy(mute), mend: func(_ context.Context, w *world, _ *lab.Host) error {
-			w.proxy.mode.Store(pass)
-			w.proxy.cut()
-			return nil
-		}},
 		{name: "cable_cut", touches: tunnels, hold: paused, strike: func(ctx context.Context, _ *world, h *lab.Host) error {
 			return h.SetUplink(ctx, false)
 		}, mend: func(ctx context.Context, _ *world, h *lab.Host) error { return h.SetUplink(ctx, true) }},
@@ -86,6 +65,7 @@ func faults() []fault {
 		{name: "clock_ahead", hold: paused, strike: step(time.Hour), mend: step(0)},
 		{name: "clock_behind", hold: paused, strike: step(-time.Hour), mend: step(0)},
 	}
+	all = append(all, consulFaults()...)
 	for _, d := range lab.Daemons() {
 		f := fault{name: string(d) + "_stopped", hold: paused, strike: signal(d, syscall.SIGSTOP), mend: signal(d, syscall.SIGCONT)}
 		if d == lab.VSwitchd {
@@ -99,13 +79,6 @@ func faults() []fault {
 func signal(d lab.Daemon, sig syscall.Signal) func(context.Context, *world, *lab.Host) error {
 	return func(_ context.Context, _ *world, h *lab.Host) error {
 		h.Signal(d, sig)
-		return nil
-	}
-}
-
-func setProxy(mode int32) func(context.Context, *world, *lab.Host) error {
-	return func(_ context.Context, w *world, _ *lab.Host) error {
-		w.proxy.mode.Store(mode)
 		return nil
 	}
 }

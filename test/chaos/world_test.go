@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/proxy"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -21,7 +22,9 @@ import (
 type world struct {
 	*lab.Lab
 	t     *testing.T
-	proxy *proxy
+	front front
+	// struck is the server of Consul that a fault has struck.
+	struck *lab.Consul
 	// empty is the lab's dump before the first container.
 	empty string
 	// addrs are those that containers have, as far as users know.
@@ -41,8 +44,8 @@ const proxyPort = ":8501"
 func start(ctx context.Context, t *testing.T) *world {
 	t.Helper()
 	l, err := lab.Start(ctx, lab.Options{
-		Hosts: hosts, Consul: true, NoAgent: true, Log: t.Logf,
-		Engine: lab.Engine(os.Getenv("SOCKETPLANE_CHAOS_ENGINE")), Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_CHAOS_TUNNEL")),
+		Hosts: hosts, Consul: true, Servers: servers, NoAgent: true, Log: t.Logf,
+		Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")), Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +58,11 @@ func start(ctx context.Context, t *testing.T) *world {
 	w := &world{Lab: l, t: t, extra: map[string]time.Time{}}
 	w.addrs.holders = map[string]string{}
 	host, _, _ := strings.Cut(l.Consul.Addr, ":")
-	w.proxy = newProxy(t, "/run/netns/"+filepath.Base(l.Dir())+"-und", host+proxyPort, l.Consul.Socket)
+	listener, err := proxy.ListenIn("/run/netns/"+filepath.Base(l.Dir())+"-und", host+proxyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.front.Proxy = proxy.New(t, listener, w.dialConsul, lateBy)
 	err = w.each(func(h *lab.Host) error {
 		if _, err := h.Exec(ctx, "mount", "-t", "tmpfs", "-o", "mode=0700,size="+diskSize, "tmpfs", stateDir); err != nil {
 			return err

@@ -7,13 +7,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
-// Consul is the real server in the underlay.
+// Consul is a real server in the underlay.
 type Consul struct {
 	// Addr is where the hosts reach it, "IP:PORT".
 	Addr string
@@ -21,13 +22,22 @@ type Consul struct {
 	Socket string
 
 	lab    *Lab
+	index  int
 	opened process
 	proc   *testenv.Process
 }
 
-func newConsul(l *Lab) *Consul {
-	dir := filepath.Join(l.opts.Dir, "consul")
-	return &Consul{Addr: joinPort(consulAddr.String(), 8500), Socket: filepath.Join(dir, "http.sock"), lab: l}
+// addConsuls describes the servers; they are started each by itself.
+func (l *Lab) addConsuls() {
+	for i := range l.opts.Servers {
+		name := "consul"
+		if i > 0 {
+			name += strconv.Itoa(i + 1)
+		}
+		l.Consuls = append(l.Consuls, &Consul{Addr: joinPort(consulAddr(i).String(), 8500), Socket: filepath.Join(l.opts.Dir, name, "http.sock"),
+			lab: l, index: i})
+	}
+	l.Consul = l.Consuls[0]
 }
 
 // Start starts the server over its former data, if any, and waits until it accepts writes.
@@ -40,7 +50,14 @@ func (c *Consul) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("consul: %w", err)
 	}
-	config := testenv.ConsulConfig{Dir: dir, IP: consulAddr.String(), HTTP: 8500, Server: 8300, Serf: 8301, Socket: c.Socket}
+	config := testenv.ConsulConfig{Dir: dir, IP: consulAddr(c.index).String(), HTTP: 8500, Server: 8300, Serf: 8301, Socket: c.Socket}
+	if n := c.lab.opts.Servers; n > 1 {
+		others := make([]string, n)
+		for i := range others {
+			others[i] = consulAddr(i).String()
+		}
+		config.Extra = map[string]any{"bootstrap_expect": n, "retry_join": others, "retry_interval": "1s"}
+	}
 	if err := config.Write(); err != nil {
 		return err
 	}
@@ -67,7 +84,7 @@ func (c *Consul) Start(ctx context.Context) error {
 func (c *Consul) record() error {
 	c.lab.mu.Lock()
 	defer c.lab.mu.Unlock()
-	c.lab.state.Consul = identify(c.proc.Pid())
+	c.lab.state.Consuls[c.index] = identify(c.proc.Pid())
 	return c.lab.state.save()
 }
 
@@ -94,6 +111,26 @@ func (c *Consul) Pause() { c.proc.Signal(syscall.SIGSTOP) }
 
 // Resume lets a paused server go on.
 func (c *Consul) Resume() { c.proc.Signal(syscall.SIGCONT) }
+
+// Leads says whether the server leads its cluster, as far as it knows itself.
+func (c *Consul) Leads(ctx context.Context) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://consul/v1/agent/self", nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := c.Client().Do(req)
+	if err != nil {
+		return false, fmt.Errorf("consul at %s: %w", c.Addr, err)
+	}
+	defer resp.Body.Close()
+	var self struct {
+		Stats struct{ Consul struct{ Leader string } }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&self); err != nil {
+		return false, fmt.Errorf("consul at %s: %s: %w", c.Addr, resp.Status, err)
+	}
+	return self.Stats.Consul.Leader == "true", nil
+}
 
 // Client reaches the server's HTTP API by its socket, whatever the host in the URL.
 func (c *Consul) Client() *http.Client { return unixClient(c.Socket) }

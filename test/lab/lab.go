@@ -24,8 +24,9 @@ const closePatience = time.Minute
 // Lab is a running lab. Its methods may be called from any goroutine, those of one Host from one at a time.
 type Lab struct {
 	Hosts []*Host
-	// Consul is nil in a lab without.
-	Consul *Consul
+	// Consul is the first of Consuls, and nil in a lab without.
+	Consul  *Consul
+	Consuls []*Consul
 	// Outside and Outside6 are beyond every host's default route: they see a host's traffic, and can't reach containers.
 	Outside, Outside6 netip.Addr
 
@@ -108,8 +109,11 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	hosts, hostsCtx := errgroup.WithContext(ctx)
 	if l.opts.Consul {
-		l.Consul = newConsul(l)
-		hosts.Go(func() error { return l.Consul.Start(hostsCtx) })
+		l.addConsuls()
+		l.state.Consuls = make([]process, len(l.Consuls))
+		for _, c := range l.Consuls {
+			hosts.Go(func() error { return c.Start(hostsCtx) })
+		}
 	}
 	for _, h := range l.Hosts {
 		hosts.Go(func() error {
@@ -171,8 +175,8 @@ func (l *Lab) Close() error {
 	for _, h := range l.Hosts {
 		h.Halt()
 	}
-	if l.Consul != nil {
-		l.Consul.Stop()
+	for _, c := range l.Consuls {
+		c.Stop()
 	}
 	return l.state.remove(ctx)
 }
@@ -185,7 +189,7 @@ func Open(name string) (*Lab, error) {
 		return nil, err
 	}
 	opts, err := Options{Name: s.Name, Dir: s.Dir, Engine: s.Engine, Tunnel: s.Tunnel, Agent: s.Agent,
-		Hosts: len(s.Hosts), Detached: true, Cluster: s.Cluster}.complete()
+		Hosts: len(s.Hosts), Detached: true, Cluster: s.Cluster, Servers: len(s.Consuls)}.complete()
 	if err != nil {
 		return nil, err
 	}
@@ -195,9 +199,11 @@ func Open(name string) (*Lab, error) {
 		h.opened = s.Hosts[i].Init
 		l.Hosts = append(l.Hosts, h)
 	}
-	if s.Consul.Pid != 0 {
-		l.Consul = newConsul(l)
-		l.Consul.opened = s.Consul
+	if len(s.Consuls) > 0 {
+		l.addConsuls()
+		for i, c := range l.Consuls {
+			c.opened = s.Consuls[i]
+		}
 	}
 	return l, nil
 }

@@ -43,8 +43,9 @@ type Options struct {
 	Hosts  int
 	Engine Engine
 	Tunnel Tunnel
-	// Consul starts a Consul server in the underlay; Lab.Consul is nil without.
-	Consul bool
+	// Consul starts a Consul server in the underlay; Lab.Consul is nil without. Servers makes that several, which form a cluster.
+	Consul  bool
+	Servers int
 	// Cluster makes the agents form a cluster of their own, with the consul program at hand; there is no server in the underlay.
 	Cluster bool
 	// NoDocker leaves the hosts without an engine, and tells their agents so.
@@ -84,6 +85,9 @@ func (o Options) complete() (Options, error) {
 	if o.Hosts == 0 {
 		o.Hosts = 1
 	}
+	if o.Servers == 0 {
+		o.Servers = 1
+	}
 	if o.Engine == "" {
 		o.Engine = EngineDebian
 	}
@@ -113,20 +117,26 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("tunnel %q: there are %q, %q and %q", o.Tunnel, TunnelKernel, TunnelOVS, TunnelAuto)
 	case o.Consul && o.Cluster:
 		return o, fmt.Errorf("a lab has a Consul server in its underlay, or hosts that form a cluster, not both")
+	case o.Servers < 1 || o.Servers > maxServers:
+		return o, fmt.Errorf("%d Consul servers: a lab has 1 to %d", o.Servers, maxServers)
 	case !filepath.IsAbs(o.Dir):
 		return o, fmt.Errorf("lab directory %q: give an absolute path", o.Dir)
 	}
 	return o, nil
 }
 
-// The underlay: 10.99.0.0/16 and fd99::/64. Hosts have 10.99.1.N; the router to the outside and Consul come first.
+// maxServers is how many Consul servers the underlay's addresses are laid out for.
+const maxServers = 5
+
+// The underlay: 10.99.0.0/16 and fd99::/64. Hosts have 10.99.1.N; the router to the outside and Consul's servers come first.
 var (
 	routerAddr   = netip.MustParseAddr("10.99.0.1")
 	routerAddr6  = netip.MustParseAddr("fd99::1")
-	consulAddr   = netip.MustParseAddr("10.99.0.2")
 	outsideAddr  = netip.MustParseAddr("198.51.100.1") // TEST-NET-2 of RFC 5737
 	outsideAddr6 = netip.MustParseAddr("2001:db8:99::1")
 )
+
+func consulAddr(index int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, 0, byte(index + 2)}) }
 
 func hostAddr(index int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, 1, byte(index + 1)}) }
 

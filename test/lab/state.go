@@ -26,7 +26,7 @@ type state struct {
 	Tunnel   Tunnel
 	Agent    string
 	Hosts    []hostState
-	Consul   process
+	Consuls  []process
 	Cluster  bool
 }
 
@@ -135,7 +135,10 @@ func (s state) remove(ctx context.Context) error {
 		// The first process takes the host's whole PID namespace with it, and the last process its mounts.
 		errs = append(errs, h.Init.kill(ctx))
 	}
-	errs = append(errs, s.Consul.kill(ctx), removeNetns(ctx, s.Name), removeCgroups(ctx, s.Name))
+	for _, c := range s.Consuls {
+		errs = append(errs, c.kill(ctx))
+	}
+	errs = append(errs, removeNetns(ctx, s.Name), removeCgroups(ctx, s.Name))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close lab %s: %w", s.Name, err)
 	}

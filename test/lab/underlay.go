@@ -14,17 +14,20 @@ func (l *Lab) buildUnderlay(ctx context.Context) error {
 	if _, err := run(ctx, "ip", "netns", "add", und); err != nil {
 		return err
 	}
-	err := ipBatch(ctx, und,
+	lines := []string{
 		"link set lo up",
 		// Snooping would drop the multicast of mDNS until a querier is there.
 		"link add und type bridge mcast_snooping 0",
 		fmt.Sprintf("link set und mtu %d up", l.opts.MTU),
 		fmt.Sprintf("addr add %s/16 dev und", routerAddr),
-		fmt.Sprintf("addr add %s/16 dev und", consulAddr),
 		fmt.Sprintf("addr add %s/64 dev und nodad", routerAddr6),
 		fmt.Sprintf("addr add %s/32 dev lo", outsideAddr),
 		fmt.Sprintf("addr add %s/128 dev lo nodad", outsideAddr6),
-	)
+	}
+	for i := range l.opts.Servers {
+		lines = append(lines, fmt.Sprintf("addr add %s/16 dev und", consulAddr(i)))
+	}
+	err := ipBatch(ctx, und, lines...)
 	if err != nil {
 		return err
 	}
