@@ -210,6 +210,7 @@ func (a *agent) buildMirror() {
 	}
 	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
 		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Logger: a.log,
+		Times: mirror.Usual().Within(a.cfg.GarbageGrace),
 	})
 }
 

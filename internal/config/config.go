@@ -120,7 +120,8 @@ type Config struct {
 	MetricsAddr string
 	// HostExpiry is how long a host's agent may be away until the host is removed; 0 means for ever.
 	HostExpiry time.Duration
-	// GarbageGrace is how long records must have been needed by nothing until they are removed.
+	// GarbageGrace is how long records must have been needed by nothing until they are removed, and at most how long Docker must have
+	// forgotten what it made.
 	GarbageGrace time.Duration
 	// Pprof serves Go's profiles there too.
 	Pprof bool

@@ -11,7 +11,7 @@ func expirySettings() []Setting {
 	return []Setting{
 		duration("host-expiry", "how long a host's agent may be away until the host is removed; 0 for ever",
 			func(c *Config) *time.Duration { return &c.HostExpiry }, true),
-		duration("garbage-grace", "how long records must have been needed by nothing until they are removed",
+		duration("garbage-grace", "how long records must have been needed by nothing until they are removed; less than 40s holds for what Docker has forgotten, too",
 			func(c *Config) *time.Duration { return &c.GarbageGrace }, false),
 	}
 }

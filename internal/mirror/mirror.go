@@ -23,8 +23,11 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// retryFirst is the pause after something failed; it grows up to Times.Pass.
-const retryFirst = 200 * time.Millisecond
+// The pause after something failed grows from retryFirst to retryLast, and not beyond Times.Pass: whatever is back is noticed in seconds.
+const (
+	retryFirst = 200 * time.Millisecond
+	retryLast  = 3 * time.Second
+)
 
 // Times are the mirror's pauses, and how long it looks on before it believes what it sees.
 type Times struct {
@@ -44,6 +47,14 @@ type Times struct {
 // Usual are the times of an agent.
 func Usual() Times {
 	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, Look: 10 * time.Second, Lost: 40 * time.Second}
+}
+
+// Within are these times where what nothing needs is to go after grace, if that is sooner. What Docker has not told of by then is taken
+// for lost, so a start of a container that takes longer fails.
+func (t Times) Within(grace time.Duration) Times {
+	t.Vanished, t.Lost = min(t.Vanished, grace), min(t.Lost, grace)
+	t.Pass, t.Look = min(t.Pass, grace/4), min(t.Look, grace/4)
+	return t
 }
 
 // passTimeout bounds a pass; what it leaves, the next one does.
@@ -194,7 +205,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		case errors.Is(err, dockerwatch.ErrUnavailable):
 			// The watcher has said so, and wakes us.
 		default:
-			wait = min(retryFirst<<min(failures, 8), m.opts.Times.Pass)
+			wait = m.retry(failures)
 			if failures++; failures > 3 && !told && ctx.Err() == nil {
 				m.log.Warn("networks can't be followed at the moment", "err", err)
 				told = true
@@ -207,6 +218,11 @@ func (m *Mirror) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// retry is the pause after so many failures before this one.
+func (m *Mirror) retry(failures int) time.Duration {
+	return min(retryFirst<<min(failures, 8), retryLast, m.opts.Times.Pass)
 }
 
 // watch wakes the mirror when the cluster declares something else.
@@ -222,7 +238,7 @@ func (m *Mirror) watch(ctx context.Context) {
 		index = 0
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(retryFirst<<min(failures, 8), m.opts.Times.Pass)):
+		case <-time.After(m.retry(failures)):
 		}
 		failures++
 	}

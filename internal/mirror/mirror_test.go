@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -371,4 +372,18 @@ func (w *world) told(name string) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
+}
+
+// TestTimesWithin: a short grace shortens what would take longer, and looks often enough; a long one changes nothing.
+func TestTimesWithin(t *testing.T) {
+	usual := mirror.Usual()
+	short := usual
+	short.Pass, short.Look, short.Vanished, short.Lost = time.Second, time.Second, 4*time.Second, 4*time.Second
+	between := usual
+	between.Pass, between.Look, between.Lost = 5*time.Second, 5*time.Second, 20*time.Second
+	for grace, want := range map[time.Duration]mirror.Times{4 * time.Second: short, 20 * time.Second: between, time.Minute: usual, 5 * time.Minute: usual} {
+		if got := usual.Within(grace); got != want {
+			t.Errorf("within %v: %+v, want %+v", grace, got, want)
+		}
+	}
 }
