@@ -90,8 +90,8 @@ e2e-all: ## the whole of it with every engine and every tunnel (root)
 	@export SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_TEST_LONG=1; $(call e2e,$(E2E_ALL),-v)
 
 .PHONY: chaos
-chaos: ## three hosts under faults: OPS=2000 operations, SEED replays a run (root)
-	@$(INSTALL) consul ovs docker
+chaos: ## three hosts under faults: OPS=2000 operations, SEED replays a run, engine and tunnel as SOCKETPLANE_E2E_… say (root)
+	@$(INSTALL) consul ovs docker $(if $(filter current,$(SOCKETPLANE_E2E_ENGINE)),engine)
 	SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_CHAOS_OPS=$${OPS:-2000} SOCKETPLANE_CHAOS_SEED=$${SEED:-} \
 	  go test -count=1 -timeout 4h -v -run TestChaos ./test/chaos
 

@@ -2,12 +2,12 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,58 +18,83 @@ import (
 )
 
 const (
-	// settleLimit is how long after a fault everything that is wanted may take to be there: the look that finds it begins by then.
+	// settleLimit is how long after a fault everything may take to be as it must be: the look that finds it so begins by then. Moments in
+	// which programs of this machine wait for a core do not count.
 	settleLimit = 10 * time.Second
-	// lookLimit bounds that look, which takes seconds where several labs share few cores.
+	// lookLimit bounds that, whoever waits, and how long the look takes.
 	lookLimit = time.Minute
-	// quietLimit is how long what nobody needs may stay: Docker never repeats that something is gone, and
-	// agents wait until no start of a container can still be under way.
+	// quietLimit is the last resort where no limit is stated.
 	quietLimit = 90 * time.Second
+	// grace is how long agents here let what nobody needs be. Docker never repeats that something is gone, so that they must wait until
+	// no start of a container can still be under way; they wait longer where no test waits for them.
+	grace = 3 * time.Second
 )
 
-// expected is the state that follows from what runs: what anybody would compute who knows nothing but Docker.
+// expected is the state that follows from what runs: what anybody would compute who knows nothing but what Docker runs and what networks
+// the cluster has.
 type expected struct {
-	running []container
-	// macs are those that each host must be able to reach, addrs those that each host must have claimed, both by host.
-	macs, addrs map[string]map[string]bool
+	hosts    []string
+	running  []container
+	networks map[string]clusterNetwork // by name
+	vteps    map[string]string         // by host
+	kernel   bool                      // tunnels are the kernel's
 }
 
-// actual is what the parts of the system have.
-type actual struct {
-	macs      map[string]map[string]bool // by host: destinations of its unicast flows
-	ports     map[string]int             // by host
-	published map[string]bool            // MACs in Consul
-	claims    map[string]string          // address to the name of its host
+// compare computes what must be and looks at what is.
+func (w *world) compare(ctx context.Context) (e expected, err error) {
+	if e, err = w.expect(ctx); err != nil {
+		return e, err
+	}
+	r, err := w.readRecords(ctx)
+	if err != nil {
+		return e, err
+	}
+	e.networks, e.vteps = r.networks, r.vteps
+	for _, p := range e.places() {
+		r.needed[p.addr] = true
+	}
+	docker, err := w.dockerNetworks(ctx)
+	if err != nil {
+		return e, err
+	}
+	have, err := w.look(ctx, r, docker)
+	if err != nil {
+		return e, err
+	}
+	return e, e.facts().differ(have)
 }
 
-// expect asks Docker.
+// expect asks Docker what runs.
 func (w *world) expect(ctx context.Context) (e expected, err error) {
-	e = expected{macs: map[string]map[string]bool{}, addrs: map[string]map[string]bool{}}
+	e.kernel = w.tunnel != lab.TunnelOVS
+	for _, h := range w.Hosts {
+		e.hosts = append(e.hosts, h.Name)
+	}
 	var mu sync.Mutex
-	err = w.each(func(h *lab.Host) error {
+	return e, w.each(func(h *lab.Host) error {
 		found, err := containers(ctx, h)
 		mu.Lock()
 		defer mu.Unlock()
 		e.running = append(e.running, found...)
 		return err
 	})
-	byNetwork := map[string]map[string]bool{}
-	local := map[string]map[string]bool{} // host to networks
-	for _, c := range e.running {
-		for network, a := range c.on {
-			put(byNetwork, network, a.MacAddress)
-			put(local, c.h.Name, network)
-			put(e.addrs, c.h.Name, a.IPAddress)
+}
+
+// dockerNetworks are the names of our networks by their ids, by host.
+func (w *world) dockerNetworks(ctx context.Context) (map[string]map[string]string, error) {
+	all := map[string]map[string]string{}
+	var mu sync.Mutex
+	return all, w.each(func(h *lab.Host) error {
+		out, err := h.Docker(ctx, "network", "ls", "--no-trunc", "--filter", "driver=socketplane", "--format", "{{.ID}} {{.Name}}")
+		mu.Lock()
+		defer mu.Unlock()
+		all[h.Name] = map[string]string{}
+		for line := range strings.Lines(out) {
+			id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+			all[h.Name][id] = name
 		}
-	}
-	for host, networks := range local {
-		for network := range networks {
-			for mac := range byNetwork[network] {
-				put(e.macs, host, mac)
-			}
-		}
-	}
-	return e, err
+		return err
+	})
 }
 
 func put(m map[string]map[string]bool, key, value string) {
@@ -79,146 +104,50 @@ func put(m map[string]map[string]bool, key, value string) {
 	m[key][value] = true
 }
 
-var (
-	unicastFlow = regexp.MustCompile(`table=50,.*dl_dst=([0-9a-f:]{17})[ ,]`)
-	recordMAC   = regexp.MustCompile(`"mac":"([0-9a-f:]{17})"`)
-)
-
-// look asks the switches and Consul.
-func (w *world) look(ctx context.Context) (a actual, err error) {
-	a = actual{macs: map[string]map[string]bool{}, ports: map[string]int{}, published: map[string]bool{}, claims: map[string]string{}}
-	var mu sync.Mutex
-	err = w.each(func(h *lab.Host) error {
-		flows, err := h.Exec(ctx, "ovs-ofctl", "-OOpenFlow14", "--no-stats", "dump-flows", "socketplane0")
-		ports, err2 := h.Exec(ctx, "ovs-vsctl", "--timeout=5", "list-ports", "socketplane0")
-		mu.Lock()
-		defer mu.Unlock()
-		for _, m := range unicastFlow.FindAllStringSubmatch(flows, -1) {
-			put(a.macs, h.Name, m[1])
-		}
-		for _, port := range strings.Fields(ports) {
-			if strings.HasPrefix(port, "sph") {
-				a.ports[h.Name]++
-			}
-		}
-		return errors.Join(err, err2)
-	})
-	if err != nil {
-		return a, err
-	}
-	keys, err := w.Consul.Keys(ctx, "socketplane/v1/")
-	names := map[string]string{}
-	for key, value := range keys {
-		var host struct{ Name string }
-		if id, ok := strings.CutPrefix(key, "socketplane/v1/hosts/"); ok && json.Unmarshal([]byte(value), &host) == nil {
-			names[id] = host.Name
-		}
-	}
-	for key, value := range keys {
-		switch {
-		case strings.HasPrefix(key, "socketplane/v1/endpoints/"):
-			for _, m := range recordMAC.FindAllStringSubmatch(value, -1) {
-				a.published[m[1]] = true
-			}
-		case strings.HasPrefix(key, "socketplane/v1/blocks/"):
-			var block struct {
-				Claims map[string]struct{ Owner string }
-			}
-			err = errors.Join(err, json.Unmarshal([]byte(value), &block))
-			for addr, claim := range block.Claims {
-				a.claims[addr] = names[claim.Owner]
-			}
-		}
-	}
-	return a, err
-}
-
-// missing is what is wanted and not there.
-func (e expected) missing(a actual) error {
-	var errs []error
-	for host, macs := range e.macs {
-		for mac := range macs {
-			if !a.macs[host][mac] {
-				errs = append(errs, fmt.Errorf("%s can't reach %s", host, mac))
-			}
-			if !a.published[mac] {
-				errs = append(errs, fmt.Errorf("%s is not published", mac))
-			}
-		}
-	}
-	for host, addrs := range e.addrs {
-		if a.ports[host] < len(addrs) {
-			errs = append(errs, fmt.Errorf("%s has %d ports for %d endpoints", host, a.ports[host], len(addrs)))
-		}
-		for addr := range addrs {
-			if a.claims[addr] != host {
-				errs = append(errs, fmt.Errorf("%s of %s is claimed by %q", addr, host, a.claims[addr]))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// superfluous is what is there and not wanted.
-func (e expected) superfluous(a actual) []string {
-	var extra []string
-	wanted := map[string]bool{}
-	for host, macs := range a.macs {
-		for mac := range macs {
-			if !e.macs[host][mac] {
-				extra = append(extra, "the flow to "+mac+" of "+host)
-			}
-		}
-	}
-	for _, macs := range e.macs {
-		maps.Copy(wanted, macs)
-	}
-	for mac := range a.published {
-		if !wanted[mac] {
-			extra = append(extra, "the record of "+mac)
-		}
-	}
-	for host, n := range a.ports {
-		if n > len(e.addrs[host]) {
-			extra = append(extra, fmt.Sprintf("%d ports of %s", n-len(e.addrs[host]), host))
-		}
-	}
-	return extra
-}
-
-// settle demands that all that is wanted is there in time, and reachable, and that nothing else stays for long.
+// settle demands that in time everything is as a fresh computation says, and every container is reached.
 func (w *world) settle(ctx context.Context, what string) {
 	// Docker starts again what it lost with its daemon, in its own time.
 	if err := w.waitFor(ctx, time.Minute, func(ctx context.Context) error { _, err := w.steady(ctx); return err }); err != nil {
 		w.t.Errorf("%s: docker did not start its containers again: %v", what, err)
 		return
 	}
-	began := time.Now()
+	began, waits := time.Now(), stalled()
 	var e expected
-	var a actual
-	looked := began
+	var took, counted time.Duration
 	err := w.waitFor(ctx, lookLimit, func(ctx context.Context) (err error) {
-		looked = time.Now()
-		if e, err = w.expect(ctx); err != nil {
-			return err
+		took = time.Since(began)
+		counted = took - (stalled() - waits)
+		if e, err = w.compare(ctx); err == nil {
+			err = w.reach(ctx, e)
 		}
-		if a, err = w.look(ctx); err != nil {
-			return err
+		if err != nil {
+			w.last = err // for the report
 		}
-		if err := e.missing(a); err != nil {
-			return err
-		}
-		return w.reach(ctx, e)
+		return err
 	})
 	if err != nil {
 		w.t.Errorf("%s: the lab does not settle: %v", what, err)
+		return
 	}
-	if took := looked.Sub(began); took > settleLimit {
-		w.t.Errorf("%s: the lab settled only after %v", what, took)
+	if counted > settleLimit {
+		w.t.Errorf("%s: the lab settled only after %v, of which nobody waited for a core for %v; at last there was: %v", what, took, counted, w.last)
 	}
-	w.worst = max(w.worst, looked.Sub(began))
+	w.worst = max(w.worst, took)
 	w.unique(e)
-	w.note(what, e.superfluous(a))
+}
+
+// stalled is for how long, since the machine's start, somebody has waited for a core.
+func stalled() time.Duration {
+	text, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0 // a kernel that does not count it
+	}
+	_, total, _ := strings.Cut(strings.SplitN(string(text), "\n", 2)[0], "total=")
+	us, err := strconv.ParseInt(total, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
 }
 
 // unique demands that no address is there twice in what Docker says at rest.
@@ -262,23 +191,6 @@ func (w *world) reach(ctx context.Context, e expected) error {
 		}
 	}
 	return g.Wait()
-}
-
-// note keeps account of what nobody needs, and complains when it stays.
-func (w *world) note(what string, extra []string) {
-	now := time.Now()
-	was := w.extra
-	w.extra = map[string]time.Time{}
-	for _, x := range extra {
-		since, known := was[x]
-		if !known {
-			since = now
-		}
-		w.extra[x] = since
-		if now.Sub(since) > quietLimit {
-			w.t.Errorf("%s: nobody needs %s for %v now", what, x, now.Sub(since).Round(time.Second))
-		}
-	}
 }
 
 // fresh demands that the flows are those that agents compute which have just started.

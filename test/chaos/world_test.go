@@ -28,9 +28,10 @@ type world struct {
 	// empty is the lab's dump before the first container.
 	empty string
 	// addrs are those that containers have, as far as users know.
-	addrs ledger
-	// extra says since when something is there that nobody needs.
-	extra map[string]time.Time
+	addrs  ledger
+	tunnel lab.Tunnel
+	// last is what was last found wrong after a fault.
+	last error
 	// worst is the longest time that the lab took to settle.
 	worst time.Duration
 }
@@ -43,9 +44,9 @@ const proxyPort = ":8501"
 // start starts the lab: agents reach Consul through the proxy, and have their state on a disk of their own.
 func start(ctx context.Context, t *testing.T) *world {
 	t.Helper()
+	tunnel := lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL"))
 	l, err := lab.Start(ctx, lab.Options{
-		Hosts: hosts, Consul: true, Servers: servers, NoAgent: true, Log: t.Logf,
-		Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")), Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
+		Hosts: hosts, Consul: true, Servers: servers, NoAgent: true, Log: t.Logf, Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")), Tunnel: tunnel,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func start(ctx context.Context, t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{Lab: l, t: t, extra: map[string]time.Time{}}
+	w := &world{Lab: l, t: t, tunnel: tunnel}
 	w.addrs.holders = map[string]string{}
 	host, _, _ := strings.Cut(l.Consul.Addr, ":")
 	listener, err := proxy.ListenIn("/run/netns/"+filepath.Base(l.Dir())+"-und", host+proxyPort)
@@ -81,7 +82,8 @@ func start(ctx context.Context, t *testing.T) *world {
 // startAgent starts an agent that follows the cluster's networks, as agents do by default.
 func (w *world) startAgent(ctx context.Context, h *lab.Host) error {
 	host, _, _ := strings.Cut(w.Consul.Addr, ":")
-	return errors.Join(h.StartAgent(ctx, "--consul-addr", host+proxyPort, "--mirror=true", "--default-network", "none"), h.WaitReady(ctx))
+	return errors.Join(h.StartAgent(ctx, "--consul-addr", host+proxyPort, "--mirror=true", "--default-network", "none",
+		"--garbage-grace", grace.String(), "--metrics-addr", metricsAddr), h.WaitReady(ctx))
 }
 
 // furnish makes the networks and containers that are there all the time.

@@ -1,0 +1,163 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// facts are statements about the lab's state, each a line. The expected ones are computed from what Docker runs and the networks that the cluster
+// has, without a look at anything that follows from these; the actual ones are read from where they take effect.
+type facts map[string]bool
+
+// mostTold is how many differences are told: more say the same.
+const mostTold = 20
+
+func (f facts) add(format string, args ...any) { f[fmt.Sprintf(format, args...)] = true }
+
+// differ says what is wanted and not there, and what is there and not wanted.
+func (f facts) differ(actual facts) error {
+	var errs []error
+	for _, fact := range slices.Sorted(maps.Keys(f)) {
+		if !actual[fact] {
+			errs = append(errs, errors.New("missing: "+fact))
+		}
+	}
+	for _, fact := range slices.Sorted(maps.Keys(actual)) {
+		if !f[fact] {
+			errs = append(errs, errors.New("nobody needs: "+fact))
+		}
+	}
+	if more := len(errs) - mostTold; more > 0 {
+		errs = append(errs[:mostTold], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
+}
+
+// place is an endpoint, as everybody must know it.
+type place struct {
+	host, network, endpoint, mac, addr string
+}
+
+// places are the endpoints of the running containers.
+func (e expected) places() (all []place) {
+	for _, c := range e.running {
+		for network, a := range c.on {
+			all = append(all, place{c.h.Name, network, a.EndpointID, a.MacAddress, a.IPAddress})
+		}
+	}
+	return all
+}
+
+// facts computes what must be, and nothing else.
+func (e expected) facts() facts {
+	want := facts{}
+	hosts := map[string]map[string]bool{} // the hosts with endpoints, by network
+	places := map[string][]place{}        // by network
+	count := map[string]int{}             // endpoints by host
+	for _, p := range e.places() {
+		put(hosts, p.network, p.host)
+		places[p.network] = append(places[p.network], p)
+		count[p.host]++
+		e.ofRecords(want, p)
+	}
+	for name, n := range e.networks {
+		for host := range hosts[name] {
+			e.ofNetwork(want, host, n, places[name])
+		}
+	}
+	for _, h := range e.hosts {
+		want.add("%s has handed out %d addresses", h, count[h])
+	}
+	e.ofCluster(want)
+	return want
+}
+
+// ofRecords are the cluster's records of an endpoint.
+func (e expected) ofRecords(want facts, p place) {
+	id := e.networks[p.network].ID
+	want.add("record of %s at %s of host %s on %s", p.mac, p.addr, p.host, id)
+	want.add("index of host %s on %s", p.host, id)
+	want.add("claim of %s by %s", p.addr, p.host)
+}
+
+// ofCluster are the networks, in the cluster and in each host's Docker.
+func (e expected) ofCluster(want facts) {
+	for _, h := range e.hosts {
+		want.add("host %s", h)
+		want.add("%s is alive", h)
+	}
+	for name, n := range e.networks {
+		want.add("network %s", n.ID)
+		want.add("name %s of %s", name, n.ID)
+		want.add("VNI %d of %s", n.VNI, n.ID)
+		want.add("declaration of %s", n.ID)
+		var at []string
+		for host, id := range n.Hosts {
+			want.add("docker network %s at %s is %s", id, host, name)
+			at = append(at, host)
+		}
+		slices.Sort(at)
+		for _, pool := range n.Pools {
+			want.add("subnet %s of %s at %s", pool, n.ID, strings.Join(at, " "))
+			want.add("claims in %s", pool)
+		}
+		for _, host := range e.hosts {
+			if n.Hosts[host] == "" && !slices.Contains(n.Away, host) {
+				want.add("network %s at %s", name, host) // never found: it is to be there and is not
+			}
+		}
+	}
+}
+
+// ofNetwork is what a host with endpoints on a network has of it: ports, devices and flows.
+func (e expected) ofNetwork(want facts, host string, n clusterNetwork, all []place) {
+	var here []string
+	away := map[string]bool{}
+	for _, p := range all {
+		if p.host == host {
+			here = append(here, p.endpoint)
+		} else {
+			away[p.host] = true
+		}
+	}
+	slices.Sort(here)
+	flow := func(format string, args ...any) {
+		want.add("flow at %s of VNI %d: "+format, append([]any{host, n.VNI}, args...)...)
+	}
+	for _, p := range all {
+		flow("table 30 arp_tpa=%s answered with %s", p.addr, p.mac)
+		if p.host != host {
+			flow("table 50 dl_dst=%s reg1=0x1 to tunnel", p.mac)
+			flow("table 60 nw_dst=%s reg1=0x1 to tunnel %s", p.addr, p.mac)
+			if e.kernel {
+				want.add("forwarding at %s of VNI %d: %s to %s", host, n.VNI, p.mac, e.vteps[p.host])
+			}
+			continue
+		}
+		want.add("port at %s of %s on %s", host, p.endpoint, n.ID)
+		want.add("link at %s of %s", host, p.endpoint)
+		flow("table 0 in_port=%s", p.endpoint)
+		flow("table 10 dl_src=%s in_port=%s", p.mac, p.endpoint)
+		flow("table 10 dl_src=%s in_port=%s nw_src=%s", p.mac, p.endpoint, p.addr)
+		flow("table 10 arp_spa=%s dl_src=%s in_port=%s", p.addr, p.mac, p.endpoint)
+		flow("table 30 arp_tpa=%s in_port=%s", p.addr, p.endpoint)
+		flow("table 50 dl_dst=%s to %s", p.mac, p.endpoint)
+		flow("table 60 nw_dst=%s to %s %s", p.addr, p.endpoint, p.mac)
+	}
+	everywhere := slices.Clone(here)
+	if len(away) > 0 {
+		everywhere = append(everywhere, "tunnel")
+	}
+	flow("table 70 reg1=0x1 to %s", strings.Join(everywhere, " "))
+	flow("table 70 reg1=0x2 to %s", strings.Join(here, " "))
+	flow("table 0 in_port=tunnel")
+	if e.kernel {
+		want.add("tunnel at %s of VNI %d on %s", host, n.VNI, n.ID)
+		for other := range away {
+			want.add("forwarding at %s of VNI %d: 00:00:00:00:00:00 to %s", host, n.VNI, e.vteps[other])
+		}
+	}
+}

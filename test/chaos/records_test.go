@@ -1,0 +1,156 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// prefix is that of all keys of ours.
+const prefix = "socketplane/v1/"
+
+// records are the cluster's, as they are in Consul.
+type records struct {
+	keys map[string]string
+	// names and vteps are those of hosts, by their ids and their names.
+	names, vteps map[string]string
+	// networks are those that are not being removed, by name.
+	networks map[string]clusterNetwork
+	// needed are the addresses of which claims are looked at: a host has more, as spares.
+	needed map[string]bool
+}
+
+// clusterNetwork is a network's record, with hosts by name.
+type clusterNetwork struct {
+	ID, Name, State string
+	VNI             uint32
+	Pools, Away     []string
+	Hosts           map[string]string // their Docker's ids
+}
+
+// readRecords asks Consul.
+func (w *world) readRecords(ctx context.Context) (r records, err error) {
+	r = records{names: map[string]string{}, vteps: map[string]string{}, networks: map[string]clusterNetwork{}, needed: map[string]bool{}}
+	if r.keys, err = w.Consul.Keys(ctx, prefix); err != nil {
+		return r, err
+	}
+	for key, value := range r.keys {
+		id, ok := strings.CutPrefix(key, prefix+"hosts/")
+		if !ok || strings.Contains(id, "/") {
+			continue
+		}
+		var host struct{ Name, VTEP string }
+		err = errors.Join(err, decode(key, value, &host))
+		r.names[id], r.vteps[host.Name] = host.Name, host.VTEP
+	}
+	for key, value := range r.keys {
+		if !strings.HasPrefix(key, prefix+"networks/") {
+			continue
+		}
+		var n clusterNetwork
+		err = errors.Join(err, decode(key, value, &n))
+		hosts := map[string]string{}
+		for id, docker := range n.Hosts {
+			hosts[r.names[id]] = docker
+		}
+		for i, id := range n.Away {
+			n.Away[i] = r.names[id]
+		}
+		if n.Hosts = hosts; n.State == "" || n.State == "active" {
+			r.networks[n.Name] = n
+		}
+	}
+	return r, err
+}
+
+func decode(key, value string, into any) error {
+	if err := json.Unmarshal([]byte(value), into); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// facts adds what the records say. What hosts tell of how they use addresses, and ask others for, comes and goes.
+func (r records) facts(have facts) {
+	for key, value := range r.keys {
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
+		first, last, _ := strings.Cut(rest, "/")
+		var err error
+		switch kind {
+		case "hosts":
+			if last == "alive" {
+				have.add("%s is alive", r.names[first])
+			} else {
+				have.add("host %s", r.names[first])
+			}
+		case "networks":
+			have.add("network %s", rest)
+		case "names":
+			have.add("name %s of %s", rest, value)
+		case "vnis":
+			have.add("VNI %s of %s", rest, value)
+		case "declared":
+			have.add("declaration of %s", rest)
+		case "index":
+			have.add("index of host %s on %s", r.names[last], first)
+		case "endpoints":
+			err = r.endpoints(have, key, value, r.names[last], first)
+		case "pools":
+			err = r.pool(have, key, value)
+		case "blocks":
+			err = r.block(have, key, value, strings.Replace(first, "_", "/", 1))
+		}
+		if err != nil {
+			have.add("a record that can't be read: %v", err)
+		}
+	}
+}
+
+func (r records) endpoints(have facts, key, value, host, network string) error {
+	var record struct {
+		Endpoints []struct {
+			MAC   string
+			Addrs []string
+		}
+	}
+	err := decode(key, value, &record)
+	if len(record.Endpoints) == 0 {
+		have.add("empty record of host %s on %s", host, network)
+	}
+	for _, e := range record.Endpoints {
+		have.add("record of %s at %s of host %s on %s", e.MAC, strings.Join(e.Addrs, " "), host, network)
+	}
+	return err
+}
+
+func (r records) pool(have facts, key, value string) error {
+	var pool struct {
+		CIDR, Network string
+		Hosts         []string
+	}
+	err := decode(key, value, &pool)
+	var at []string
+	for _, id := range pool.Hosts {
+		at = append(at, r.names[id])
+	}
+	slices.Sort(at)
+	have.add("subnet %s of %s at %s", pool.CIDR, pool.Network, strings.Join(at, " "))
+	return err
+}
+
+func (r records) block(have facts, key, value, pool string) error {
+	have.add("claims in %s", pool)
+	var block struct {
+		Claims map[string]struct{ Owner string }
+	}
+	err := decode(key, value, &block)
+	for addr, claim := range block.Claims {
+		if r.needed[addr] {
+			have.add("claim of %s by %s", addr, r.names[claim.Owner])
+		}
+	}
+	return err
+}
