@@ -95,7 +95,7 @@ func TestRecords(t *testing.T) {
 	keys := map[string]string{
 		"hosts/a": `{"name":"h1","vtep":"10.99.1.1"}`, "hosts/a/alive": "a", "networks/n": `{"id":"n","name":"red","vni":16,"pools":["10.61.0.0/24"],"hosts":{"a":"d"}}`,
 		"names/red": "n", "vnis/16": "n", "declared/n": "{}", "pools/10.61.0.0_24": `{"cidr":"10.61.0.0/24","network":"n","hosts":["a"]}`,
-		"blocks/10.61.0.0_24/10.61.0.0": `{"claims":{"10.61.0.2":{"owner":"a"},"10.61.0.9":{"owner":"a"}}}`,
+		"blocks/10.61.0.0_24/10.61.0.0": `{"claims":[{"owner":"a","addrs":["10.61.0.1-10.61.0.7","10.61.0.9"]}]}`,
 		"index/n/a":                     "{}", "endpoints/n/a": `{"endpoints":[{"mac":"02:00:00:00:00:01","addrs":["10.61.0.2"]}]}`,
 	}
 	r := records{keys: map[string]string{}, names: map[string]string{"a": "h1"}, needed: map[string]bool{"10.61.0.2": true}}

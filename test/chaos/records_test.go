@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -144,13 +145,31 @@ func (r records) pool(have facts, key, value string) error {
 func (r records) block(have facts, key, value, pool string) error {
 	have.add("claims in %s", pool)
 	var block struct {
-		Claims map[string]struct{ Owner string }
+		Claims []struct {
+			Owner string
+			Addrs []string // single ones, and ranges
+		}
 	}
 	err := decode(key, value, &block)
-	for addr, claim := range block.Claims {
-		if r.needed[addr] {
-			have.add("claim of %s by %s", addr, r.names[claim.Owner])
+	for _, claim := range block.Claims {
+		for _, addrs := range claim.Addrs {
+			first, last, is := strings.Cut(addrs, "-")
+			if !is {
+				last = first
+			}
+			for addr := range r.needed {
+				if within(addr, first, last) {
+					have.add("claim of %s by %s", addr, r.names[claim.Owner])
+				}
+			}
 		}
 	}
 	return err
+}
+
+func within(addr, first, last string) bool {
+	a, errA := netip.ParseAddr(addr)
+	from, errFrom := netip.ParseAddr(first)
+	to, errTo := netip.ParseAddr(last)
+	return errors.Join(errA, errFrom, errTo) == nil && from.Compare(a) <= 0 && a.Compare(to) <= 0
 }
