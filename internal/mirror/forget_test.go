@@ -128,6 +128,31 @@ func TestForgottenAddress(t *testing.T) {
 	})
 }
 
+// TestNotLookedAt: an address whose container is being made while nobody could look for longer than Docker may take is not taken from it.
+func TestNotLookedAt(t *testing.T) {
+	in(t, 1, func(w *world) {
+		h := w.all()[0]
+		h.creates(ours("web", subnet("10.1.0.0/24")))
+		w.have(w.hosts, "web")
+		_, err := h.ipam.RequestAddress(w.ctx, &ipam.RequestAddressRequest{PoolID: "10.1.0.0/24",
+			Options: map[string]string{"com.docker.network.endpoint.macaddress": "02:00:00:00:00:78"}})
+		w.must(err)
+		w.passes(h) // it is seen to be unused
+		h.docker.down.Store(true)
+		select {
+		case <-time.After(times.Lost):
+		case <-w.ctx.Done():
+		}
+		h.docker.down.Store(false)
+		w.passes(h)
+		held, err := h.ipam.HandedOut(w.ctx)
+		w.must(err)
+		if len(held) != 1 {
+			t.Errorf("handed out are %+v", held)
+		}
+	})
+}
+
 // TestDockerLosesANetwork: a Docker that crashed before it wrote a network down has it again, and no other host loses it.
 func TestDockerLosesANetwork(t *testing.T) {
 	in(t, 2, func(w *world) {

@@ -141,13 +141,13 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
-	remembered  bool                          // which cluster this host's networks are in
-	missing     map[string]time.Time          // by Docker's id: since when Docker has not had a network that is bound here
-	lost        map[string]time.Time          // by endpoint: since when Docker has not known it
-	idle        map[netip.Prefix]time.Time    // since when Docker has had no network with a subnet that is held for it
-	unused      map[ipamdriver.Held]time.Time // since when an address that was handed out has been no container's
-	lookedAt    time.Time                     // when endpoints, subnets and addresses were last compared
-	strange     map[string]time.Time          // by Docker's id: since when Docker has had a network that is not bound here
+	remembered  bool                              // which cluster this host's networks are in
+	missing     map[string]time.Time              // by Docker's id: since when Docker has not had a network that is bound here
+	lost        map[string]time.Duration          // by endpoint: for how long Docker has been seen not to know it
+	idle        map[netip.Prefix]time.Duration    // for how long Docker has had no network with a subnet that is held for it
+	unused      map[ipamdriver.Held]time.Duration // for how long an address that was handed out has been no container's
+	lookedAt    time.Time                         // when endpoints, subnets and addresses were last compared
+	strange     map[string]time.Time              // by Docker's id: since when Docker has had a network that is not bound here
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
@@ -164,7 +164,7 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
 		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
-		idle: map[netip.Prefix]time.Time{}, strange: map[string]time.Time{}, lost: map[string]time.Time{}, troubles: map[string]Trouble{},
+		strange: map[string]time.Time{}, troubles: map[string]Trouble{},
 	}
 }
 
