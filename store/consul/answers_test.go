@@ -67,6 +67,34 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestLeaderDied: a read waits for the next leader, at most until its time is up; a write does not, as it may have taken effect.
+func TestLeaderDied(t *testing.T) {
+	for name, answers := range map[string]int64{"another leader": 2, "none": 1 << 30} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			s := answering(t, func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) <= answers {
+					w.WriteHeader(http.StatusInternalServerError)
+					_, _ = io.WriteString(w, "rpc error making call: write tcp: broken pipe")
+					return
+				}
+				_, _ = io.WriteString(w, `[{"Key":"a","Value":"MQ==","ModifyIndex":7}]`)
+			})
+			e, err := s.Get(context.Background(), "a")
+			if answers == 2 && (err != nil || e.Version != 7 || asked.Load() != 3) {
+				t.Errorf("Get = %v, %v after %d questions", e, err, asked.Load())
+			}
+			if answers > 2 && (!errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "has no leader")) {
+				t.Errorf("Get = %v, %v", e, err)
+			}
+			asked.Store(0)
+			if err := s.Apply(context.Background(), put("a", "1")); !errors.Is(err, store.ErrUnavailable) || asked.Load() != 1 {
+				t.Errorf("Apply = %v after %d questions", err, asked.Load())
+			}
+		})
+	}
+}
+
 // TestSilence: a write without an answer may have taken effect.
 func TestSilence(t *testing.T) {
 	s := answering(t, func(_ http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,7 @@ package consul
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -169,11 +170,15 @@ func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 	}
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
-	pair, _, err := s.client.KV().Get(key, (&api.QueryOptions{}).WithContext(req))
-	if err == nil && pair == nil {
-		// A leader that has just begun answers before it has replayed its log: what is missing may be there.
-		pair, _, err = s.client.KV().Get(key, consistent().WithContext(req))
-	}
+	var pair *api.KVPair
+	err := readAgain(req, func() (err error) {
+		pair, _, err = s.client.KV().Get(key, (&api.QueryOptions{}).WithContext(req))
+		if err == nil && pair == nil {
+			// A leader that has just begun answers before it has replayed its log: what is missing may be there.
+			pair, _, err = s.client.KV().Get(key, consistent().WithContext(req))
+		}
+		return err
+	})
 	if err != nil {
 		return store.Entry{}, s.failure(ctx, "read "+key, err)
 	}
@@ -190,11 +195,37 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 	}
 	req, cancel := s.call(ctx, s.timeout)
 	defer cancel()
-	pairs, _, err := s.client.KV().List(prefix, consistent().WithContext(req))
+	var pairs api.KVPairs
+	err := readAgain(req, func() (err error) {
+		pairs, _, err = s.client.KV().List(prefix, consistent().WithContext(req))
+		return err
+	})
 	if err != nil {
 		return nil, s.failure(ctx, "list "+prefix, err)
 	}
 	return entriesOf(pairs), nil
+}
+
+// readAgain repeats a read while Consul's server can't reach the leader: for the first second after a leader's death servers answer so at once,
+// instead of waiting for the next one. A write is not repeated, as it may have taken effect.
+func readAgain(ctx context.Context, read func() error) error {
+	const pause = 200 * time.Millisecond
+	for refused := error(nil); ; {
+		err := read()
+		if refused != nil && ctx.Err() != nil {
+			return refused // it says more than that time is up
+		}
+		var status api.StatusError
+		if !errors.As(err, &status) || !leaderless(status) {
+			return err
+		}
+		refused = err
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // consistent reads what all acknowledged writes have made, also from a leader that has just begun; it costs that leader a round to

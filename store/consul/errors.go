@@ -48,7 +48,7 @@ func (s *Store) refusal(what string, status api.StatusError) error {
 	case http.StatusTooManyRequests:
 		cure = "this host has too many connections to Consul or exceeds a rate limit: raise limits.http_max_conns_per_client"
 	default:
-		if strings.Contains(status.Body, "No cluster leader") || strings.Contains(status.Body, "rpc error") {
+		if leaderless(status) {
 			cure = "the cluster has no leader: wait if one has just failed, else check that a majority of its servers runs (consul operator raft list-peers)"
 		} else if denied(status.Body) {
 			cure = cureToken
@@ -58,6 +58,12 @@ func (s *Store) refusal(what string, status api.StatusError) error {
 }
 
 const cureToken = `give SocketPlane a token (CONSUL_HTTP_TOKEN) whose policy has key_prefix "socketplane/" and session_prefix "" with write`
+
+// leaderless recognises what Consul's servers say when they have no leader, or can't reach it.
+func leaderless(status api.StatusError) bool {
+	return status.Code == http.StatusInternalServerError && !denied(status.Body) &&
+		(strings.Contains(status.Body, "No cluster leader") || strings.Contains(status.Body, "rpc error"))
+}
 
 // denied recognises what Consul's ACLs say; transactions report it without a
 // status of its own.
