@@ -59,7 +59,7 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		start       func(context.Context) error
 		words, well []string
 	}{
-		{"Docker", h1.KillDocker, h1.StartDocker, []string{"systemctl start docker"}, []string{"networks of SocketPlane"}},
+		{"Docker", h1.KillDocker, func(ctx context.Context) error { return h1.StartDocker(ctx) }, []string{"systemctl start docker"}, []string{"networks of SocketPlane"}},
 		{"Open vSwitch", h1.KillVSwitch, h1.StartVSwitch, []string{"systemctl restart openvswitch-switch"}, []string{"datapath netdev"}},
 		{"store", w.Consul.Stop, w.Consul.Start, []string{"Consul at", "start Consul"}, []string{"3 hosts, 3 up"}},
 	} {

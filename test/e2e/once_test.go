@@ -52,6 +52,8 @@ func TestOnce(t *testing.T) {
 		{"containers_are_told", w.told},
 		{"compose", w.compose},
 		{"restart_always", w.restartAlways},
+		{"docker_restarts", w.dockerRestarts},
+		{"hosts_reboot", w.hostsReboot},
 		{"killed_in_the_middle", w.killed},
 		{"fifty_at_once", w.fifty},
 	} {

@@ -14,9 +14,12 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
-// StartDocker starts the engine and waits until its API answers.
-func (h *Host) StartDocker(ctx context.Context) error {
-	p, err := h.newDockerd()
+// LiveRestore is the engine's flag with which containers run on while it does not.
+const LiveRestore = "--live-restore"
+
+// StartDocker starts the engine, with flags of this run only, and waits until its API answers.
+func (h *Host) StartDocker(ctx context.Context, flags ...string) error {
+	p, err := h.newDockerd(flags)
 	if err != nil {
 		return err
 	}
@@ -27,8 +30,8 @@ func (h *Host) StartDocker(ctx context.Context) error {
 	return h.await(ctx, "dockerd", p, func() bool { return h.DockerReady(ctx) })
 }
 
-func (h *Host) newDockerd() (*testenv.Process, error) {
-	argv := []string{"dockerd", "--cgroup-parent=" + cgroupParent(h.lab.opts.Name) + "/" + h.Name}
+func (h *Host) newDockerd(flags []string) (*testenv.Process, error) {
+	argv := append([]string{"dockerd", "--cgroup-parent=" + cgroupParent(h.lab.opts.Name) + "/" + h.Name}, flags...)
 	// A dockerd that talks to Debian's containerd, or a newer one with Debian's runc, does not work: "namespace time does not exist".
 	var env []string
 	if h.lab.opts.Engine == EngineCurrent {
@@ -99,7 +102,7 @@ func (o Options) dockerClient() string {
 	return "docker"
 }
 
-// StopDocker ends the engine with SIGTERM: it stops its containers first.
+// StopDocker ends the engine with SIGTERM: it stops its containers first, unless it runs with LiveRestore.
 func (h *Host) StopDocker() error {
 	if !h.dockerd.Stop(time.Minute) {
 		return errors.New("dockerd on " + h.Name + " did not end within a minute:\n" + h.dockerd.Tail(10))
