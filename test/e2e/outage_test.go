@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -196,6 +198,39 @@ func TestOpenVSwitchAway(t *testing.T) {
 	if err := remove(ctx, h, "late"); err != nil {
 		t.Error(err)
 	}
+	if err := w.sameAs(ctx, before); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCoreDatabaseEmptied: when the switches' databases are lost on two hosts, bridge, ports and flows come back by themselves, and with
+// them the traffic of containers that ran all the time.
+func TestCoreDatabaseEmptied(t *testing.T) {
+	w := need(t)
+	ctx := deadline(t, 4*time.Minute)
+	all := w.members(ctx, t)
+	before, err := w.settled(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"socketplane0", "dl_dst=" + all[1].mac} {
+		if !strings.Contains(before, part) {
+			t.Fatalf("the dump does not show %s, so this test proves nothing", part)
+		}
+	}
+	var g errgroup.Group
+	for _, h := range w.Hosts[:2] {
+		g.Go(func() error { return h.EmptyOVSDB(ctx) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for i, c := range all {
+		next := all[(i+1)%len(all)]
+		c.reachable(ctx, t, next.addr, next.addr6)
+	}
+	t.Logf("all talk %v after the databases' start", time.Since(began).Round(time.Millisecond))
 	if err := w.sameAs(ctx, before); err != nil {
 		t.Error(err)
 	}

@@ -15,6 +15,14 @@ func (h *Host) startOVS(ctx context.Context) error {
 	if err := h.StartOVSDB(ctx); err != nil {
 		return err
 	}
+	if err := h.initOVSDB(ctx); err != nil {
+		return err
+	}
+	return h.StartVSwitch(ctx)
+}
+
+// initOVSDB writes what a package's start script writes into a new database.
+func (h *Host) initOVSDB(ctx context.Context) error {
 	// user-space segmentation is read by ovs-vswitchd once, at its start.
 	tso := "other_config:userspace-tso-enable=false"
 	if h.lab.opts.Tunnel != TunnelOVS && !kernelDatapath() {
@@ -22,10 +30,7 @@ func (h *Host) startOVS(ctx context.Context) error {
 	}
 	_, err := h.Exec(ctx, "ovs-vsctl", "--timeout=30", "--no-wait", "--", "init", "--", "set", "Open_vSwitch", ".", tso,
 		"external_ids:system-id="+h.Name, "external_ids:hostname="+h.Name)
-	if err != nil {
-		return err
-	}
-	return h.StartVSwitch(ctx)
+	return err
 }
 
 // StartOVSDB starts the switch's database, and makes it where there is none.
@@ -46,6 +51,25 @@ func (h *Host) StartOVSDB(ctx context.Context) error {
 		return err
 	}
 	return h.await(ctx, "ovsdb-server", p, func() bool { return h.Listening("openvswitch/db.sock") })
+}
+
+// EmptyOVSDB restarts the switch's database without its content, as somebody does who removes its file; the switch runs on, with nothing.
+// What the operating system's configuration has in it comes back: br-und, on hosts that have it.
+func (h *Host) EmptyOVSDB(ctx context.Context) error {
+	h.ovsdb.Stop(10 * time.Second)
+	if err := os.Remove(filepath.Join(h.Dir, "etc/openvswitch/conf.db")); err != nil {
+		return fmt.Errorf("empty the database of %s: %w", h.Name, err)
+	}
+	if err := h.StartOVSDB(ctx); err != nil {
+		return err
+	}
+	if err := h.initOVSDB(ctx); err != nil {
+		return err
+	}
+	if h.lab.opts.Tunnel == TunnelOVS {
+		return h.moveNIC(ctx)
+	}
+	return nil
 }
 
 // StartVSwitch starts the switch and waits until it has taken over its configuration.
