@@ -1,7 +1,10 @@
 package ipamdriver_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
+	"strings"
 
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -134,4 +137,46 @@ func testClusterLost(w *world) {
 	w.must(err)
 	w.must(a.Sync(w.ctx))
 	w.wantClaims(id, "10.1.0.7=b")
+}
+
+// testToldOnce: what Sync can't mend is logged when it is found, and when it is other addresses; not at each Sync.
+func testToldOnce(w *world) {
+	var log bytes.Buffer
+	a, b := w.host("a", ipamdriver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}), w.host("b", ipamdriver.Options{})
+	cidr := netip.MustParsePrefix("10.1.0.0/24")
+	lines := func(want int, level string, texts ...string) {
+		w.Helper()
+		for range 3 {
+			w.must(a.Sync(w.ctx))
+		}
+		said := log.String()
+		log.Reset()
+		got := strings.Count(said, "level="+level)
+		for _, text := range texts {
+			if !strings.Contains(said, text) {
+				got = -1
+			}
+		}
+		if got != want {
+			w.Fatalf("not %d lines of %s with %q: %s", want, level, texts, said)
+		}
+	}
+	id := a.pool(cidr.String(), "")
+	b.pool(cidr.String(), "")
+	address, err := a.container(id, "10.1.0.7")
+	w.must(err)
+	w.must(a.cluster.Unclaim(w.ctx, cidr, "a", netip.MustParseAddr("10.1.0.7")))
+	_, err = b.container(id, "10.1.0.7")
+	w.must(err)
+	lines(1, "ERROR", "10.1.0.7", "restart")
+	lines(0, "ERROR")
+	w.must(b.release(id, "10.1.0.7"))
+	w.must(b.releasePool(id))
+	w.must(a.Sync(w.ctx)) // has it again
+	w.must(a.releasePool(id))
+	lines(1, "WARN", "10.1.0.7", "10.1.0.0/24")
+	lines(0, "WARN")
+	w.must(a.release(id, address))
+	lines(0, "WARN")
+	w.clean(a, b)
 }

@@ -19,7 +19,7 @@ import (
 func TestIPAM(t *testing.T) {
 	both(t, map[string]func(*world){
 		"kinds": testKinds, "range": testRange, "small": testSmall, "exhausted": testExhausted, "two-hosts": testTwoHosts,
-		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost,
+		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost, "told-once": testToldOnce,
 		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
 		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "release-meets-request": testReleaseMeetsRequest, "model": testModel,
 	})

@@ -39,6 +39,7 @@ type stock struct {
 	dynamic   bool           // addresses are chosen here, so that spares are of use
 	unsure    bool           // a write of claims was not acknowledged: Sync is to look
 	retry     time.Time
+	told      string // the trouble that was logged last
 }
 
 // find returns the stock of a pool; the journal is read at the first call.

@@ -3,6 +3,7 @@ package ipamdriver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -102,8 +103,19 @@ func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix) error {
 		d.log.Info("giving back addresses that no container has", "pool", pool, "addrs", unknown)
 	}
 	errs := []error{d.forget(ctx, pool, lost...), d.giveBack(ctx, s)}
+	var taken []netip.Addr
+	var why error
 	for _, addr := range keep {
-		errs = append(errs, d.keep(ctx, s, addr))
+		err := d.keep(ctx, s, addr)
+		if errors.Is(err, store.ErrTaken) { // nothing that is tried again would help
+			taken, why = append(taken, addr), errors.Join(why, err)
+			continue
+		}
+		errs = append(errs, err)
+	}
+	if s.news("taken", taken) {
+		d.log.Error("containers of this host have addresses that belong to somebody else: restart these containers",
+			"pool", pool, "addrs", taken, "err", why)
 	}
 	err = errors.Join(errs...)
 	s.mu.Lock()
@@ -143,19 +155,26 @@ func (s *stock) compare(host string, claims map[netip.Addr]store.Claim) (lost, k
 	return lost, keep, unknown
 }
 
-// keep claims an address again that a container has; the caller has the turn.
+// keep claims an address again that a container has; store.ErrTaken says that somebody else got it. The caller has the turn.
 func (d *Driver) keep(ctx context.Context, s *stock, addr netip.Addr) error {
 	if !s.has(addr) {
 		return nil // released meanwhile
 	}
-	err := d.cluster.Keep(ctx, s.pool, addr)
-	if errors.Is(err, store.ErrTaken) {
-		// Nothing that is tried again would help.
-		d.log.Error("a container of this host has an address that belongs to somebody else: restart the container",
-			"pool", s.pool, "addr", addr, "err", err)
-		return nil
+	return d.cluster.Keep(ctx, s.pool, addr)
+}
+
+// news says whether there are addresses in a trouble that was not told of with just these addresses; it is told of now.
+func (s *stock) news(trouble string, addrs []netip.Addr) bool {
+	now := ""
+	if len(addrs) > 0 {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		now = fmt.Sprint(trouble, addrs)
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := now != s.told && now != ""
+	s.told = now
+	return fresh
 }
 
 // syncGone drops what this host has of a pool that the cluster does not know.
@@ -169,8 +188,10 @@ func (d *Driver) syncGone(ctx context.Context, s *stock) error {
 		return err
 	}
 	lost, keep, _ := s.compare(d.cluster.Host(), nil)
-	if len(keep) > 0 {
-		d.log.Error("containers have addresses of a subnet that the cluster does not know", "addrs", keep, "pool", s.pool)
+	if s.news("gone", keep) {
+		// Mostly Docker has forgotten a container's address when it removed its network: that is found and given back a while later.
+		d.log.Warn("addresses are handed out of a subnet that the cluster does not know; those that no container has are given back soon",
+			"addrs", keep, "pool", s.pool)
 	}
 	err := d.forget(ctx, s.pool, lost...)
 	s.mu.Lock()
