@@ -131,7 +131,9 @@ func (s *Switch) run(ctx context.Context, first chan<- struct{}) {
 			err = s.serve(ctx, n)
 			s.setSession(nil, err)
 			n.close()
-			s.log.Warn("lost Open vSwitch", "endpoint", s.endpoint, "error", err)
+			if ctx.Err() == nil { // else it was let go
+				s.log.Warn("lost Open vSwitch", "endpoint", s.endpoint, "error", err)
+			}
 			continue
 		}
 		s.setSession(nil, err)

@@ -155,8 +155,14 @@ type addresses struct{ a *agent }
 
 func (addresses) Describe(ch chan<- *prometheus.Desc) { ch <- descAddresses }
 
+// countTimeout is less than a scrape may usually take (10 s).
+const countTimeout = 5 * time.Second
+
 func (c addresses) Collect(ch chan<- prometheus.Metric) {
-	handedOut, resting, spare, err := c.a.ipam.Counts(context.Background())
+	// Prometheus gives no context. Counts waits at most for the journal's first reading.
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
+	defer cancel()
+	handedOut, resting, spare, err := c.a.ipam.Counts(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(descAddresses, err)
 		return

@@ -72,7 +72,7 @@ func (r *Reconciler) broken() <-chan struct{} {
 func (r *Reconciler) disconnect() {
 	r.applying <- struct{}{}
 	defer func() { <-r.applying }()
-	r.setReady(fmt.Errorf("%w: the agent has stopped", ErrNotReady))
+	r.setStopped()
 	if r.conn != nil {
 		_ = r.conn.Close() // nothing is owed to a connection that is not used any more
 		r.conn, r.cookie = nil, 0

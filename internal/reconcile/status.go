@@ -1,6 +1,9 @@
 package reconcile
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 func (r *Reconciler) setStatus(change func(*Status)) {
 	r.mu.Lock()
@@ -27,6 +30,14 @@ func (r *Reconciler) setReady(err error) {
 		}
 	}
 	r.readyErr, r.status.Err = err, err
+}
+
+// setStopped says that nothing is kept true any more: Run has ended, which is no trouble to log.
+func (r *Reconciler) setStopped() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readyErr = fmt.Errorf("%w: the agent has stopped", ErrNotReady)
+	r.status.Err = r.readyErr
 }
 
 // setTrouble notes what is wrong with single networks, logs what is new, and gives it back.
