@@ -88,7 +88,9 @@ type Driver struct {
 	// pools are those that are being acquired or returned: Sync must not take a hold that is about to be
 	// journalled for a leak.
 	pools busy[netip.Prefix]
-	kick  chan struct{} // somebody needs Run
+	// managed are those that Swarm's manager works on, which may be in pools too.
+	managed busy[netip.Prefix]
+	kick    chan struct{} // somebody needs Run
 
 	mu     sync.Mutex
 	loaded bool

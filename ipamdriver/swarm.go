@@ -26,15 +26,14 @@ func (d *Driver) ofSwarm(space string) bool {
 // swarmPool holds the subnet that was asked for, or one that is free. A manager that has started anew asks again.
 func (d *Driver) swarmPool(ctx context.Context, pool ipalloc.Pool, v6 bool) (ipalloc.Pool, error) {
 	if pool.CIDR.IsValid() {
-		_, err := d.swarm().AcquirePool(ctx, pool.CIDR)
-		return pool, err
+		return pool, d.manage(ctx, pool.CIDR, false)
 	}
 	taken, err := d.takenSubnets(ctx)
 	if err != nil {
 		return pool, err
 	}
 	for cidr := range d.free(taken, v6) {
-		_, err := d.swarm().MakePool(ctx, cidr)
+		err := d.manage(ctx, cidr, true)
 		if errors.Is(err, store.ErrOverlap) {
 			continue // somebody was faster
 		}
@@ -43,11 +42,40 @@ func (d *Driver) swarmPool(ctx context.Context, pool ipalloc.Pool, v6 bool) (ipa
 	return pool, errNoSubnet()
 }
 
+// manage holds a pool. What was to be given back of it before is void once the cluster has heard that it is wanted again, not earlier: a request that
+// fails is no use of the pool.
+func (d *Driver) manage(ctx context.Context, cidr netip.Prefix, fresh bool) error {
+	unlock, err := d.managed.lock(ctx, cidr)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := d.cluster.ManagePool(ctx, cidr, d.cluster.Host(), fresh); err != nil {
+		return err
+	}
+	return d.forgetReturn(ctx, swarmReturn{Pool: cidr})
+}
+
 // swarmAddress answers the manager. An address that it names it may have already: it tells again what its networks had.
 func (d *Driver) swarmAddress(ctx context.Context, pool ipalloc.Pool, want netip.Addr) (netip.Addr, error) {
-	if want.IsValid() {
-		return want, d.share(ctx, pool.CIDR, want, func() error { return d.swarm().Keep(ctx, pool.CIDR, want) })
+	unlock, err := d.managed.lock(ctx, pool.CIDR)
+	if err != nil {
+		return want, err
 	}
+	defer unlock()
+	if want.IsValid() {
+		err = d.share(ctx, pool.CIDR, want, func() error { return d.swarm().Keep(ctx, pool.CIDR, want) })
+	} else {
+		want, err = d.freeForSwarm(ctx, pool)
+	}
+	if err != nil {
+		return want, err
+	}
+	return want, d.forgetReturn(ctx, swarmReturn{Pool: pool.CIDR, Addr: want})
+}
+
+// freeForSwarm claims an address that nobody has.
+func (d *Driver) freeForSwarm(ctx context.Context, pool ipalloc.Pool) (netip.Addr, error) {
 	for block := range pool.Blocks(store.OwnerSwarm) {
 		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block}, nil,
 			func(block netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
@@ -77,7 +105,7 @@ func (d *Driver) releaseSwarm(ctx context.Context, id, text string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %q is not an IP address", ErrBadRequest, text)
 	}
-	return d.swarm().Unclaim(ctx, pool.CIDR, store.OwnerSwarm, addr)
+	return d.returnSwarm(ctx, swarmReturn{Schema: store.Schema, Pool: pool.CIDR, Addr: addr})
 }
 
 // releaseSwarmPool ends the manager's hold.
@@ -86,5 +114,5 @@ func (d *Driver) releaseSwarmPool(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return d.swarm().ReleasePool(ctx, pool.CIDR)
+	return d.returnSwarm(ctx, swarmReturn{Schema: store.Schema, Pool: pool.CIDR})
 }

@@ -22,6 +22,7 @@ func (h *host) managerPool(subnet string) string {
 func TestSwarm(t *testing.T) {
 	both(t, map[string]func(*world){
 		"tasks": swarmTasks, "nextManager": swarmNextManager, "subnetOfOurs": swarmSubnet, "full": swarmFull,
+		"storeDown": swarmStoreDown, "wantedAgain": swarmWantedAgain, "takenOver": swarmTakenOver,
 	})
 }
 
@@ -113,4 +114,73 @@ func swarmFull(w *world) {
 	w.wants(err, ipamdriver.ErrExhausted, "10.1.0.0/30")
 	w.must(a.releasePool(global))
 	w.clean(a)
+}
+
+// swarmStoreDown: what the manager releases while the store is away is given back when it answers, also by the next process.
+func swarmStoreDown(w *world) {
+	a, _ := w.swarmHosts()
+	global := a.managerPool("10.1.0.0/24")
+	kept := a.managerPool("10.2.0.0/24")
+	_, err := a.gateway(global, "")
+	w.must(err)
+	addr, err := a.request(kept, "")
+	w.must(err)
+	_, err = a.request(global, "") // Swarm may leave it to the pool's end
+	w.must(err)
+	a.shared.set(true, false)
+	w.must(a.release(kept, addr))
+	w.must(a.releasePool(global))
+	w.wants(a.Sync(w.ctx), store.ErrUnavailable)
+	a.restart()
+	if pending, err := a.Pending(w.ctx); !pending || err != nil {
+		w.Fatalf("pending is %t, %v", pending, err)
+	}
+	a.shared.set(false, false)
+	w.must(a.Sync(w.ctx))
+	w.wantClaims("10.1.0.0/24")
+	w.wantClaims("10.2.0.0/24")
+	w.must(a.releasePool(kept))
+	w.clean(a)
+}
+
+// swarmWantedAgain: what is asked for again, after a release that the store has not seen, is kept.
+func swarmWantedAgain(w *world) {
+	a, _ := w.swarmHosts()
+	global := a.managerPool("10.1.0.0/24")
+	addr, err := a.request(global, "")
+	w.must(err)
+	a.shared.set(true, false)
+	w.must(a.release(global, addr))
+	w.must(a.releasePool(global))
+	a.shared.set(false, false)
+	if again := a.managerPool("10.1.0.0/24"); again != global {
+		w.Fatalf("pool %s, want %s", again, global)
+	}
+	_, err = a.request(global, addr[:len(addr)-3])
+	w.must(err)
+	w.must(a.Sync(w.ctx))
+	w.wantClaims("10.1.0.0/24", addr[:len(addr)-3]+"="+store.OwnerSwarm)
+	w.must(a.release(global, addr))
+	w.must(a.releasePool(global))
+	w.clean(a)
+}
+
+// swarmTakenOver: what a manager could not give back is the next one's, if that one has asked for it.
+func swarmTakenOver(w *world) {
+	a, b := w.swarmHosts()
+	global := a.managerPool("10.1.0.0/24")
+	addr, err := a.request(global, "")
+	w.must(err)
+	a.shared.set(true, false)
+	w.must(a.release(global, addr))
+	w.must(a.releasePool(global))
+	b.managerPool("10.1.0.0/24")
+	_, err = b.request(global, addr[:len(addr)-3])
+	w.must(err)
+	a.shared.set(false, false)
+	w.must(a.Sync(w.ctx))
+	w.wantClaims("10.1.0.0/24", addr[:len(addr)-3]+"="+store.OwnerSwarm)
+	w.must(b.release(global, addr))
+	w.must(b.releasePool(global))
+	w.clean(a, b)
 }

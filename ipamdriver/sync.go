@@ -18,7 +18,7 @@ import (
 //
 // What it has read is only a hint: it decides anew on each pool and address while nobody else works on it.
 func (d *Driver) Sync(ctx context.Context) error {
-	errs := []error{d.syncHolds(ctx)}
+	errs := []error{d.syncSwarm(ctx), d.syncHolds(ctx)}
 	stocks, err := d.all(ctx)
 	if err != nil {
 		return err
@@ -63,6 +63,9 @@ func (d *Driver) Pending(ctx context.Context) (bool, error) {
 		if pending {
 			return true, nil
 		}
+	}
+	if returns, err := d.readReturns(ctx); err != nil || len(returns) > 0 {
+		return len(returns) > 0, err
 	}
 	held, err := d.readHolds(ctx)
 	return slices.ContainsFunc(held, func(h heldPool) bool { return h.Returning }), err

@@ -99,6 +99,7 @@ const (
 	LocalEndpoints    = Root + "local/endpoints/"
 	LocalAddresses    = Root + "local/addresses/"
 	LocalPools        = Root + "local/pools/"
+	LocalSwarm        = Root + "local/swarm/"
 	LocalPeers        = Root + "local/peers/"
 	LocalHosts        = Root + "local/hosts/"
 	LocalStoreKindKey = Root + "local/store-kind"

@@ -27,17 +27,18 @@ func (c *Cluster) Pools(ctx context.Context) ([]Pool, error) {
 // AcquirePool makes this host a holder of the pool, which is made when it does not
 // exist. It returns ErrOverlap when it overlaps another pool.
 func (c *Cluster) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
-	return c.holdPool(ctx, cidr, false)
+	return c.holdPool(ctx, cidr, false, c.host, "")
 }
 
 // MakePool is AcquirePool for a subnet that this host chose by itself: it returns
 // ErrOverlap also when the pool exists, lest two hosts that choose the same
 // subnet at once share a network that neither of them meant.
 func (c *Cluster) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
-	return c.holdPool(ctx, cidr, true)
+	return c.holdPool(ctx, cidr, true, c.host, "")
 }
 
-func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool) (Pool, error) {
+// holdPool makes holder one of the pool's, with manager if that is not empty.
+func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder, manager string) (Pool, error) {
 	var pool Pool
 	err := c.change(ctx, func() ([]Op, error) {
 		var version uint64
@@ -48,7 +49,8 @@ func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool) (
 		if version != 0 && fresh {
 			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrOverlap, cidr)
 		}
-		if slices.Contains(pool.Hosts, c.host) {
+		held := slices.Contains(pool.Hosts, holder)
+		if held && (manager == "" || pool.Manager == manager) {
 			return nil, nil
 		}
 		var ops []Op
@@ -58,7 +60,12 @@ func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool) (
 			}
 			pool = Pool{Schema: Schema, CIDR: cidr}
 		}
-		pool.Hosts = append(pool.Hosts, c.host)
+		if !held {
+			pool.Hosts = append(pool.Hosts, holder)
+		}
+		if manager != "" {
+			pool.Manager = manager
+		}
 		return append(ops, setPool(pool, version)), nil
 	})
 	return pool, err

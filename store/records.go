@@ -82,7 +82,9 @@ type Pool struct {
 	Gateway netip.Addr `json:"gateway,omitzero"`
 	// Hosts hold the pool through our IPAM.
 	Hosts []string `json:"hosts,omitempty"`
-	Nonce string   `json:"nonce"`
+	// Manager is the host whose Swarm manager asked last, if Swarm is one of the holders.
+	Manager string `json:"manager,omitempty"`
+	Nonce   string `json:"nonce"`
 }
 
 // OwnerNetwork owns the claims of gateway and auxiliary addresses: they belong to the

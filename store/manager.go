@@ -1,0 +1,66 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// ManagePool makes Swarm a holder of the pool, as the manager on the given host asked for it; fresh is for a subnet that nobody named (MakePool).
+// What a manager of before still has to give back of it is void from then on: its successor tells again what its networks have.
+func (c *Cluster) ManagePool(ctx context.Context, cidr netip.Prefix, manager string, fresh bool) error {
+	_, err := c.holdPool(ctx, cidr, fresh, OwnerSwarm, manager)
+	return err
+}
+
+// LeaveManaged ends Swarm's hold of the pool, unless another host's manager has asked for it since.
+func (c *Cluster) LeaveManaged(ctx context.Context, cidr netip.Prefix, manager string) error {
+	return c.change(ctx, func() ([]Op, error) {
+		pool, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		if err != nil || version == 0 || !pool.managedBy(manager) {
+			return nil, err
+		}
+		pool.Manager = ""
+		pool.Hosts = slices.DeleteFunc(pool.Hosts, func(h string) bool { return h == OwnerSwarm })
+		return c.leavePools(ctx, nil, versioned{pool, version})
+	})
+}
+
+// UnclaimManaged gives an address of Swarm's back, unless another host's manager has asked for its pool since.
+func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager string, addr netip.Addr) error {
+	return c.change(ctx, func() ([]Op, error) {
+		pool, poolVersion, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		if err != nil || poolVersion == 0 || !pool.managedBy(manager) {
+			return nil, err
+		}
+		key := BlockKey(cidr, BlockOf(cidr, addr))
+		block, version, err := find[Block](ctx, c.kv, key)
+		if err != nil || block.Claims[addr].Owner != OwnerSwarm {
+			return nil, err
+		}
+		block.Claims = maps.Clone(block.Claims)
+		delete(block.Claims, addr)
+		change := Op{Kind: OpDelete, Key: key, Version: version}
+		if len(block.Claims) > 0 {
+			change = Op{Kind: OpSet, Key: key, Value: Encode(block), Version: version}
+		}
+		return []Op{{Kind: OpCheck, Key: PoolKey(cidr), Version: poolVersion}, change}, nil
+	})
+}
+
+// managedBy says whether Swarm holds the pool by this host's manager, or by one of an agent that does not say.
+func (p Pool) managedBy(manager string) bool {
+	return slices.Contains(p.Hosts, OwnerSwarm) && (p.Manager == manager || p.Manager == "")
+}
+
+// LocalSwarmKey is the key of what Swarm's manager on this host still has to give back: an address of a pool, or with none the pool itself, which
+// comes after its addresses in the order of keys.
+func LocalSwarmKey(pool netip.Prefix, addr netip.Addr) string {
+	what := "pool"
+	if addr.IsValid() {
+		what = addr.String()
+	}
+	return fmt.Sprintf("%s%s/%s", LocalSwarm, cidrPart(pool), what)
+}
