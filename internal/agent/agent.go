@@ -49,6 +49,7 @@ type agent struct {
 	opts     Options
 	log      *slog.Logger
 	started  time.Time
+	id       string // of this host
 	local    store.KV
 	journal  *journal.Journal
 	storage  storage
@@ -76,11 +77,19 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	for _, w := range cfg.Warnings() {
 		a.log.Warn(w)
 	}
-	if err := a.build(ctx); err != nil {
+	if err := a.open(ctx); err != nil {
 		return err
 	}
+	// Before anything that may take a moment: a call that comes early waits, and is not refused. Docker looks for a managed plugin's socket
+	// as soon as its process runs, and then only every 3 s.
 	pluginSockets, adminSocket, err := a.listen()
 	if err != nil {
+		return err
+	}
+	if err := a.build(ctx); err != nil {
+		for _, l := range append(pluginSockets, adminSocket) {
+			err = errors.Join(err, l.Close())
+		}
 		return err
 	}
 	a.log.Info("agent is up", "version", opts.Version.Version, "host", cfg.Name, "id", a.cluster.Host(),
@@ -115,7 +124,11 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if cfg.MetricsAddr != "" {
 		run(a.serveMetrics)
 	}
-	return group.Wait()
+	err = group.Wait()
+	if err == nil && a.isPlugin() {
+		a.leaveNothing()
+	}
+	return err
 }
 
 // settleTime is how long after the agent's start calls of Docker that need the data plane wait for its first breath.
@@ -132,8 +145,8 @@ func (a *agent) settle(ctx context.Context) {
 	}
 }
 
-// build makes all parts. None of them waits for Open vSwitch, Docker or the cluster's store.
-func (a *agent) build(ctx context.Context) (err error) {
+// open opens this host's state, and the cluster's store without asking it anything.
+func (a *agent) open(ctx context.Context) (err error) {
 	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
 		return err
 	}
@@ -148,14 +161,23 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.underlay, err = a.links.Underlay(ctx, a.cfg.Advertise); err != nil {
 		return err
 	}
-	if a.storage, err = a.openCluster(ctx, id); err != nil {
-		return err
-	}
+	a.storage, err = a.openCluster(ctx, id)
+	a.id = id
+	return err
+}
+
+// switchPatience is how long a start waits for the switch's first answer: local sockets answer at once, or not for a while.
+const switchPatience = 300 * time.Millisecond
+
+// build makes all parts. None of them waits for Open vSwitch, Docker or the cluster's store, but for a moment each.
+func (a *agent) build(ctx context.Context) (err error) {
 	if err = guardCluster(ctx, &a.storage); err != nil {
 		return err
 	}
-	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), id)
-	a.sw, err = ovsctl.Connect(ctx, ovsctl.Options{Endpoint: a.cfg.OVSDB, Bridge: config.Bridge, Logger: a.log})
+	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), a.id)
+	soon, cancel := context.WithTimeout(ctx, switchPatience)
+	defer cancel()
+	a.sw, err = ovsctl.Connect(soon, ovsctl.Options{Endpoint: a.cfg.OVSDB, Bridge: config.Bridge, Logger: a.log})
 	if err != nil {
 		return err
 	}

@@ -56,10 +56,10 @@ func (a *agent) checkSwitch(context.Context) adminapi.Check {
 	const name = "Open vSwitch"
 	st, version := a.plane.Status(), cmp.Or(a.sw.Info().OVSVersion, "of unknown version")
 	if err := a.plane.Ready(); err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl restart openvswitch-switch"}
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: a.restartSwitch()}
 	}
 	if st.Err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: st.Err.Error(), Cure: "journalctl -u socketplane says more"}
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: st.Err.Error(), Cure: a.ownLog() + " says more"}
 	}
 	return ok(name, "%s, datapath %s, tunnel %s, %d flows", version, st.Datapath, st.Tunnel, st.Flows)
 }
@@ -102,7 +102,7 @@ func (a *agent) checkStore(ctx context.Context) adminapi.Check {
 			Cure: "give the agents one Consul with --consul-addr"}
 	case !members.Alive[a.cluster.Host()]:
 		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "other hosts take this host's agent for down",
-			Cure: "wait a minute; journalctl -u socketplane says why if it stays"}
+			Cure: "wait a minute; " + a.ownLog() + " says why if it stays"}
 	}
 	return ok(name, "%s at %s answers in %v; %d hosts, %d up", a.storage.kind, a.storage.address,
 		time.Since(began).Round(time.Millisecond), len(members.Hosts), len(members.Alive))
@@ -128,7 +128,11 @@ func (a *agent) checkSockets(context.Context) adminapi.Check {
 	const name = "sockets"
 	var wrong []string
 	// The package's unit gives the command line's socket to a group.
-	for path, allowed := range map[string]fs.FileMode{a.cfg.PluginSocket: 0o600, a.cfg.AdminSocket: 0o660} {
+	sockets := map[string]fs.FileMode{a.cfg.PluginSocket: 0o600, a.cfg.AdminSocket: 0o660}
+	if a.isPlugin() {
+		sockets[a.opts.V1Socket] = 0o600
+	}
+	for path, allowed := range sockets {
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -141,9 +145,31 @@ func (a *agent) checkSockets(context.Context) adminapi.Check {
 	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(wrong, "; "), Cure: "systemctl restart socketplane"}
+		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(wrong, "; "), Cure: a.restartSelf()}
 	}
-	return ok(name, "both are there, and not for everybody")
+	return ok(name, "all are there, and not for everybody")
+}
+
+// restartSelf, restartSwitch and ownLog are what people do or look at, by how the agent was installed.
+func (a *agent) restartSelf() string {
+	if a.isPlugin() {
+		return "docker plugin disable -f socketplane/plugin:latest, and docker plugin enable socketplane/plugin:latest (the name that docker plugin ls shows)"
+	}
+	return "systemctl restart socketplane"
+}
+
+func (a *agent) restartSwitch() string {
+	if a.isPlugin() && a.cfg.OVSDB == config.OwnOVSDB {
+		return a.restartSelf()
+	}
+	return "systemctl restart openvswitch-switch"
+}
+
+func (a *agent) ownLog() string {
+	if a.isPlugin() {
+		return "journalctl -u docker"
+	}
+	return "journalctl -u socketplane"
 }
 
 func (a *agent) checkState(ctx context.Context) adminapi.Check {

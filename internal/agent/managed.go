@@ -4,15 +4,38 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/ownovs"
+	"github.com/socketplane/socketplane/store"
 )
 
 // ovsSchema is where the plugin's root file system has it, as Debian's package does.
 const ovsSchema = "/usr/share/openvswitch/vswitch.ovsschema"
+
+// leaveLimit bounds what is done at the plugin's end, for which Docker gives it 10 s in all.
+const leaveLimit = 2 * time.Second
+
+// isPlugin says whether this is Docker's managed plugin, which no service of systemd's is.
+func (a *agent) isPlugin() bool { return a.opts.V1Socket != "" }
+
+// leaveNothing removes the bridge if no network of this host needs it: after docker plugin rm nothing of ours is there to do it. What is on the disk
+// decides, as the agent may end before it has read all of it.
+func (a *agent) leaveNothing() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
+	for _, prefix := range []string{store.LocalBindings, store.LocalEndpoints} {
+		if entries, err := a.local.List(ctx, prefix); err != nil || len(entries) > 0 {
+			return
+		}
+	}
+	if err := a.sw.RemoveBridge(ctx); err != nil {
+		a.log.Warn("the bridge stays, though no network of this host needs it", "err", err)
+	}
+}
 
 // RunManaged is Run as Docker's managed plugin: it also serves the plain name on the host's socket, and runs an Open
 // vSwitch of its own where the host has none.

@@ -24,6 +24,10 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		return []string{"nft", "add table inet broken; add chain inet broken in { type filter hook input priority 0; }; add rule inet broken in " + rule}
 	}
 	whole := []string{"nft", "delete", "table", "inet", "broken"}
+	restart := "systemctl restart socketplane"
+	if asPlugin() {
+		restart = "docker plugin enable"
+	}
 	mtu := func(bytes string) []string { return []string{"ip", "link", "set", w.device(ctx, t, h2), "mtu", bytes} }
 	for _, tt := range []struct {
 		name       string
@@ -39,7 +43,7 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		{"the MTU differs", h2, mtu("1400"), mtu("1500"), way, "error", []string{"packets of 1500 bytes", "make the MTU between the hosts equal"}},
 		{"the clock is wrong", h2, wrongClock(10 * time.Minute), whole, "clocks", "error", []string{"h2 is ", "ahead of this host's", "timedatectl"}},
 		{"a socket is open to all", h1, []string{"chmod", "666", "/run/docker/plugins/socketplane.sock"},
-			[]string{"chmod", "600", "/run/docker/plugins/socketplane.sock"}, "sockets", "error", []string{"mode 666", "systemctl restart socketplane"}},
+			[]string{"chmod", "600", "/run/docker/plugins/socketplane.sock"}, "sockets", "error", []string{"mode 666", restart}},
 	} {
 		if w.tunnel == lab.TunnelOVS && tt.check == way {
 			continue // a switch in user space takes packets before the host's firewall sees them
