@@ -22,12 +22,13 @@ E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
 # e2e COMBINATIONS FLAGS: the shell code that runs them all, and fails if one of them did.
 e2e = bad=0; for combination in $(1); do IFS=: read -r engine tunnel tests <<<"$$combination"; \
 	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
-# e2e-plugin FLAGS ENGINES TESTS: the managed plugin's own tests on both engines, of the current one those named, and the core of e2e against it on ENGINES.
+# e2e-plugin FLAGS ENGINES TESTS E2E: the managed plugin's own tests on both engines, of the current one TESTS, and the tests E2E of e2e against it on ENGINES.
 e2e-plugin = bad=0; SOCKETPLANE_E2E_ENGINE=debian $(LABTEST) $(1) ./test/plugin/... || bad=1; \
 	SOCKETPLANE_E2E_ENGINE=current $(LABTEST) $(1) -run '$(3)' ./test/plugin/... || bad=1; \
-	for engine in $(2); do SOCKETPLANE_E2E_PLUGIN=1 SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) -run '^TestCore' ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
-# What differs most between engines.
-PLUGIN_CURRENT := WithoutOpenVSwitch|Upgrade|Swarm
+	for engine in $(2); do SOCKETPLANE_E2E_PLUGIN=1 SOCKETPLANE_E2E_ENGINE=$$engine $(LABTEST) $(1) -run '$(4)' ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
+# What differs most between engines, and what differs most between an agent of its own and Docker's plugin.
+PLUGIN_CURRENT := WithoutOpenVSwitch|ThreeHosts|Swarm
+PLUGIN_E2E := ^TestCore|^TestAgentKilled|^TestOpenVSwitchAway
 
 .PHONY: help
 help: ## show this list
@@ -38,7 +39,7 @@ build: ## build bin/socketplane
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/socketplane ./cmd/socketplane
 
-.PHONY: demo demo-down demo-status shell agent
+.PHONY: demo demo-down demo-status shell agent crash
 demo: ## three Docker hosts on this machine share a network (root)
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and mounts, which needs root: sudo make demo' >&2; exit 1; }
 	@$(INSTALL) consul ovs docker
@@ -63,6 +64,9 @@ shell: bin/lab ## a shell on a host of the demo: make shell HOST=2
 agent: bin/lab ## start the agent of a demo host again: make agent HOST=2
 	@bin/lab agent $(HOST)
 
+crash: bin/lab ## end the agent of a demo host as a crash would: make crash HOST=2
+	@bin/lab crash $(HOST)
+
 .PHONY: test unit e2e e2e-all e2e-kernel bench
 # Clusters form and packages install mostly by waiting: they go beside e2e, and their results come after it.
 test: ## everything that must pass, with what it needs (root)
@@ -73,7 +77,7 @@ test: ## everything that must pass, with what it needs (root)
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/crash/... ./test/chaos/... || failed=1; \
 	  $(LABTEST) -json ./test/cluster/... ./test/packages/... >"$$aside" 2>&1 & \
 	  { $(call e2e,$(E2E),-json); } || failed=1; \
-	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT)); } || failed=1; \
+	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT),$(PLUGIN_E2E)); } || failed=1; \
 	  wait $$! || failed=1; cat "$$aside"; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
 	  exit $$failed; } 2>&1 | $(COUNT)
@@ -116,9 +120,9 @@ plugin: plugin-rootfs ## docker plugin create PLUGIN (socketplane/plugin:latest)
 plugin-push: ## docker plugin push PLUGIN
 	docker plugin push $(PLUGIN)
 
-e2e-plugin: ## the managed plugin on hosts of its own, with both engines, and e2e's core against it (root)
+e2e-plugin: ## the managed plugin on hosts of its own, with both engines, and all of e2e against it (root)
 	@$(INSTALL) consul ovs docker engine registry
-	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v,debian current,.)
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e-plugin,-v,debian current,.,.)
 
 DIST ?= build/dist
 .PHONY: packages release

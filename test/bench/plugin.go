@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -89,30 +86,9 @@ func (w *world) plugin(ctx context.Context) (p *Plugin, err error) {
 
 // start enables the plugin once and takes the times.
 func (p *Plugin) start(ctx context.Context, h *lab.Host) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	socket := filepath.Join(h.Dir, lab.PluginSocket)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}}}
-	began := time.Now()
-	answered := make(chan error, 1)
-	go func() {
-		err := testenv.Poll(ctx, time.Millisecond, func() bool {
-			resp, err := client.Post("http://plugin/NetworkDriver.GetCapabilities", "", nil)
-			if err != nil {
-				return false
-			}
-			resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
-		})
-		p.Answer = append(p.Answer, milli(time.Since(began)))
-		answered <- err
-	}()
-	err := h.EnablePlugin(ctx)
-	p.Enable = append(p.Enable, milli(time.Since(began)))
-	return errors.Join(err, <-answered)
+	answer, enable, err := h.TimePlugin(ctx)
+	p.Answer, p.Enable = append(p.Answer, milli(answer)), append(p.Enable, milli(enable))
+	return err
 }
 
 // sizes measures a directory as it is, and packed.

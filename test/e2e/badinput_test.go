@@ -102,6 +102,10 @@ func TestAgentDoesNotStart(t *testing.T) {
 	w := need(t)
 	ctx := deadline(t, time.Minute)
 	h := w.Hosts[0]
+	state, err := h.StateDir()
+	if err != nil {
+		t.Fatal(err)
+	}
 	apart := []string{"agent", "--store", "bolt", "--plugin-socket", "/run/apart/plugin.sock", "--admin-socket", "/run/apart/admin.sock"}
 	for name, c := range map[string]struct {
 		args []string
@@ -109,7 +113,7 @@ func TestAgentDoesNotStart(t *testing.T) {
 	}{
 		"state_dir_is_a_file":     {[]string{"--state-dir", "/etc/passwd"}, []string{"/etc/passwd", "directory"}},
 		"state_dir_below_a_file":  {[]string{"--state-dir", "/etc/passwd/state"}, []string{"/etc/passwd"}},
-		"state_dir_of_another":    {[]string{"--state-dir", "/var/lib/socketplane"}, []string{"/var/lib/socketplane"}},
+		"state_dir_of_another":    {[]string{"--state-dir", state}, []string{state}},
 		"state_dir_not_writable":  {[]string{"--state-dir", "/proc/socketplane"}, []string{"/proc/socketplane"}},
 		"unknown_store":           {[]string{"--store", "etcd"}, []string{"etcd", "consul", "bolt"}},
 		"unknown_tunnel":          {[]string{"--tunnel", "gre"}, []string{"gre", "ovs", "kernel"}},

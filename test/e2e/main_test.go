@@ -81,7 +81,7 @@ func start() (*world, error) {
 		Hosts: hosts, Consul: true,
 		Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")),
 		Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
-		Plugin: os.Getenv("SOCKETPLANE_E2E_PLUGIN") != "",
+		Plugin: asPlugin(),
 		Log: func(format string, args ...any) {
 			fmt.Printf("lab: "+format+"\n", args...)
 		},
@@ -108,6 +108,9 @@ func start() (*world, error) {
 	w.empty, err = w.settled(ctx)
 	return w, err
 }
+
+// asPlugin says whether the agents are Docker's managed plugin.
+func asPlugin() bool { return os.Getenv("SOCKETPLANE_E2E_PLUGIN") != "" }
 
 // finish removes what tests shared, demands that nothing is left of the whole run, and closes the lab.
 func finish() error {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -35,10 +36,7 @@ func (w *once) wasAway(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, h3, "run", "-d", "--name", "keeper", "--network", "kept", lab.ImageName)
 	w.endpoints(ctx, t, "kept", 1)
 	// The same for a host that is off as a whole.
-	if err := h3.StopAgent(); err != nil {
-		t.Fatal(err)
-	}
-	if err := h3.StopDocker(); err != nil {
+	if err := h3.PowerOff(); err != nil {
 		t.Fatal(err)
 	}
 	w.docker(ctx, t, h1, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", "later")
@@ -70,7 +68,7 @@ func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 		start func(*lab.Host) error
 	}{
 		{"Docker before the agent", func(h *lab.Host) error {
-			// Docker asks for its plugin for up to 15 s before it serves; the agent comes in that time.
+			// Docker asks for its plugin for up to 15 s before it serves; the agent comes in that time. A managed one comes with Docker.
 			var g errgroup.Group
 			g.Go(func() error { return h.StartDocker(ctx) })
 			g.Go(func() error {
@@ -80,6 +78,9 @@ func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 			return g.Wait()
 		}},
 		{"the agent before Docker", func(h *lab.Host) error {
+			if asPlugin() {
+				return errors.Join(h.StartDocker(ctx), h.StartAgent(ctx)) // the only order that there is
+			}
 			if err := h.StartAgent(ctx); err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ func TestOnce(t *testing.T) {
 	ctx := deadline(t, 35*time.Minute)
 	l, err := lab.Start(ctx, lab.Options{
 		Hosts: 3, Consul: true, Engine: lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")), Tunnel: lab.Tunnel(os.Getenv("SOCKETPLANE_E2E_TUNNEL")),
-		AgentFlags: []string{"--mirror=true"}, Log: t.Logf,
+		AgentFlags: []string{"--mirror=true"}, Plugin: asPlugin(), Log: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -133,6 +133,7 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 			switch parts := strings.Split(key, "/"); parts[2] {
 			case "schema", "identity": // of the cluster's data, for ever
 			case "use": // what hosts told of it, some seconds ago
+			case "gone": // since when a host was away, until the others look again, once a minute
 			case "blocks": // of which the first network has as many as its hosts keep spare addresses in
 				count["blocks of "+parts[3]] = 1
 			default:

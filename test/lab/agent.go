@@ -25,6 +25,9 @@ const agentPatience = 15 * time.Second
 // StartAgent starts the agent and waits until its plugin socket accepts, as Docker would; WaitReady waits for more. Flags come after the lab's own, so that they
 // win.
 func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
+	if h.lab.opts.Plugin {
+		return h.startManaged(ctx, flags)
+	}
 	if h.agent != nil && h.agent.Running() {
 		return fmt.Errorf("the agent of %s runs already", h.Name)
 	}
@@ -54,6 +57,9 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 
 // WaitReady waits until the agent says that networks work on this host.
 func (h *Host) WaitReady(ctx context.Context) error {
+	if h.lab.opts.Plugin {
+		return h.WaitPluginReady(ctx)
+	}
 	ready := func() bool {
 		return unixStatus(ctx, h.runPath(strings.TrimPrefix(AdminSocket, "/run/")), "/readyz") == http.StatusOK
 	}
@@ -90,27 +96,37 @@ func (h *Host) agentFlags() ([]string, error) {
 	), nil
 }
 
-// StopAgent ends the agent with SIGTERM.
+// StopAgent ends the agent with SIGTERM; a managed plugin is disabled, whatever uses it.
 func (h *Host) StopAgent() error {
+	if h.lab.opts.Plugin {
+		return h.stopManaged()
+	}
 	if h.agent != nil && !h.agent.Stop(agentPatience) {
 		return errors.New("the agent of " + h.Name + " did not end within " + agentPatience.String() + ":\n" + h.agent.Tail(20))
 	}
 	return nil
 }
 
-// KillAgent ends the agent as a crash would.
+// KillAgent ends the agent as a crash would. Docker starts a managed plugin again by itself; StartAgent waits for that.
 func (h *Host) KillAgent() {
+	if h.lab.opts.Plugin {
+		h.killManaged()
+		return
+	}
 	if h.agent != nil {
 		h.agent.Kill()
 	}
 }
 
 // AgentRunning says whether the agent has not ended.
-func (h *Host) AgentRunning() bool { return h.agent != nil && h.agent.Running() }
+func (h *Host) AgentRunning() bool { return h.AgentPid() != 0 }
 
 // AgentPid is the agent's process id on the machine; 0 when it does not run.
 func (h *Host) AgentPid() int {
-	if h.agent == nil {
+	switch {
+	case h.lab.opts.Plugin:
+		return h.managed().Pid
+	case h.agent == nil:
 		return 0
 	}
 	return h.agent.Pid()

@@ -31,6 +31,8 @@ type Host struct {
 	opened process
 
 	init, ovsdb, vswitchd, dockerd, agent *testenv.Process
+	// disabled is true while the managed plugin is, which is the agent then.
+	disabled bool
 }
 
 func newHost(l *Lab, index int) *Host {
@@ -254,8 +256,11 @@ func (h *Host) Listening(socket string) bool {
 	return true
 }
 
-// LogTail gives the last lines of a log: agent, dockerd, ovsdb-server, ovs-vswitchd or init.
+// LogTail gives the last lines of a log: agent, dockerd, ovsdb-server, ovs-vswitchd or init. A managed plugin's is part of dockerd's.
 func (h *Host) LogTail(name string, lines int) string {
+	if name == string(Agent) && h.lab.opts.Plugin {
+		return h.managedLog(lines)
+	}
 	return testenv.TailFile(h.logPath(name), lines)
 }
 

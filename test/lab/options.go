@@ -54,7 +54,7 @@ type Options struct {
 	Agent string
 	// NoAgent starts no agents; Host.StartAgent still can.
 	NoAgent bool
-	// Plugin runs the agents as Docker's managed plugin; what starts and stops single agents is not for such a lab.
+	// Plugin runs the agents as Docker's managed plugin: what starts, stops and kills agents does it to that one.
 	Plugin bool
 	// NoOVS leaves the hosts without Open vSwitch.
 	NoOVS bool

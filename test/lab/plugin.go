@@ -2,13 +2,17 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/testenv"
 )
 
 // PluginName is the managed plugin on every host that has it.
@@ -66,7 +70,15 @@ func (h *Host) CreatePlugin(ctx context.Context, dir string) error {
 	if _, err := h.Docker(ctx, "plugin", "create", PluginName, dir); err != nil {
 		return err
 	}
+	return h.SetPlugin(ctx)
+}
+
+// SetPlugin sets what CreatePlugin sets, for a plugin that came another way.
+func (h *Host) SetPlugin(ctx context.Context) error {
 	args := fmt.Sprintf("args=--advertise %s --tunnel %s --name %s --mirror=false", h.Addr, h.lab.opts.Tunnel, h.Name)
+	if flags := h.lab.opts.AgentFlags; len(flags) > 0 {
+		args += " " + strings.Join(flags, " ")
+	}
 	set := []string{"plugin", "set", PluginName, args, "SOCKETPLANE_LOG_LEVEL=debug"}
 	if h.lab.Consul != nil {
 		set = append(set, "SOCKETPLANE_CONSUL_ADDR="+h.lab.Consul.Addr)
@@ -79,6 +91,31 @@ func (h *Host) CreatePlugin(ctx context.Context, dir string) error {
 func (h *Host) EnablePlugin(ctx context.Context) error {
 	_, err := h.Docker(ctx, "plugin", "enable", PluginName)
 	return err
+}
+
+// TimePlugin is EnablePlugin, and tells when the first call of Docker's protocol was answered and when the command ended.
+func (h *Host) TimePlugin(ctx context.Context) (answer, enabled time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	client := unixClient(h.runPath(strings.TrimPrefix(PluginSocket, "/run/")))
+	began := time.Now()
+	answered := make(chan error, 1)
+	go func() {
+		err := testenv.Poll(ctx, time.Millisecond, func() bool {
+			resp, err := client.Post("http://plugin/NetworkDriver.GetCapabilities", "", nil)
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+		answer = time.Since(began)
+		answered <- err
+	}()
+	err = h.EnablePlugin(ctx)
+	enabled = time.Since(began)
+	err = errors.Join(err, <-answered)
+	return answer, enabled, err
 }
 
 // WaitPluginReady waits until the plugin's agent says that networks work on this host.
