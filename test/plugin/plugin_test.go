@@ -2,8 +2,10 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -161,16 +163,20 @@ func (w *world) web(ctx context.Context, t *testing.T) {
 	})
 }
 
-// talk demands that both containers reach each other.
+// talk demands that all containers reach each other.
 func (w *world) talk(ctx context.Context, t *testing.T) {
 	t.Helper()
-	for i, h := range w.Hosts {
-		other := w.Hosts[1-i]
-		pings(ctx, t, h, "web", address(ctx, t, other, "web"))
+	for _, to := range w.Hosts {
+		addr := address(ctx, t, to, "web")
+		for _, from := range w.Hosts {
+			if from != to {
+				pings(ctx, t, from, "web", addr)
+			}
+		}
 	}
 }
 
-// gone removes everything, and demands that the plugin leaves no socket on the host.
+// gone removes everything, and demands that the plugin leaves nothing on the host.
 func (w *world) gone(ctx context.Context, t *testing.T) {
 	t.Helper()
 	w.each(t, func(h *lab.Host) error {
@@ -183,6 +189,13 @@ func (w *world) gone(ctx context.Context, t *testing.T) {
 			if _, err := h.Exec(ctx, "test", "!", "-e", socket); err != nil {
 				return fmt.Errorf("%s is left on %s", socket, h.Name)
 			}
+		}
+		if bridge, err := h.Exec(ctx, "ip", "-o", "link", "show", "dev", "socketplane0"); err == nil {
+			return fmt.Errorf("the bridge is left on %s: %s", h.Name, bridge)
+		}
+		left, err := filepath.Glob(filepath.Join(h.Dir, "var/lib/docker/plugins", strings.Repeat("[0-9a-f]", 64)))
+		if err != nil || len(left) > 0 {
+			return errors.Join(fmt.Errorf("state is left on %s: %v", h.Name, left), err)
 		}
 		return nil
 	})
