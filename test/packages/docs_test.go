@@ -16,8 +16,9 @@ var documents = []string{"../../docs/install.md", "../../docs/operations.md"}
 
 // TestEveryCommandIsRun: each block of commands names a test that is there.
 func TestEveryCommandIsRun(t *testing.T) {
-	// What runs them: TestDocumentedHost and the tests beside it, those of test/plugin, and by hand what needs a registry of base images.
-	known := []string{"host", "removal", "nft", "script", "binary", "policy", "build", "plugin", "plugin-upgrade", "swarm", "dockerfile"}
+	// What runs them: TestDocumentedHost and the tests beside it, TestRPM, and those of test/plugin.
+	known := []string{"host", "removal", "nft", "script", "binary", "rpm", "removal-rpm",
+		"policy", "policy-commands", "build", "push", "plugin", "plugin-upgrade", "swarm", "dockerfile"}
 	for _, d := range documents {
 		blocks, err := fences.Read(d)
 		if err != nil {

@@ -30,7 +30,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 		env = append(env, "GOCACHE="+t.TempDir())
 	}
 	second := releaseFrom(t, copied, env)
-	for _, name := range []string{"socketplane-linux-amd64", "SHA256SUMS"} {
+	for _, name := range []string{"socketplane-linux-amd64", "socketplane-linux-arm64", "SHA256SUMS"} {
 		a, b := read(t, filepath.Join(first, name)), read(t, filepath.Join(second, name))
 		if !bytes.Equal(a, b) {
 			t.Errorf("%s differs between two builds", name)
@@ -41,6 +41,28 @@ func TestReleaseIsReproducible(t *testing.T) {
 	}
 	t.Run("checksums", func(t *testing.T) { checkSums(t, first) })
 	t.Run("sbom", func(t *testing.T) { checkSBOM(t, first) })
+	t.Run("arm64", func(t *testing.T) { runArm64(t, filepath.Join(first, "socketplane-linux-arm64")) })
+}
+
+// runArm64 runs the other architecture's binary on an emulated processor: what it says is what this one's says.
+func runArm64(t *testing.T, binary string) {
+	testenv.Need(t, "qemu-aarch64-static")
+	run := func(args ...string) (string, error) {
+		out, err := exec.Command("qemu-aarch64-static", append([]string{binary}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run("version"); err != nil || !strings.Contains(out, "v1.2.3") || !strings.Contains(out, "arm64") {
+		t.Errorf("version: %v: %s", err, out)
+	}
+	for _, verb := range []string{"agent", "doctor", "info", "network", "cluster"} {
+		if out, err := run(verb, "--help"); err != nil || !strings.Contains(out, "socketplane "+verb) {
+			t.Errorf("%s --help: %v: %s", verb, err, out)
+		}
+	}
+	// It reaches for the agent, and says that there is none.
+	if out, err := run("doctor", "--admin-socket", filepath.Join(t.TempDir(), "none.sock")); err == nil || !strings.Contains(out, "none.sock") {
+		t.Errorf("doctor without an agent: %v: %s", err, out)
+	}
 }
 
 // overlay brings the files of the checkout into the copy, also what is not committed.
@@ -72,7 +94,7 @@ func releaseFrom(t *testing.T, dir string, env []string) string {
 	out := filepath.Join(t.TempDir(), "dist")
 	cmd := exec.Command("packaging/build.sh", "release", out)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "VERSION=v1.2.3", "COMMIT=0123456", "ARCHES=amd64", "STAGE="+t.TempDir()+"/stage"), env...)
+	cmd.Env = append(append(os.Environ(), "VERSION=v1.2.3", "COMMIT=0123456", "ARCHES=amd64 arm64", "STAGE="+t.TempDir()+"/stage"), env...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("release: %v\n%s", err, text)
 	}
@@ -105,7 +127,7 @@ func checkSums(t *testing.T, dir string) {
 			t.Errorf("%s: listed as %q, is %x", e.Name(), listed[e.Name()], sum)
 		}
 	}
-	for _, kind := range []string{".deb", ".rpm", "install.sh", "socketplane-linux-amd64", ".cdx.json"} {
+	for _, kind := range []string{".deb", ".rpm", "install.sh", "socketplane-linux-amd64", "socketplane-linux-arm64", "_arm64.deb", ".aarch64.rpm", ".cdx.json"} {
 		found := false
 		for name := range listed {
 			found = found || strings.HasSuffix(name, kind)

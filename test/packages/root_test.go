@@ -26,6 +26,7 @@ const checkout = "../.."
 type machine struct {
 	proc   *testenv.Process
 	groups []string // control groups
+	root   string   // its root in its mount namespace, beside this machine's
 }
 
 // bootScript makes the machine's mounts and becomes its systemd. Arguments: the fresh root, a directory for the overlay.
@@ -64,8 +65,8 @@ func boot(t *testing.T) *machine {
 	if _, err := os.Stat(fresh); err != nil {
 		testenv.Missing(t, "needs a Debian root: run test/tools/install.sh debian")
 	}
-	m := &machine{groups: controlGroups(t)}
 	dir := t.TempDir()
+	m := &machine{groups: controlGroups(t), root: filepath.Join(dir, "root")}
 	m.proc = testenv.NewProcess(filepath.Join(dir, "log"), "unshare", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--fork", "--kill-child",
 		"sh", "-ec", bootScript, "sh", fresh, dir)
 	m.proc.Forks = true

@@ -87,7 +87,7 @@ group() {
 		build nfpm "$cache/bin" "-ldflags=-s" github.com/goreleaser/nfpm/v2/cmd/nfpm
 		build cyclonedx "$cache/bin" "-ldflags=-s" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod ;;
 	registry) build registry "$cache/bin" "-ldflags=-s" github.com/google/go-containerregistry/cmd/registry ;;
-	debian) packages debootstrap util-linux iproute2; debian ;;
+	debian) packages debootstrap util-linux iproute2 rpm qemu-user-static; debian ;;
 	*) say "unknown group '$1'; there are: unit consul ovs docker engine lint vm packages debian registry" >&2; return 2 ;;
 	esac
 }
