@@ -244,3 +244,38 @@ func TestReboot(t *testing.T) {
 	}
 	checkNothingLeft(t, "selfr", l.Dir())
 }
+
+// TestCrashAgent: exactly the host's own agent dies, also of a lab that another program started, and none is asked for twice.
+func TestCrashAgent(t *testing.T) {
+	programs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	l, err := lab.Start(ctx, lab.Options{Name: "selfa", Hosts: 2, NoAgent: true, NoDocker: true, NoOVS: true, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	for _, h := range l.Hosts {
+		if err := h.StartAgent(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, other := l.Hosts[0], l.Hosts[1]
+	pid := other.AgentPid()
+	opened, err := lab.Open("selfa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := opened.Hosts[0].CrashAgent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := testenv.Poll(ctx, 10*time.Millisecond, func() bool { return !h.AgentRunning() }); err != nil {
+		t.Error("the agent still runs")
+	}
+	if other.AgentPid() != pid || pid == 0 {
+		t.Error("the other host's agent was disturbed")
+	}
+	if err := opened.Hosts[0].CrashAgent(ctx); err == nil || !strings.Contains(err.Error(), "no agent runs on h1") {
+		t.Errorf("a host without agent: %v", err)
+	}
+}

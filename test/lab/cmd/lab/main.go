@@ -34,7 +34,7 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: lab up|down|status|shell N|agent N|dump")
+		return errors.New("usage: lab up|down|status|shell N|agent N|crash N|dump")
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("the lab makes network namespaces and mounts, which needs root: run it with sudo")
@@ -72,8 +72,14 @@ func dispatch(ctx context.Context, args []string) error {
 		}
 		fmt.Printf("the agent of %s runs again\n", h.Name)
 		return nil
+	case "crash":
+		if err := h.CrashAgent(ctx); err != nil {
+			return err
+		}
+		fmt.Printf("the agent of %s is dead; start it again with `make agent HOST=%s`\n", h.Name, h.Name[1:])
+		return nil
 	}
-	return fmt.Errorf("unknown command %q: there are up, down, status, shell, agent and dump", args[0])
+	return fmt.Errorf("unknown command %q: there are up, down, status, shell, agent, crash and dump", args[0])
 }
 
 func pick(l *lab.Lab, args []string) (*lab.Host, error) {

@@ -221,7 +221,8 @@ func next(l *lab.Lab) {
 The hosts stay. What next:
   make shell HOST=1      a shell on host 1 (docker, socketplane, ip, ovs-vsctl are that host's own); 2 and 3 likewise
   make demo-status       the hosts and their containers
-  make agent HOST=1      starts the agent of host 1 again after you killed it
+  make crash HOST=1      ends the agent of host 1 as a crash would
+  make agent HOST=1      starts it again
   socketplane cluster members, cluster lock, cluster leave: in such a shell, the cluster that the hosts have formed
   make demo-down         removes it all
 Logs are in %s/h1/log.
