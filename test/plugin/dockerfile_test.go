@@ -16,8 +16,7 @@ import (
 
 // TestDockerfile: without a registry, from an imported base image, the Dockerfile gives a plugin that works. Debian's engine builds it; once is enough.
 func TestDockerfile(t *testing.T) {
-	if lab.Engine(os.Getenv("SOCKETPLANE_E2E_ENGINE")) == lab.EngineCurrent {
-		t.Log("Debian's engine shows it")
+	if engineShows(t) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
@@ -30,16 +29,15 @@ func TestDockerfile(t *testing.T) {
 	h := w.Hosts[0]
 	work := t.TempDir()
 	shell(ctx, t, `tar -C "$1" --one-file-system -c . | docker --host "$2" import - base`, base, h.DockerHost())
-	// The build's context: what the Dockerfile takes with PREBUILT.
-	shell(ctx, t, `mkdir -p "$1/bin" "$1/internal/ownovs" && cp ../../Dockerfile "$1" && cp ../../internal/ownovs/rootfs.sh "$1/internal/ownovs" && cp "$2" "$1/bin/socketplane"`,
-		work+"/src", h.AgentBinary())
+	dir := sources(ctx, t)
 	commands, err := fences.Commands("../../docs/install.md", "dockerfile")
 	if err != nil || len(commands) != 3 {
 		t.Fatalf("documented are %q, %v", commands, err)
 	}
-	// make build is done; the rest as the document tells, with the images that are here.
+	// As the document tells, with the images that are here.
+	shell(ctx, t, `cd "$1"; eval "$2"`, dir, commands[0])
 	build := strings.Replace(commands[1], "docker build", "docker build --build-arg GO_IMAGE=base --build-arg BASE_IMAGE=base", 1)
-	shell(ctx, t, `cd "$1"; export DOCKER_BUILDKIT=0 DOCKER_HOST=$2; eval "$3"`, work+"/src", h.DockerHost(), build)
+	shell(ctx, t, `cd "$1"; export DOCKER_BUILDKIT=0 DOCKER_HOST=$2; eval "$3"`, dir, h.DockerHost(), build)
 	shell(ctx, t, `export DOCKER_HOST=$1; eval "$2"
 		mkdir -p "$3/rootfs" && cp ../../config.json "$3" && docker export socketplane-rootfs | tar -C "$3/rootfs" -x`, h.DockerHost(), commands[2], work+"/plugin")
 	if err := h.CreatePlugin(ctx, work+"/plugin"); err != nil {
