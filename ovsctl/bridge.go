@@ -99,6 +99,16 @@ func (s *Switch) RemoveBridge(ctx context.Context) error {
 	return err
 }
 
+// Settle waits until ovs-vswitchd has taken up what the database has now. After RemoveBridge its devices are gone then: they would outlive
+// an ovs-vswitchd that ends before.
+func (s *Switch) Settle(ctx context.Context) error {
+	v, err := s.view()
+	if err != nil || v.root == nil {
+		return err
+	}
+	return s.follow(ctx, v.root.NextCfg)
+}
+
 // follow waits until ovs-vswitchd has taken up the state cfg of the database.
 func (s *Switch) follow(ctx context.Context, cfg int) error {
 	var lost error

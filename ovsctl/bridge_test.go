@@ -3,6 +3,7 @@ package ovsctl_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -136,6 +137,12 @@ func TestRemoveBridge(t *testing.T) {
 	}
 	if got := sw.Vsctl("list-br"); got != "theirs" {
 		t.Errorf("bridges left: %s", got)
+	}
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.MgmtPath()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ovs-vswitchd still serves the bridge: %v", err)
 	}
 	if got := sw.Vsctl("--columns=name", "list", "Interface"); strings.Contains(got, "p1") {
 		t.Errorf("interfaces left: %s", got)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func (a *agent) leaveNothing() {
 			return
 		}
 	}
-	if err := a.sw.RemoveBridge(ctx); err != nil {
+	if err := errors.Join(a.sw.RemoveBridge(ctx), a.sw.Settle(ctx)); err != nil {
 		a.log.Warn("the bridge stays, though no network of this host needs it", "err", err)
 	}
 }

@@ -190,8 +190,14 @@ func (w *world) gone(ctx context.Context, t *testing.T) {
 				return fmt.Errorf("%s is left on %s", socket, h.Name)
 			}
 		}
-		if bridge, err := h.Exec(ctx, "ip", "-o", "link", "show", "dev", "socketplane0"); err == nil {
-			return fmt.Errorf("the bridge is left on %s: %s", h.Name, bridge)
+		links, err := h.Exec(ctx, "ip", "-o", "link", "show")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(links) {
+			if strings.Contains(line, " socketplane0:") || strings.Contains(line, " spe") || strings.Contains(line, " spx") {
+				return fmt.Errorf("a link is left on %s: %s", h.Name, line)
+			}
 		}
 		left, err := filepath.Glob(filepath.Join(h.Dir, "var/lib/docker/plugins", strings.Repeat("[0-9a-f]", 64)))
 		if err != nil || len(left) > 0 {
