@@ -18,7 +18,7 @@ import (
 const ovsSchema = "/usr/share/openvswitch/vswitch.ovsschema"
 
 // leaveLimit bounds what is done at the plugin's end, for which Docker gives it 10 s in all.
-const leaveLimit = 2 * time.Second
+const leaveLimit = 4 * time.Second
 
 // isPlugin says whether this is Docker's managed plugin, which no service of systemd's is.
 func (a *agent) isPlugin() bool { return a.opts.V1Socket != "" }
