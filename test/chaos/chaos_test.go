@@ -43,7 +43,7 @@ func TestChaos(t *testing.T) {
 	for i, r := range rounds {
 		done += w.play(ctx, i, r)
 		if t.Failed() {
-			w.report()
+			w.report(ctx)
 			t.Fatalf("round %d of %d failed: %s at h%d: %v", i+1, len(rounds), r.fault.name, r.host+1, r.ops)
 		}
 	}
@@ -56,7 +56,7 @@ func TestChaos(t *testing.T) {
 		t.Error(err)
 	}
 	if t.Failed() {
-		w.report()
+		w.report(ctx)
 	}
 }
 
@@ -123,7 +123,7 @@ func (w *world) play(ctx context.Context, n int, r round) int {
 	w.sameProcesses(what, r.fault, h, before)
 	acted := time.Since(began)
 	w.settle(ctx, what)
-	v.end(w, r.fault, h)
+	v.end(w, r)
 	w.t.Logf("%3d %-22s %s: %d operations (%d refused) in %.1f s, settled after %.1f s", n+1, r.fault.name, h.Name, count, failed,
 		acted.Seconds(), (time.Since(began) - acted).Seconds())
 	return count
@@ -165,7 +165,7 @@ func (w *world) sameProcesses(what string, f fault, struck *lab.Host, before map
 }
 
 // report keeps the logs of a run that failed.
-func (w *world) report() {
+func (w *world) report(ctx context.Context) {
 	dir, err := os.MkdirTemp("", "socketplane-chaos-")
 	logs := map[string]string{}
 	for _, h := range w.Hosts {
@@ -181,6 +181,10 @@ func (w *world) report() {
 		if err == nil && rerr == nil {
 			err = os.WriteFile(filepath.Join(dir, name+".log"), text, 0o600)
 		}
+	}
+	for _, h := range w.Hosts {
+		drops, err := h.Exec(ctx, "sh", "-c", "ovs-appctl -T 5 -t ovs-vswitchd coverage/show | grep drop")
+		w.t.Logf("what the switch of %s has dropped, ever: %s %v", h.Name, drops, err)
 	}
 	w.t.Logf("the hosts' logs are kept in %s (%v)", dir, err)
 }

@@ -57,15 +57,26 @@ func ofHost(t *testing.T, ports, flows, links, entries string) facts {
 // though nobody needs it, is told.
 func TestComparison(t *testing.T) {
 	e := expected{kernel: true, vteps: map[string]string{"h1": "10.99.1.1", "h2": "10.99.1.2"}}
-	n := clusterNetwork{ID: "n", Name: "red", VNI: 16}
-	for host, a := range map[string]attachment{"h1": {EndpointID: "here", IPAddress: "10.61.0.2", MacAddress: "02:00:00:00:00:01"},
-		"h2": {EndpointID: "there", IPAddress: "10.61.0.3", MacAddress: "02:00:00:00:00:02"}} {
+	n := clusterNetwork{ID: "n", Name: "red", VNI: 16, Hosts: map[string]string{"h1": "d1", "h2": "d2"}}
+	e.networks = map[string]clusterNetwork{"n": n}
+	for host, a := range map[string]attachment{"h1": {NetworkID: "d1", EndpointID: "here", IPAddress: "10.61.0.2", MacAddress: "02:00:00:00:00:01"},
+		"h2": {NetworkID: "d2", EndpointID: "there", IPAddress: "10.61.0.3", MacAddress: "02:00:00:00:00:02"}} {
 		e.running = append(e.running, container{h: &lab.Host{Name: host}, on: map[string]attachment{"red": a}})
 	}
 	want := facts{}
 	e.ofNetwork(want, "h1", n, e.places())
 	if err := want.differ(ofHost(t, somePorts, someFlows, someLinks, someEntries)); err != nil {
 		t.Fatal(err)
+	}
+	// With the tunnel ovs there is no device: flows say to which host.
+	e.kernel = false
+	byFlows, flows := facts{}, strings.ReplaceAll(someFlows, "output:spx1", "set_field:0x10->tun_id,set_field:10.99.1.2->tun_dst,output:spx1")
+	e.ofNetwork(byFlows, "h1", n, e.places())
+	if err := byFlows.differ(ofHost(t, somePorts, flows, strings.Split(someLinks, "6: ")[0], "")); err != nil {
+		t.Error(err)
+	}
+	if byFlows.differ(ofHost(t, somePorts, strings.Replace(flows, "10.99.1.2", "10.99.1.3", 1), strings.Split(someLinks, "6: ")[0], "")) == nil {
+		t.Error("nothing is told of a flow that leads to another host")
 	}
 	texts := []string{somePorts, someFlows, someLinks, someEntries}
 	for i, text := range texts {
@@ -102,10 +113,10 @@ func TestRecords(t *testing.T) {
 	for key, value := range keys {
 		r.keys[prefix+key] = value
 	}
-	e := expected{hosts: []string{"h1"}, networks: map[string]clusterNetwork{"red": {ID: "n", Name: "red", VNI: 16, Pools: []string{"10.61.0.0/24"}, Hosts: map[string]string{"h1": "d"}}}}
+	e := expected{hosts: []string{"h1"}, networks: map[string]clusterNetwork{"n": {ID: "n", Name: "red", VNI: 16, Pools: []string{"10.61.0.0/24"}, Hosts: map[string]string{"h1": "d"}}}}
 	want, have := facts{}, facts{"docker network d at h1 is red": true}
 	e.ofCluster(want)
-	e.ofRecords(want, place{"h1", "red", "here", "02:00:00:00:00:01", "10.61.0.2"})
+	e.ofRecords(want, place{"h1", "n", "here", "02:00:00:00:00:01", "10.61.0.2"})
 	r.facts(have)
 	if err := want.differ(have); err != nil {
 		t.Fatal(err)

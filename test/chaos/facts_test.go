@@ -38,14 +38,14 @@ func (f facts) differ(actual facts) error {
 
 // place is an endpoint, as everybody must know it.
 type place struct {
-	host, network, endpoint, mac, addr string
+	host, network, endpoint, mac, addr string // network is the cluster's id
 }
 
 // places are the endpoints of the running containers.
 func (e expected) places() (all []place) {
 	for _, c := range e.running {
-		for network, a := range c.on {
-			all = append(all, place{c.h.Name, network, a.EndpointID, a.MacAddress, a.IPAddress})
+		for _, a := range c.on {
+			all = append(all, place{c.h.Name, e.networkOf(c.h.Name, a.NetworkID), a.EndpointID, a.MacAddress, a.IPAddress})
 		}
 	}
 	return all
@@ -63,9 +63,9 @@ func (e expected) facts() facts {
 		count[p.host]++
 		e.ofRecords(want, p)
 	}
-	for name, n := range e.networks {
-		for host := range hosts[name] {
-			e.ofNetwork(want, host, n, places[name])
+	for id, n := range e.networks {
+		for host := range hosts[id] {
+			e.ofNetwork(want, host, n, places[id])
 		}
 	}
 	for _, h := range e.hosts {
@@ -77,9 +77,8 @@ func (e expected) facts() facts {
 
 // ofRecords are the cluster's records of an endpoint.
 func (e expected) ofRecords(want facts, p place) {
-	id := e.networks[p.network].ID
-	want.add("record of %s at %s of host %s on %s", p.mac, p.addr, p.host, id)
-	want.add("index of host %s on %s", p.host, id)
+	want.add("record of %s at %s of host %s on %s", p.mac, p.addr, p.host, p.network)
+	want.add("index of host %s on %s", p.host, p.network)
 	want.add("claim of %s by %s", p.addr, p.host)
 }
 
@@ -89,28 +88,67 @@ func (e expected) ofCluster(want facts) {
 		want.add("host %s", h)
 		want.add("%s is alive", h)
 	}
-	for name, n := range e.networks {
-		want.add("network %s", n.ID)
-		want.add("name %s of %s", name, n.ID)
-		want.add("VNI %d of %s", n.VNI, n.ID)
-		want.add("declaration of %s", n.ID)
+	for id, n := range e.networks {
+		want.add("network %s", id)
+		want.add("VNI %d of %s", n.VNI, id)
 		var at []string
-		for host, id := range n.Hosts {
-			want.add("docker network %s at %s is %s", id, host, name)
+		for host, docker := range n.Hosts {
+			want.add("docker network %s at %s is %s", docker, host, e.name(n))
 			at = append(at, host)
 		}
 		slices.Sort(at)
 		for _, pool := range n.Pools {
-			want.add("subnet %s of %s at %s", pool, n.ID, strings.Join(at, " "))
+			want.add("subnet %s of %s at %s", pool, id, strings.Join(at, " "))
 			want.add("claims in %s", pool)
 		}
+		if n.State == removing || n.Name == "" && e.taken(e.name(n)) {
+			continue
+		}
+		want.add("name %s of %s", e.name(n), id)
+		want.add("declaration of %s", id)
 		for _, host := range e.hosts {
 			if n.Hosts[host] == "" && !slices.Contains(n.Away, host) {
-				want.add("network %s at %s", name, host) // never found: it is to be there and is not
+				want.add("network %s at %s", n.Name, host) // never found: it is to be there and is not
 			}
 		}
 	}
 }
+
+// name is what a network is called, by its host's Docker if the cluster knows no name.
+func (e expected) name(n clusterNetwork) string {
+	if n.Name != "" {
+		return n.Name
+	}
+	for host, docker := range n.Hosts {
+		return e.docker[host][docker]
+	}
+	return ""
+}
+
+// taken says whether the cluster has a network of this name. Who lets go of a network that others still use, and makes another one of its name,
+// has that for himself.
+func (e expected) taken(name string) bool {
+	for _, n := range e.networks {
+		if n.Name == name && n.State != removing {
+			return true
+		}
+	}
+	return false
+}
+
+// networkOf is the cluster's id of a host's Docker network.
+func (e expected) networkOf(host, docker string) string {
+	for id, n := range e.networks {
+		if n.Hosts[host] == docker {
+			return id
+		}
+	}
+	return "no network of the cluster"
+}
+
+// everybody is the destination of what is sent to all endpoints, in the words of the kernel's forwarding entries. With the tunnel ovs it is
+// flows that say to whom frames are forwarded.
+const everybody = "00:00:00:00:00:00"
 
 // ofNetwork is what a host with endpoints on a network has of it: ports, devices and flows.
 func (e expected) ofNetwork(want facts, host string, n clusterNetwork, all []place) {
@@ -132,9 +170,7 @@ func (e expected) ofNetwork(want facts, host string, n clusterNetwork, all []pla
 		if p.host != host {
 			flow("table 50 dl_dst=%s reg1=0x1 to tunnel", p.mac)
 			flow("table 60 nw_dst=%s reg1=0x1 to tunnel %s", p.addr, p.mac)
-			if e.kernel {
-				want.add("forwarding at %s of VNI %d: %s to %s", host, n.VNI, p.mac, e.vteps[p.host])
-			}
+			want.add("forwarding at %s of VNI %d: %s to %s", host, n.VNI, p.mac, e.vteps[p.host])
 			continue
 		}
 		want.add("port at %s of %s on %s", host, p.endpoint, n.ID)
@@ -154,10 +190,10 @@ func (e expected) ofNetwork(want facts, host string, n clusterNetwork, all []pla
 	flow("table 70 reg1=0x1 to %s", strings.Join(everywhere, " "))
 	flow("table 70 reg1=0x2 to %s", strings.Join(here, " "))
 	flow("table 0 in_port=tunnel")
+	for other := range away {
+		want.add("forwarding at %s of VNI %d: %s to %s", host, n.VNI, everybody, e.vteps[other])
+	}
 	if e.kernel {
 		want.add("tunnel at %s of VNI %d on %s", host, n.VNI, n.ID)
-		for other := range away {
-			want.add("forwarding at %s of VNI %d: 00:00:00:00:00:00 to %s", host, n.VNI, e.vteps[other])
-		}
 	}
 }

@@ -126,7 +126,7 @@ func (s *seen) flows(text string) {
 		}
 		what := []string{"table", table}
 		var fields []string
-		dst := "00:00:00:00:00:00"
+		dst := everybody
 		for _, m := range flowField.FindAllStringSubmatch(match, -1) {
 			if m[1] == "in_port" {
 				m[2] = s.of(m[2])

@@ -18,11 +18,14 @@ type records struct {
 	keys map[string]string
 	// names and vteps are those of hosts, by their ids and their names.
 	names, vteps map[string]string
-	// networks are those that are not being removed, by name.
+	// networks are by their ids.
 	networks map[string]clusterNetwork
 	// needed are the addresses of which claims are looked at: a host has more, as spares.
 	needed map[string]bool
 }
+
+// removing is the state of a network that is to go. It stays where a container began on it in the same moment.
+const removing = "deleting"
 
 // clusterNetwork is a network's record, with hosts by name.
 type clusterNetwork struct {
@@ -60,9 +63,8 @@ func (w *world) readRecords(ctx context.Context) (r records, err error) {
 		for i, id := range n.Away {
 			n.Away[i] = r.names[id]
 		}
-		if n.Hosts = hosts; n.State == "" || n.State == "active" {
-			r.networks[n.Name] = n
-		}
+		n.Hosts = hosts
+		r.networks[n.ID] = n
 	}
 	return r, err
 }
