@@ -52,8 +52,12 @@ func openLocal(dir string) (store.KV, error) {
 // again before its first use.
 const schemaTimeout = 500 * time.Millisecond
 
-// guardCluster keeps the cluster's data from an agent that is too old for it. The error is that it is.
+// guardCluster keeps the cluster's data from an agent that is too old for it. The error is that it is. A cluster that the agent runs itself
+// may become another one, and guards each.
 func guardCluster(ctx context.Context, s *storage) error {
+	if s.managed != nil {
+		return nil
+	}
 	s.kv = store.Guarded(s.kv, fmt.Sprintf("the cluster's data (%s at %s)", s.kind, s.address), store.SchemaKey, store.Migrations())
 	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 	defer cancel()

@@ -28,7 +28,7 @@ func (c *Cluster) openCarry() error {
 	if err != nil {
 		return err
 	}
-	c.setCarry(kv)
+	c.setCarry(store.Guarded(kv, "this host's networks in "+c.opts.File, store.SchemaKey, store.Migrations()))
 	return nil
 }
 
@@ -51,6 +51,15 @@ func (c *Cluster) rest(why string) {
 		return
 	}
 	c.kv.shut(why)
+}
+
+// fits says whether this agent knows the schema of the cluster's data. It takes nothing there, and uses nothing, if it does not.
+func (s *session) fits(ctx context.Context) error {
+	_, err := s.guarded.Get(ctx, store.SchemaKey)
+	if errors.Is(err, store.ErrNewer) && s.c.carrying() == nil {
+		s.c.kv.shut(err.Error())
+	}
+	return err
 }
 
 // bring takes the networks of this host's file along to the cluster. An error that wraps store.ErrCollides means that it can't be, and
@@ -86,7 +95,7 @@ func (s *session) pack(ctx context.Context) (err error) {
 	s.c.kv.shut("this host moves to another cluster")
 	defer func() {
 		if err != nil {
-			s.c.kv.open(s.kv)
+			s.c.kv.open(s.guarded)
 		}
 	}()
 	entries, err := s.kv.List(ctx, store.Root)

@@ -3,7 +3,9 @@ package cluster_test
 import (
 	"errors"
 	"io/fs"
+	"net/url"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/cluster"
@@ -75,4 +77,38 @@ func TestCarried(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.await("and is left by it", patience, func() bool { return c.status().State == cluster.Alone })
+}
+
+// TestNewerClusterIsLeftAlone: a host whose agent is older than a cluster's data takes no networks there and uses nothing of it, whatever it
+// was in before; and says so.
+func TestNewerClusterIsLeftAlone(t *testing.T) {
+	s := newSegment(t)
+	a := s.host()
+	a.start()
+	s.await("a cluster", patience, func() bool { return formed(1, a) })
+	if err := a.ask("/schema?value="+url.QueryEscape(`{"schema":99}`), nil); err != nil {
+		t.Fatal(err)
+	}
+	b, c := s.host(), s.host()
+	b.alone("db", "10.51.0.0/24")
+	b.start()
+	c.start()
+	for _, h := range []*host{b, c} {
+		s.await("it is told of the newer data", patience, func() bool {
+			said := h.status().Trouble
+			return strings.Contains(said, "has schema 99") && strings.Contains(said, "upgrade socketplane on this host")
+		})
+	}
+	if got := b.networks(); got != "db" {
+		t.Errorf("with its networks in its file, %s sees %q", b.cfg.Name, got)
+	}
+	if _, err := os.Stat(b.file()); err != nil {
+		t.Errorf("the file of a host whose networks are not taken along: %v", err)
+	}
+	if err := c.ask("/put?key=x&value=y", nil); err == nil || !strings.Contains(err.Error(), "upgrade socketplane on this host") {
+		t.Errorf("a write of an older agent: %v", err)
+	}
+	if got := a.networks(); got != "" {
+		t.Errorf("the cluster has the networks %q", got)
+	}
 }

@@ -128,6 +128,9 @@ func control(c *cluster.Cluster) http.Handler {
 	mux.HandleFunc("/put", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", c.KV().Apply(r.Context(), store.Op{Kind: store.OpPut, Key: store.Root + "test/" + r.FormValue("key"), Value: []byte(r.FormValue("value"))}))
 	})
+	mux.HandleFunc("/schema", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", c.KV().Apply(r.Context(), store.Op{Kind: store.OpPut, Key: store.SchemaKey, Value: []byte(r.FormValue("value"))}))
+	})
 	mux.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
 		e, err := c.KV().Get(r.Context(), store.Root+"test/"+r.FormValue("key"))
 		answer(w, string(e.Value), err)

@@ -22,14 +22,16 @@ import (
 
 // session is this host's time in one cluster.
 type session struct {
-	c      *Cluster
-	id     string // the cluster's
-	proc   *consulproc.Process
-	op     *operator
-	kv     *consul.Store
-	st     *store.Cluster
-	lead   leadership
-	gossip gossiping
+	c    *Cluster
+	id   string // the cluster's
+	proc *consulproc.Process
+	op   *operator
+	kv   *consul.Store
+	st   *store.Cluster
+	// guarded is kv for the rest of the agent: each cluster's schema is looked at, whichever was there before.
+	guarded store.KV
+	lead    leadership
+	gossip  gossiping
 
 	applying sync.Mutex // what is set last is what was decided last
 
@@ -87,6 +89,7 @@ func (c *Cluster) newSession() (*session, error) {
 		return nil, err
 	}
 	s.st = store.NewCluster(s.kv, c.opts.Host)
+	s.guarded = store.Guarded(s.kv, "the data of cluster "+s.id, store.SchemaKey, store.Migrations())
 	s.proc = consulproc.New(consulproc.Options{Binary: c.opts.Consul, Dir: c.consulDir(), Logger: c.log})
 	s.lead.rotator = trust.NewRotator(s.st, s.op, c.opts.Lifetimes, c.log)
 	return s, nil

@@ -110,6 +110,9 @@ func (s *session) look(ctx context.Context) error {
 
 // enter opens the cluster's store to the rest of the agent.
 func (s *session) enter(ctx context.Context, me store.Member) error {
+	if err := s.fits(ctx); err != nil {
+		return err
+	}
 	if err := s.bring(ctx); errors.Is(err, store.ErrCollides) {
 		// It goes on alone, with its file.
 		if gone := s.st.RemoveMember(ctx, me.ID); gone != nil {
@@ -123,7 +126,7 @@ func (s *session) enter(ctx context.Context, me store.Member) error {
 	} else if err != nil {
 		return err
 	}
-	s.c.kv.open(s.kv)
+	s.c.kv.open(s.guarded)
 	s.mu.Lock()
 	s.entered = true
 	s.mu.Unlock()
