@@ -73,6 +73,7 @@ type Driver struct {
 	dp      Dataplane
 	addrs   Addresses
 	space   string
+	indexes *indexes // of other hosts' endpoints
 	log     *slog.Logger
 
 	mu       sync.Mutex // guards what follows
@@ -108,7 +109,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
-		dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
+		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err

@@ -141,10 +141,12 @@ func retry(ctx context.Context, failures int) {
 func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 	defer known()
 	id := n.network
+	watch, end := d.indexes.begin(id)
+	defer end()
 	var index uint64
 	seen := map[string]uint64{}
 	for failures := 0; ctx.Err() == nil; {
-		versions, next, err := d.cluster.WatchIndex(ctx, id, index)
+		versions, next, err := watch(ctx, index)
 		if err == nil {
 			err = d.readPeers(ctx, n, versions, seen)
 		}

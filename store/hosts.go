@@ -97,3 +97,20 @@ func (c *Cluster) WatchIndex(ctx context.Context, network string, since uint64) 
 	}
 	return versions, index, nil
 }
+
+// WatchIndexes is KV.Watch for the indexes of all networks: by network, the version of each host's endpoints.
+func (c *Cluster) WatchIndexes(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, IndexesPrefix, since)
+	if err != nil {
+		return nil, 0, err
+	}
+	all := map[string]map[string]uint64{}
+	for _, e := range entries {
+		network, host, _ := strings.Cut(strings.TrimPrefix(e.Key, IndexesPrefix), "/")
+		if all[network] == nil {
+			all[network] = map[string]uint64{}
+		}
+		all[network][host] = e.Version
+	}
+	return all, index, nil
+}

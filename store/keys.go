@@ -70,9 +70,12 @@ func EndpointsPrefix(network string) string { return Root + "endpoints/" + netwo
 // EndpointsKey is the key of one host's Endpoints on a network.
 func EndpointsKey(network, host string) string { return EndpointsPrefix(network) + host }
 
+// IndexesPrefix is the prefix of all networks' indexes.
+const IndexesPrefix = Root + "index/"
+
 // IndexPrefix is the prefix of a network's index: a small key for each host
 // that changes with the host's Endpoints. This is what is watched.
-func IndexPrefix(network string) string { return Root + "index/" + network + "/" }
+func IndexPrefix(network string) string { return IndexesPrefix + network + "/" }
 
 // IndexKey is one host's key in a network's index.
 func IndexKey(network, host string) string { return IndexPrefix(network) + host }

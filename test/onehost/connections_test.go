@@ -1,0 +1,95 @@
+package onehost
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+const (
+	// fewConnections is what an agent may hold to Consul, which allows 200 for all of a host by default.
+	fewConnections = 20
+	manyNetworks   = 150
+)
+
+// TestFewConnections: an agent with containers on 150 networks has few connections to Consul, and hears of other hosts' containers on all
+// of them.
+func TestFewConnections(t *testing.T) {
+	server := testenv.Consul(t)
+	h := newHost(t, "--store", "consul", "--consul-addr", "unix://"+server.Socket)
+	h.start()
+	ctx := h.deadline(3 * patience)
+	kv, err := consul.Open(consul.Options{Address: server.Addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kv.Close()
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	for i := range manyNetworks {
+		g.Go(func() error {
+			n, err := h.docker().network(gctx, id("net", i), subnet(i).String())
+			if err == nil {
+				_, err = n.join(gctx, id("ep", i), i)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	heard := func(networks int) {
+		t.Helper()
+		h.eventually("the other hosts' endpoints are known", func() error {
+			want := float64(networks * largeRemote / largeNetworks / 4)
+			if got := h.metric("socketplane_peer_endpoints"); got != want {
+				return fmt.Errorf("%v of %v", got, want)
+			}
+			return nil
+		})
+	}
+	some := []int{0, manyNetworks / 2, manyNetworks - 1}
+	for k, network := range some {
+		if err := elsewhere(ctx, kv, network, 0); err != nil {
+			t.Fatal(err)
+		}
+		heard(k + 1)
+	}
+	h.eventually("there are few connections", func() error { // those of calls that came all at once are idle, and end
+		n := h.connections(server.Socket)
+		if n == 0 || n > fewConnections {
+			return fmt.Errorf("%d connections", n)
+		}
+		t.Logf("%d connections", n)
+		return nil
+	})
+	// A new watch of each of them begins.
+	h.kill()
+	h.start()
+	heard(len(some))
+	if n := h.connections(server.Socket); n == 0 || n > fewConnections {
+		t.Errorf("the agent has %d connections to Consul after its start", n)
+	}
+}
+
+// connections counts the agent's to a server's unix socket: their other ends have the socket's path, and are in the network namespace of
+// the one who connects (proc(5), net/unix: the sixth field is the state, 03 means connected).
+func (h *host) connections(socket string) (n int) {
+	h.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", h.proc.Pid()))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 8 && f[7] == socket && f[5] == "03" {
+			n++
+		}
+	}
+	return n
+}
