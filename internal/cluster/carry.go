@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -80,7 +81,10 @@ func (s *session) bring(ctx context.Context) error {
 	}
 	s.c.log.Info("cluster: this host's networks are taken along", "cluster", s.id, "networks", names, "gave_way", done.GaveWay)
 	s.c.setCarry(nil)
-	if err := errors.Join(kv.Close(), os.Rename(s.c.opts.File, s.c.opts.File+carried)); err != nil {
+	crashpoint.Hit("networks taken along: put their file aside")
+	err = errors.Join(kv.Close(), os.Rename(s.c.opts.File, s.c.opts.File+carried))
+	crashpoint.Hit("networks taken along: put aside")
+	if err != nil {
 		return fmt.Errorf("this host's networks: %w", err)
 	}
 	return nil
@@ -107,6 +111,7 @@ func (s *session) pack(ctx context.Context) (err error) {
 			strings.HasPrefix(e.Key, store.HostsPrefix) || e.Key == store.ClusterKeysKey
 	})
 	fresh := path + ".new"
+	crashpoint.Hit("networks to take along: remove half a file")
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
@@ -115,12 +120,15 @@ func (s *session) pack(ctx context.Context) (err error) {
 		return err
 	}
 	for _, e := range entries {
+		crashpoint.Hit("networks to take along: write one")
 		if err = kv.Apply(ctx, store.Op{Kind: store.OpPut, Key: e.Key, Value: e.Value}); err != nil {
 			return errors.Join(err, kv.Close())
 		}
 	}
+	crashpoint.Hit("networks to take along: name the file")
 	if err := errors.Join(kv.Close(), os.Rename(fresh, path)); err != nil {
 		return err
 	}
+	crashpoint.Hit("networks to take along: all written")
 	return s.c.openCarry()
 }

@@ -32,6 +32,7 @@ func (h *host) alone(name, subnet string) {
 // TestCarried: a host that was alone takes its networks along; one whose networks collide goes on alone, and comes when they don't any more; a
 // host that is alone in its cluster takes them to another one.
 func TestCarried(t *testing.T) {
+	t.Parallel()
 	s := newSegment(t)
 	a := s.host()
 	a.start()

@@ -22,6 +22,7 @@ const runsVar = "SOCKETPLANE_CLUSTER_RUNS"
 
 // TestTogether: five hosts that start at random moments within 3 s become one cluster, always.
 func TestTogether(t *testing.T) {
+	t.Parallel()
 	runs := 1
 	if text := os.Getenv(runsVar); text != "" {
 		n, err := strconv.Atoi(text)
@@ -99,6 +100,7 @@ func writes(h *host) func() bool {
 // lost and comes back; the leader is cut off for a while; its host is lost and another one takes its place; all are rebooted with new addresses. What was
 // written is there all the time.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	s := newSegment(t)
 	for range 3 {
 		s.host()
@@ -228,6 +230,7 @@ func voting(hosts ...*host) bool {
 
 // TestLeaving: the leader leaves, then another; the last host ends the cluster; nobody who has left founds or joins by itself.
 func TestLeaving(t *testing.T) {
+	t.Parallel()
 	s, _ := three(t)
 	left := []*host{}
 	rest := s.hosts
@@ -276,6 +279,7 @@ func TestLeaving(t *testing.T) {
 
 // TestRemoved: a host that was removed while it was away joins as new; one that was removed while it was there, too.
 func TestRemoved(t *testing.T) {
+	t.Parallel()
 	s, hosts := three(t)
 	gone, stays := hosts[2], hosts[0]
 	gone.crash()
@@ -300,6 +304,7 @@ func TestRemoved(t *testing.T) {
 
 // TestMove: a host that is alone in its cluster moves to another one; one that is not, does not.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	s := newSegment(t)
 	a := s.host()
 	a.start()
@@ -338,6 +343,7 @@ func TestMove(t *testing.T) {
 // TestLocked: a locked cluster refuses who has no token, and lets in who has one, once; its keys are others afterwards, also those of a
 // host that was away; who was removed stays out.
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	s, hosts := three(t)
 	away, leader := hosts[2], hosts[0]
 	away.crash()

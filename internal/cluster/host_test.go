@@ -151,6 +151,9 @@ func control(c *cluster.Cluster) http.Handler {
 	mux.HandleFunc("/lock", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", store.NewCluster(c.KV(), "x").Lock(r.Context()))
 	})
+	mux.HandleFunc("/unlock", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", store.NewCluster(c.KV(), "x").Unlock(r.Context()))
+	})
 	mux.HandleFunc("/remove", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", store.NewCluster(c.KV(), "x").RemoveMember(r.Context(), r.FormValue("host")))
 	})
@@ -181,6 +184,7 @@ type segment struct {
 	t      testing.TB
 	name   string
 	consul string
+	binary string // of the hosts; empty: this test's own
 	hosts  []*host
 }
 
@@ -189,7 +193,9 @@ var segments atomic.Int32
 func newSegment(t testing.TB) *segment {
 	t.Helper()
 	testenv.Root(t)
-	testenv.Need(t, "ip")
+	if _, err := exec.LookPath("ip"); err != nil { // not testenv.Need: these tests are parallel, as they wait most of the time
+		testenv.Missing(t, "needs the program ip: run test/tools/install.sh")
+	}
 	binary, err := testenv.ConsulBinary()
 	if err != nil {
 		testenv.Missing(t, err.Error())
@@ -213,6 +219,7 @@ type host struct {
 	cfg    hostConfig
 	space  string
 	port   string // its end on the bridge
+	env    []string
 	proc   *testenv.Process
 	client *http.Client
 }
@@ -279,12 +286,14 @@ func (h *host) start() {
 	if err != nil {
 		h.s.t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		h.s.t.Fatal(err)
+	self := h.s.binary
+	if self == "" {
+		if self, err = os.Executable(); err != nil {
+			h.s.t.Fatal(err)
+		}
 	}
 	h.proc = testenv.NewProcess(h.log(), "nsenter", "--net=/run/netns/"+h.space, self)
-	h.proc.Env = append(os.Environ(), hostVar+"="+path)
+	h.proc.Env = append(append(os.Environ(), hostVar+"="+path), h.env...)
 	if err := h.proc.Start(); err != nil {
 		h.s.t.Fatal(err)
 	}

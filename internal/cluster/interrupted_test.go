@@ -12,6 +12,7 @@ import (
 // TestInterrupted: agents that are killed again and again, at any moment, end in one cluster all the same; and one that is killed while it
 // leaves, has left.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	s := newSegment(t)
 	for range 3 {
 		s.host()

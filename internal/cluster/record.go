@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -39,6 +40,7 @@ type records struct {
 
 func openRecords(dir string) (*records, error) {
 	r := &records{path: filepath.Join(dir, recordFile)}
+	crashpoint.Hit("place in the cluster: make its directory")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the cluster's directory: %w", err)
 	}
@@ -84,13 +86,18 @@ func (r *records) change(f func(*record)) error {
 // replace writes a file anew, for root only.
 func replace(path string, content []byte) error {
 	fresh := path + ".new"
+	crashpoint.Hit("place in the cluster: make a new file")
 	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
+	crashpoint.Hit("place in the cluster: write a new file")
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(fresh, path)
+	crashpoint.Hit("place in the cluster: replace the file")
+	err = os.Rename(fresh, path)
+	crashpoint.Hit("place in the cluster: written")
+	return err
 }

@@ -22,11 +22,7 @@ var harmless = map[string]string{
 	"internal/agent/clean.go remove":           "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                    "go generate",
 	"internal/hostlink/genetlink.go hasFamily": "a question",
-	// Where the agent runs Consul itself. Its files are written beside the old ones, which they then replace.
-	"internal/agent/cluster.go founded": "said again at each start",
-	"internal/cluster":                  "files are replaced as a whole",
-	"internal/cluster/consulproc":       "files are replaced as a whole, and made again at each start",
-	"internal/cluster/trust":            "files are replaced as a whole",
+	"internal/agent/cluster.go founded":        "said again at each start",
 }
 
 // reads are the methods of the outside world's handles that write nothing; whatever else they have counts as a write.

@@ -51,6 +51,9 @@ func listed(t *testing.T) map[string]bool {
 	all := map[string]bool{}
 	for _, dir := range []string{"driver", "ipamdriver", "internal", "ovsctl", "plugin", "store"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && path == filepath.Join(root, "internal/cluster") {
+				return fs.SkipDir // it has hosts of its own, which die there
+			}
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // configName is the configuration's file name: it carries the hash, so that a process's arguments tell how it runs.
@@ -20,18 +22,23 @@ func writeFile(path string, content []byte) (changed bool, err error) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return false, nil
 	}
+	crashpoint.Hit("files of Consul: make their directory")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return false, err
 	}
+	crashpoint.Hit("files of Consul: make a new one")
 	fresh := path + ".new"
 	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return false, err
 	}
+	crashpoint.Hit("files of Consul: write a new one")
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
+		crashpoint.Hit("files of Consul: replace one")
 		err = os.Rename(fresh, path)
+		crashpoint.Hit("files of Consul: written")
 	}
 	return err == nil, err
 }
@@ -64,6 +71,7 @@ func (p *Process) prepare(s *Spec) (config string, err error) {
 	data := filepath.Join(p.opts.Dir, dataDir)
 	if !s.Server {
 		// A server's Raft must not wake up again: the cluster has gone on without it.
+		crashpoint.Hit("files of Consul: remove a server's log")
 		if err := os.RemoveAll(filepath.Join(data, raftDir)); err != nil {
 			return "", fmt.Errorf("data of Consul: %w", err)
 		}
@@ -80,6 +88,7 @@ func (p *Process) prepare(s *Spec) (config string, err error) {
 		return "", fmt.Errorf("files of Consul: %w", err)
 	}
 	for _, path := range old {
+		crashpoint.Hit("files of Consul: remove a configuration")
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("files of Consul: %w", err)
 		}
@@ -93,6 +102,7 @@ func (p *Process) prepare(s *Spec) (config string, err error) {
 
 // Forget removes all files of the process, which must not run: a host that has left its cluster keeps nothing of it.
 func Forget(dir string) error {
+	crashpoint.Hit("files of Consul: remove all")
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("data of Consul: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 const (
@@ -58,6 +60,7 @@ func (t *tail) read(ctx context.Context) {
 	if info.Size() < t.offset {
 		t.offset = 0
 	}
+	crashpoint.Hit("files of Consul: open the log to read it")
 	f, err := os.OpenFile(t.path, os.O_RDWR, 0)
 	if err != nil {
 		return

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // Options of New; all fields must be set.
@@ -296,6 +298,7 @@ func (k *keeper) start(ctx context.Context, want *Spec) error {
 		return err
 	}
 	// Not a pipe to this program: with that gone, the process would die of its next line.
+	crashpoint.Hit("files of Consul: open the log")
 	out, err := os.OpenFile(filepath.Join(p.opts.Dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("log of Consul: %w", err)
