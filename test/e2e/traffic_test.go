@@ -22,32 +22,35 @@ func TestAgentsRestartUnderTraffic(t *testing.T) {
 	w := need(t)
 	ctx := deadline(t, 5*time.Minute)
 	all := w.members(ctx, t)
+	// The switch forwards in user space here: on a busy machine it loses frames whatever the agent does, and its start makes the machine busier. An agent
+	// that interrupts traffic does so each time.
+	const tries = 3
 	restarts := 0
-	lost := w.traffic(ctx, t, all[0], all[1], func() {
-		h := w.Hosts[restarts%2]
-		if restarts%4 < 2 {
-			h.KillAgent()
-		} else if err := h.StopAgent(); err != nil {
-			t.Fatal(err)
+	for range tries {
+		before := restarts
+		lost := w.traffic(ctx, t, all[0], all[1], func() {
+			h := w.Hosts[restarts%2]
+			if restarts%4 < 2 {
+				h.KillAgent()
+			} else if err := h.StopAgent(); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(h.StartAgent(ctx), h.WaitReady(ctx)); err != nil {
+				t.Fatal(err)
+			}
+			restarts++
+		})
+		t.Logf("%d restarts, %d of %d pings lost", restarts-before, lost, manyPings)
+		if lost == 0 && restarts >= 4 {
+			return
 		}
-		if err := errors.Join(h.StartAgent(ctx), h.WaitReady(ctx)); err != nil {
-			t.Fatal(err)
+		alone := w.traffic(ctx, t, all[0], all[1], nil)
+		t.Logf("%d of %d pings lost while the agents were left alone", alone, manyPings)
+		if lost <= 2*alone && restarts >= 4 {
+			return
 		}
-		restarts++
-	})
-	t.Logf("%d restarts, %d of %d pings lost", restarts, lost, manyPings)
-	if restarts < 4 {
-		t.Errorf("agents were restarted %d times: neither has been both killed and stopped", restarts)
 	}
-	if lost == 0 {
-		return
-	}
-	// The switch forwards in user space here: on a busy machine it loses frames whatever the agent does.
-	alone := w.traffic(ctx, t, all[0], all[1], nil)
-	t.Logf("%d of %d pings lost while the agents were left alone", alone, manyPings)
-	if lost > 2*alone {
-		t.Errorf("%d pings were lost under restarts, %d without", lost, alone)
-	}
+	t.Errorf("restarts cost pings %d times of %d, or were too few (%d) to kill and stop either agent", tries, tries, restarts)
 }
 
 // traffic sends pings and a stream, does something meanwhile again and again, and tells how many pings were lost.

@@ -45,29 +45,34 @@ func TestRestartsUnderTraffic(t *testing.T) {
 		return exec.Command("nsenter", "--net=/run/netns/"+inside[0], "ping", "-c", "1", "-W", "1", addrs[1]).Run()
 	})
 	w := &wire{h: h, from: inside[0], to: inside[1], addr: addrs[1]}
-	restarts := 0
-	lost := w.traffic(ctx, t, func() {
-		if restarts%2 == 0 {
-			h.kill()
-		} else {
-			h.stop()
+	// The switch forwards in user space here: on a busy machine it loses frames whatever the agent does, and its start makes the machine busier. An agent
+	// that interrupts traffic does so each time.
+	const tries = 3
+	for range tries {
+		restarts := 0
+		lost := w.traffic(ctx, t, func() {
+			if restarts%2 == 0 {
+				h.kill()
+			} else {
+				h.stop()
+			}
+			h.start()
+			restarts++
+		})
+		t.Logf("%d restarts, %d of %d pings lost", restarts, lost, pings)
+		if restarts < 2 {
+			t.Errorf("the agent was restarted %d times", restarts)
 		}
-		h.start()
-		restarts++
-	})
-	t.Logf("%d restarts, %d of %d pings lost", restarts, lost, pings)
-	if restarts < 2 {
-		t.Errorf("the agent was restarted %d times", restarts)
+		if lost == 0 {
+			return
+		}
+		alone := w.traffic(ctx, t, nil)
+		t.Logf("%d of %d pings lost while the agent was left alone", alone, pings)
+		if lost <= 2*alone {
+			return
+		}
 	}
-	if lost == 0 {
-		return
-	}
-	// The switch forwards in user space here: on a busy machine it loses frames whatever the agent does.
-	alone := w.traffic(ctx, t, nil)
-	t.Logf("%d of %d pings lost while the agent was left alone", alone, pings)
-	if lost > 2*alone {
-		t.Errorf("%d pings were lost under restarts, %d without", lost, alone)
-	}
+	t.Errorf("restarts cost pings %d times of %d", tries, tries)
 }
 
 // wire is the way between two containers.
