@@ -175,7 +175,7 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 		if seen[host] == version {
 			continue
 		}
-		r, err := d.cluster.Endpoints(ctx, n.network, host)
+		r, err := d.cluster.EndpointsAt(ctx, n.network, host, version)
 		if err != nil {
 			return err
 		}

@@ -85,6 +85,23 @@ func (c *Cluster) Endpoints(ctx context.Context, network, host string) (Endpoint
 	return e, err
 }
 
+// EndpointsAt is Endpoints not older than a version of the host's index, which is written with them. A leader that stood still and was deposed
+// meanwhile answers single reads from what it knew, for a moment, and nobody would look again.
+func (c *Cluster) EndpointsAt(ctx context.Context, network, host string, index uint64) (Endpoints, error) {
+	key := EndpointsKey(network, host)
+	e, version, err := find[Endpoints](ctx, c.kv, key)
+	if err != nil || version >= index {
+		return e, err
+	}
+	e = Endpoints{}
+	err = list(ctx, c.kv, key, func(at Entry, r Endpoints) { // lists are never old
+		if at.Key == key {
+			e = r
+		}
+	})
+	return e, err
+}
+
 // WatchIndex is KV.Watch for a network's index: the version of each host's endpoints.
 func (c *Cluster) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, IndexPrefix(network), since)

@@ -35,9 +35,16 @@ func testEndpoints(w *world) {
 	if len(none.Endpoints) != 0 {
 		w.Fatalf("endpoints of b are %+v", none)
 	}
+	deposed := remembers(w, store.EndpointsKey(n.ID, "a"))
 	w.must(a.PutEndpoints(w.ctx, n.ID, own)) // the same again wakes the others: a new revision
 	again, next, err := b.WatchIndex(w.ctx, n.ID, index)
 	w.must(err)
+	// A leader that was deposed while it stood still answers single reads from what it knows.
+	got, err = store.NewCluster(deposed, "b").EndpointsAt(w.ctx, n.ID, "a", again["a"])
+	w.must(err)
+	if fresh, err := b.Endpoints(w.ctx, n.ID, "a"); err != nil || got.Revision != fresh.Revision {
+		w.Fatalf("endpoints of the index %v are %+v, and %+v, %v now", again, got, fresh, err)
+	}
 	if again["a"] == seen["a"] || next == index {
 		w.Fatalf("index is %v after %v", again, seen)
 	}
@@ -165,4 +172,23 @@ func TestKeys(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// remembering answers Get with the entry that a key had once.
+type remembering struct {
+	store.KV
+	entry store.Entry
+}
+
+func remembers(w *world, key string) store.KV {
+	e, err := w.kv.Get(w.ctx, key)
+	w.must(err)
+	return remembering{w.kv, e}
+}
+
+func (r remembering) Get(ctx context.Context, key string) (store.Entry, error) {
+	if key == r.entry.Key {
+		return r.entry, nil
+	}
+	return r.KV.Get(ctx, key)
 }
