@@ -26,12 +26,17 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	defer unlock()
 	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Static: true, Since: int64(d.now())}
 	err = d.reserve(ctx, s, a)
-	if errors.Is(err, store.ErrTaken) && !s.has(addr) {
-		// Perhaps another host merely keeps it as a spare.
-		again, recallErr := d.recall(ctx, pool, addr, time.Now().Add(recallWait))
-		if err = errors.Join(err, recallErr); again {
-			err = d.reserve(ctx, s, a)
+	// Perhaps another host merely keeps it as a spare, and claims it anew before it is claimed here.
+	const tries = 3
+	for range tries {
+		if !errors.Is(err, store.ErrTaken) || s.has(addr) {
+			break
 		}
+		again, recallErr := d.recall(ctx, pool, addr, time.Now().Add(recallWait))
+		if err = errors.Join(err, recallErr); !again {
+			break
+		}
+		err = d.reserve(ctx, s, a)
 	}
 	if errors.Is(err, store.ErrTaken) {
 		return fmt.Errorf("%w: choose another --ip, or let 'docker network create --ipam-driver socketplane' choose addresses", err)
