@@ -237,16 +237,23 @@ func (w *planter) cluster() []garbage {
 		return garbage{kind, func() { w.put(w.kv, key, value) }, func() bool { return w.get(key) != "" }, foreign}
 	}
 	pool := netip.MustParsePrefix("10.1.0.0/24")
-	block := store.BlockKey(pool, pool)
-	if b := store.BlockOf(pool, pool.Addr()); b.IsValid() {
-		block = store.BlockKey(pool, b)
-	}
 	claim := func(kind, owner, addr string) garbage {
 		return garbage{kind, func() {
 			if err := store.NewCluster(w.kv, owner).Claim(w.ctx, pool, netip.MustParseAddr(addr), owner); err != nil {
 				w.h.t.Fatal(err)
 			}
-		}, func() bool { return strings.Contains(w.get(block), `"`+addr+`":{"owner":"`+owner+`"`) }, false}
+		}, func() bool {
+			blocks, err := store.NewCluster(w.kv, owner).Blocks(w.ctx, pool)
+			if err != nil {
+				w.h.t.Fatal(err)
+			}
+			for _, b := range blocks {
+				if b.Claims[netip.MustParseAddr(addr)].Owner == owner {
+					return true
+				}
+			}
+			return false
+		}, false}
 	}
 	away := store.Host{Schema: 1, ID: "away", Name: "away", VTEP: netip.MustParseAddr("192.0.2.9"), Started: time.Now()}
 	return []garbage{

@@ -95,7 +95,7 @@ func TestRemovedHostComesBack(t *testing.T) {
 		return nil
 	})
 	h.eventually("the log says what to do about the address that somebody else has", func() error {
-		if !strings.Contains(h.log(), "restart the container") {
+		if !strings.Contains(h.log(), "restart these containers") {
 			return errNotYet
 		}
 		return nil
