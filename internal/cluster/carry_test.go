@@ -37,17 +37,13 @@ func TestCarried(t *testing.T) {
 	a := s.host()
 	a.start()
 	s.await("a cluster", patience, func() bool { return formed(1, a) })
-	if err := a.ask("/create?name=web&subnet=10.50.0.0/24&host="+a.cfg.ID, nil); err != nil {
-		t.Fatal(err)
-	}
+	a.must("/create?name=web&subnet=10.50.0.0/24&host=" + a.cfg.ID)
 	b := s.host()
 	b.alone("db", "10.51.0.0/24")
 	b.start()
 	s.await("the second host", patience, func() bool { return formed(1, a, b) })
 	for _, h := range s.hosts {
-		if got := h.networks(); got != "db web" {
-			t.Errorf("%s sees the networks %q", h.cfg.Name, got)
-		}
+		h.reads("/networks", "db web")
 	}
 	if _, err := os.Stat(b.file()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of a host that is in a cluster: %v", err)
@@ -56,17 +52,14 @@ func TestCarried(t *testing.T) {
 	c := s.host()
 	c.alone("web", "10.52.0.0/24")
 	c.start()
-	s.await("who collides stays alone", patience, func() bool { return c.status().State == cluster.Alone })
-	if got := c.networks(); got != "web" {
-		t.Errorf("who stays alone sees the networks %q", got)
-	}
+	s.await("who collides is told so, and stays alone", patience, func() bool {
+		st := c.status()
+		return st.State == cluster.Alone && strings.Contains(st.Trouble, "another network web")
+	})
+	c.reads("/networks", "web")
 	s.await("the others are as before", patience, func() bool { return formed(1, a, b) })
-	if got := a.networks(); got != "db web" {
-		t.Errorf("the cluster has the networks %q after a collision", got)
-	}
-	if err := c.ask("/init", nil); err != nil {
-		t.Fatal(err)
-	}
+	a.reads("/networks", "db web")
+	c.must("/init")
 	s.await("it founds a cluster of its own", patience, func() bool { return formed(1, c) && c.networks() == "web" })
 
 	d := s.host()
@@ -87,9 +80,7 @@ func TestNewerClusterIsLeftAlone(t *testing.T) {
 	a := s.host()
 	a.start()
 	s.await("a cluster", patience, func() bool { return formed(1, a) })
-	if err := a.ask("/schema?value="+url.QueryEscape(`{"schema":99}`), nil); err != nil {
-		t.Fatal(err)
-	}
+	a.must("/schema?value=" + url.QueryEscape(`{"schema":99}`))
 	b, c := s.host(), s.host()
 	b.alone("db", "10.51.0.0/24")
 	b.start()

@@ -47,14 +47,10 @@ func TestTogether(t *testing.T) {
 			started.Wait()
 			s.await("one cluster of five servers", patience, func() bool { return formed(5, s.hosts...) })
 			for i, h := range s.hosts {
-				if err := h.put(fmt.Sprint("k", i), h.cfg.Name); err != nil {
-					t.Fatal(err)
-				}
+				h.must(fmt.Sprintf("/put?key=k%d&value=%s", i, h.cfg.Name))
 			}
 			for i, h := range s.hosts {
-				if got, want := h.get(fmt.Sprint("k", (i+1)%5)), s.hosts[(i+1)%5].cfg.Name; got != want {
-					t.Errorf("%s reads %q, want %q", h.cfg.Name, got, want)
-				}
+				h.reads(fmt.Sprint("/get?key=k", (i+1)%5), s.hosts[(i+1)%5].cfg.Name)
 				if st := h.status(); len(st.Foreign) != 0 {
 					t.Errorf("%s hears another cluster: %v", h.cfg.Name, st.Foreign)
 				}
@@ -108,9 +104,7 @@ func TestLife(t *testing.T) {
 	hosts := s.hosts
 	hosts[0].start()
 	s.await("a cluster of one", patience, func() bool { return formed(1, hosts[0]) })
-	if err := hosts[0].put("k", "v"); err != nil {
-		t.Fatal(err)
-	}
+	hosts[0].must("/put?key=k&value=v")
 	hosts[1].start()
 	s.await("the second host", patience, func() bool { return formed(1, hosts[:2]...) })
 	hosts[2].start()
@@ -161,7 +155,7 @@ func majorityLost(t *testing.T, s *segment, hosts []*host, spare *host) {
 	hosts[1].crash()
 	hosts[2].crash()
 	s.await("nothing is written", patience, func() bool { return hosts[0].put("x", "w") != nil })
-	s.await("the hosts know", patience, func() bool { return hosts[0].status().Trouble != "" && spare.status().Trouble != "" })
+	s.await("the hosts know", patience, func() bool { return silent(hosts[0]) && silent(spare) })
 	if err := hosts[0].ask("/leave", nil); err == nil {
 		t.Error("a host leaves a cluster that does not answer")
 	}
@@ -170,6 +164,9 @@ func majorityLost(t *testing.T, s *segment, hosts []*host, spare *host) {
 	hosts[2].start()
 	s.await("all are back", patience, func() bool { return formed(3, s.hosts...) && writes(spare)() })
 }
+
+// silent says whether a host has noticed that its cluster does not answer.
+func silent(h *host) bool { return strings.Contains(h.status().Trouble, "the cluster does not answer") }
 
 // leaderCutOff: who is cut off for less than the grace is a server again; who loses its place meanwhile, a client.
 func leaderCutOff(_ *testing.T, s *segment, _ []*host, _ *host) {
@@ -244,9 +241,7 @@ func TestLeaving(t *testing.T) {
 			}
 			return leader != nil
 		})
-		if err := leader.ask("/leave", nil); err != nil {
-			t.Fatal(err)
-		}
+		leader.must("/leave")
 		var now []*host
 		for _, h := range rest {
 			if h != leader {
@@ -259,18 +254,12 @@ func TestLeaving(t *testing.T) {
 		})
 		s.await("a write of those who stay", patience, writes(rest[0]))
 	}
-	if err := rest[0].ask("/leave", nil); err != nil {
-		t.Fatal(err)
-	}
+	rest[0].must("/leave")
 	s.await("the end of the cluster", patience, func() bool { return rest[0].status().State == cluster.Alone })
 	a, b := left[0], left[1]
-	if err := a.ask("/init", nil); err != nil {
-		t.Fatal(err)
-	}
+	a.must("/init")
 	s.await("a new cluster", patience, func() bool { return formed(1, a) })
-	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err != nil {
-		t.Fatal(err)
-	}
+	b.must("/join?addr=" + a.cfg.Addr.String() + ":4780")
 	s.await("another host joins it", patience, func() bool { return formed(1, a, b) })
 	if err := a.ask("/init", nil); err == nil {
 		t.Error("a member founds another cluster")
@@ -320,16 +309,10 @@ func TestMove(t *testing.T) {
 	if a.status().Cluster == b.status().Cluster {
 		t.Error("two clusters merged by themselves")
 	}
-	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err != nil {
-		t.Fatal(err)
-	}
+	b.must("/join?addr=" + a.cfg.Addr.String() + ":4780")
 	s.await("one cluster", patience, func() bool { return formed(1, a, b) })
-	if err := a.put("k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.get("k"); got != "v" {
-		t.Errorf("the other host reads %q", got)
-	}
+	a.must("/put?key=k&value=v")
+	b.reads("/get?key=k", "v")
 	if err := b.ask("/join?addr="+a.cfg.Addr.String()+":4780", nil); err == nil {
 		t.Error("a host of a cluster of two joins another")
 	}
@@ -365,17 +348,15 @@ func TestLocked(t *testing.T) {
 	stranger.start()
 	s.await("a stranger is refused", patience, func() bool { return strings.Contains(stranger.status().Trouble, "locked") })
 	var token string
-	if err := leader.ask("/token", &token); err != nil {
+	if err := leader.insist("/token", &token); err != nil {
 		t.Fatal(err)
 	}
-	if err := stranger.ask("/join?addr="+leader.cfg.Addr.String()+":4780&token="+token, nil); err != nil {
-		t.Fatal(err)
-	}
+	stranger.must("/join?addr=" + leader.cfg.Addr.String() + ":4780&token=" + token)
 	s.await("it is let in with a token", patience, func() bool { return formed(3, s.hosts...) })
 	second := s.host()
 	second.start()
 	s.await("another stranger is refused", patience, func() bool { return strings.Contains(second.status().Trouble, "locked") })
-	if err := second.ask("/join?addr="+leader.cfg.Addr.String()+":4780&token="+token, nil); err == nil || !strings.Contains(err.Error(), "used") {
+	if err := second.insist("/join?addr="+leader.cfg.Addr.String()+":4780&token="+token, nil); err == nil || !strings.Contains(err.Error(), "used") {
 		t.Errorf("a token that was used says %v", err)
 	}
 }

@@ -1,12 +1,10 @@
 package cluster_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +21,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/cluster"
+	"github.com/socketplane/socketplane/internal/cluster/admission"
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/testenv"
@@ -102,7 +101,12 @@ func beHost(path string) error {
 func control(c *cluster.Cluster) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, v any, err error) {
-		if err != nil {
+		var refused *admission.Refused
+		switch {
+		case errors.Is(err, store.ErrUnavailable), errors.As(err, &refused) && refused.Code == admission.CodeNotNow:
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		case err != nil:
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
@@ -312,34 +316,6 @@ func (h *host) crash() {
 	if err := consulproc.Kill(filepath.Join(h.cfg.Dir, "consul")); err != nil {
 		h.s.t.Error(err)
 	}
-}
-
-// ask asks the host; out may be nil.
-func (h *host) ask(path string, out any) error {
-	resp, err := h.client.Get("http://host" + path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, bytes.TrimSpace(body))
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(body, out)
-}
-
-func (h *host) status() cluster.Status {
-	var st cluster.Status
-	if err := h.ask("/status", &st); err != nil {
-		st.Trouble = err.Error()
-	}
-	return st
 }
 
 func (h *host) put(key, value string) error { return h.ask("/put?key="+key+"&value="+value, nil) }

@@ -31,9 +31,7 @@ func TestInterrupted(t *testing.T) {
 	all.Wait()
 	s.await("one cluster", patience, func() bool { return formed(3, s.hosts...) })
 	leader, others := s.leader()
-	if err := leader.ask("/leave", nil); err != nil {
-		t.Fatal(err)
-	}
+	leader.must("/leave")
 	for range 8 {
 		<-time.After(500*time.Millisecond + rand.N(2*time.Second))
 		leader.kill()
