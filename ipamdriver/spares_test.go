@@ -378,11 +378,17 @@ func testDeadHost(w *world) {
 	_, err := a.container(id, "")
 	w.must(err)
 	a.alive(false)
-	began := time.Now()
-	_, err = b.container(id, strings.TrimSuffix(w.claims(id)[3], "=a"))
-	w.wants(err, store.ErrTaken, "host a")
-	if took := time.Since(began); took > 2*time.Second { // so long it waits for one that is alive
-		w.Errorf("it took %v", took)
+	// So long it waits for one that is alive, each time; a busy machine is as slow now and then.
+	const waits, tries = 2 * time.Second, 3
+	took := time.Duration(0)
+	for try := 0; try == 0 || took > waits && try < tries; try++ {
+		began := time.Now()
+		_, err = b.container(id, strings.TrimSuffix(w.claims(id)[3], "=a"))
+		w.wants(err, store.ErrTaken, "host a")
+		took = time.Since(began)
+	}
+	if took > waits {
+		w.Errorf("it took %v, %d times", took, tries)
 	}
 }
 

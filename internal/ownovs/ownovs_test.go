@@ -32,7 +32,8 @@ func TestHostHas(t *testing.T) {
 	ask(true, "it is late this time")
 }
 
-// TestRun: the daemons run until they are told to stop, over a database that the next run finds again.
+// TestRun: the daemons run until they are told to stop, over a database that the next run finds again. Half a database, which a killed
+// start has left, is no obstacle.
 func TestRun(t *testing.T) {
 	testenv.Root(t)
 	testenv.Need(t, "ovsdb-server", "ovs-vswitchd", "ovs-vsctl")
@@ -43,7 +44,13 @@ func TestRun(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	opts := ownovs.Options{Dir: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "db.sock"),
 		Schema: "/usr/share/openvswitch/vswitch.ovsschema", Logger: slog.New(slog.DiscardHandler)}
-	for _, name := range []string{"fresh", "again"} {
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(opts.Dir, "conf.db.new"), []byte("OVSDB JSON 17"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"after-half-a-start", "again"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()

@@ -303,7 +303,7 @@ func TestGivingUpLeavesConnectionAlive(t *testing.T) {
 
 func TestSilentSwitchIsNoticed(t *testing.T) {
 	sw, _ := startSwitch(t)
-	c, err := dial(deadline(t), sw.Mgmt(bridge), 20*time.Millisecond, 500*time.Millisecond)
+	c, err := dial(deadline(t), sw.Mgmt(bridge), 20*time.Millisecond, 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,12 +319,13 @@ func TestSilentSwitchIsNoticed(t *testing.T) {
 
 func TestEchoKeepsConnectionAlive(t *testing.T) {
 	sw, _ := startSwitch(t)
-	c, err := dial(deadline(t), sw.Mgmt(bridge), time.Millisecond, 400*time.Millisecond)
+	const silence = 2 * time.Second // a busy machine's switch is slow to answer
+	c, err := dial(deadline(t), sw.Mgmt(bridge), time.Millisecond, silence)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	idle := time.NewTimer(1200 * time.Millisecond)
+	idle := time.NewTimer(3 * silence)
 	select {
 	case <-c.Done():
 		t.Errorf("closed: %v", c.Err())
