@@ -191,11 +191,21 @@ func renumbered(_ *testing.T, s *segment, hosts []*host, _ *host) {
 	for _, h := range s.hosts {
 		h.crash()
 	}
+	running := func(h *host) int { return strings.Count(h.logged(), "Consul agent running") }
+	before := map[*host]int{}
 	for i, h := range s.hosts {
 		h.address(fmt.Sprintf("10.7.0.%d", 101+i))
+		before[h] = running(h)
+		ip(s.t, "-n", s.name, "link", "set", h.port, "down") // the switch boots last: nobody hears of the others' new addresses before all of Consul runs
 	}
 	for _, h := range s.hosts {
 		h.start()
+	}
+	s.await("Consul runs on all hosts", patience, func() bool {
+		return !slices.ContainsFunc(s.hosts, func(h *host) bool { return running(h) == before[h] })
+	})
+	for _, h := range s.hosts {
+		ip(s.t, "-n", s.name, "link", "set", h.port, "up")
 	}
 	s.await("the cluster is back", patience, func() bool { return formed(3, s.hosts...) })
 	s.await("the records have the new addresses", patience, func() bool {

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"time"
@@ -15,8 +17,9 @@ import (
 
 // operator speaks to this host's own Consul with the management token: about Raft, gossip and the process itself, never about records.
 type operator struct {
-	client *api.Client
-	http   *http.Client
+	client   *api.Client
+	http     *http.Client
+	recovery string
 	*trust.Operator
 }
 
@@ -25,7 +28,7 @@ const askConsul = 4 * time.Second
 
 func newOperator(addr, token string, config *tls.Config) (*operator, error) {
 	transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
-	o := &operator{http: &http.Client{Transport: transport, Timeout: 2 * askConsul}}
+	o := &operator{recovery: recoveryToken(token), http: &http.Client{Transport: transport, Timeout: 2 * askConsul}}
 	var err error
 	o.client, err = api.NewClient(&api.Config{Address: addr, Scheme: "https", Token: token, HttpClient: o.http})
 	if err != nil {
@@ -36,6 +39,13 @@ func newOperator(addr, token string, config *tls.Config) (*operator, error) {
 }
 
 func (o *operator) close() { o.http.CloseIdleConnections() }
+
+// recoveryToken is Consul's acl.tokens.agent_recovery of all hosts. A server that has just begun knows no tokens until there is a leader, and there is no leader
+// until servers that have moved find each other by their gossip: what lets them gossip must not need a token of the cluster.
+func recoveryToken(management string) string {
+	sum := sha256.Sum256([]byte("socketplane agent recovery " + management))
+	return hex.EncodeToString(sum[:])
+}
 
 func query(ctx context.Context) *api.QueryOptions { return (&api.QueryOptions{}).WithContext(ctx) }
 func write(ctx context.Context) *api.WriteOptions { return (&api.WriteOptions{}).WithContext(ctx) }
@@ -60,7 +70,9 @@ type node struct {
 // nodes are the hosts in this host's view of the gossip, by host id.
 func (o *operator) nodes(ctx context.Context) (map[string]node, error) {
 	var members []*api.AgentMember
-	if _, err := o.client.Raw().Query("/v1/agent/members", &members, query(ctx)); err != nil {
+	options := query(ctx)
+	options.Token = o.recovery
+	if _, err := o.client.Raw().Query("/v1/agent/members", &members, options); err != nil {
 		return nil, err
 	}
 	out := make(map[string]node, len(members))
@@ -104,7 +116,9 @@ func (o *operator) removePeer(ctx context.Context, id string) error {
 
 // join lets this host's Consul gossip with another.
 func (o *operator) join(ctx context.Context, addr string) error {
-	_, err := o.client.Raw().Write("/v1/agent/join/"+addr, nil, nil, write(ctx))
+	options := write(ctx)
+	options.Token = o.recovery
+	_, err := o.client.Raw().Write("/v1/agent/join/"+addr, nil, nil, options)
 	return err
 }
 

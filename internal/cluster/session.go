@@ -134,6 +134,7 @@ func (s *session) apply() {
 		Addr: s.c.opts.Addr, Ports: consulproc.Ports{RPC: s.c.opts.Port + rpcPort, Gossip: s.c.opts.Port + gossipPort, HTTPS: s.c.opts.Port + httpsPort},
 		CA: creds.Bundle(), Cert: creds.Cert, Key: s.c.keeper.Identity().KeyPEM(),
 		AgentToken: creds.Keys.AgentToken.Reveal(), ManagementToken: creds.Keys.ManagementToken.Reveal(),
+		RecoveryToken: recoveryToken(creds.Keys.ManagementToken.Reveal()),
 	}
 	for _, g := range creds.Keys.Gossip {
 		spec.GossipKeys = append(spec.GossipKeys, g.Reveal())

@@ -31,6 +31,8 @@ type Spec struct {
 	CA, Cert, Key []byte
 	// AgentToken is for Consul's own bookkeeping of its node. ManagementToken is for servers: it is there from Raft's first moment.
 	AgentToken, ManagementToken string
+	// RecoveryToken lets its holder see and change whom this process gossips with, also while it can't look any other token up.
+	RecoveryToken string
 }
 
 // LogValue implements slog.LogValuer without the secrets.
@@ -69,7 +71,7 @@ const (
 
 // fixed renders what a running process can't change; its hash tells whether a process runs as wanted.
 func (s Spec) fixed(dir string) map[string]any {
-	tokens := map[string]any{"agent": s.AgentToken, "default": s.AgentToken}
+	tokens := map[string]any{"agent": s.AgentToken, "default": s.AgentToken, "agent_recovery": s.RecoveryToken}
 	if s.Server {
 		tokens["initial_management"] = s.ManagementToken
 	}
