@@ -17,6 +17,7 @@ const publishEvery = 10 * time.Second
 type told struct {
 	pools map[netip.Prefix]store.PoolUse // nil before the first time
 	at    time.Time
+	sure  time.Time // until then it is told again whatever it was: a write that failed may take effect late
 }
 
 // publish tells the others what their own look at claims can't show, if it has changed.
@@ -30,13 +31,14 @@ func (d *Driver) publish(ctx context.Context, all []*stock, last *told) {
 			pools[s.pool] = store.PoolUse{Static: use.Static, Resting: use.Resting}
 		}
 	}
-	if last.pools != nil && maps.Equal(pools, last.pools) {
+	if last.pools != nil && maps.Equal(pools, last.pools) && time.Now().After(last.sure) {
 		return
 	}
 	last.at = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, tendLimit)
 	defer cancel()
 	if err := d.cluster.PutUse(ctx, pools); err != nil {
+		last.pools, last.sure = nil, time.Now().Add(3*publishEvery)
 		d.log.Debug("other hosts are told later how this one uses its addresses", "err", err)
 		return
 	}
