@@ -32,7 +32,6 @@ const Schema = 1
 const (
 	headerSize = 8       // length and checksum of a batch, 4 bytes each
 	maxBatch   = 1 << 24 // a longer length is damage
-	minCompact = 1 << 20 // smaller files are not worth rewriting
 	compactAt  = 4       // rewritten when that many times what is live
 )
 

@@ -13,10 +13,6 @@ import (
 
 // elsewhere are the crash points that a life cycle does not reach, with the place that covers them.
 var elsewhere = map[string]string{
-	"journal: make a new file":    "a journal of megabytes: internal/journal",
-	"journal: write a new file":   "a journal of megabytes: internal/journal",
-	"journal: rename":             "a journal of megabytes: internal/journal",
-	"journal: renamed":            "a journal of megabytes: internal/journal",
 	"journal: give a new file up": "a full disk: internal/journal",
 	"consul: renew a session":     "every 10 s; writes no key",
 	"link: checksums":             "hosts without user-space segmentation; it is looked at anew with every mend: internal/hostlink",

@@ -1,0 +1,6 @@
+//go:build !crashpoints
+
+package journal
+
+// minCompact is the size below which a file is not worth rewriting.
+const minCompact = 1 << 20
