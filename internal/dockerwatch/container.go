@@ -56,7 +56,7 @@ func (w *Watcher) Attachments(ctx context.Context, want func(endpoint, name stri
 				Name: full.name(), Labels: full.Config.Labels,
 			}
 			for _, alias := range n.Aliases {
-				if !strings.HasPrefix(full.ID, alias) && alias != a.Name {
+				if alias != full.shortID() && alias != a.Name {
 					a.Aliases = append(a.Aliases, alias)
 				}
 			}
@@ -77,3 +77,7 @@ func (c wireContainer) name() string {
 	}
 	return ""
 }
+
+// shortID is an alias that Docker gives each container on a network: the first twelve characters of its ID
+// (TruncateID in the engine's stringid). An alias such as "db" may begin an ID too.
+func (c wireContainer) shortID() string { return c.ID[:min(len(c.ID), 12)] }

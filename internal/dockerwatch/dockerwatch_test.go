@@ -22,6 +22,9 @@ import (
 // TestMain demands that no goroutine is left when all watchers have ended.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// frontID begins with an alias of its container: only the ID's first twelve characters are an alias of Docker's own.
+const frontID = "dbf6fc1637ce4b0c9ad1e8c5f2ab7c1c0d9e8f7a6b5c4d3e2f10a9b8c7d6e5f4"
+
 // engine answers like Docker Engine 20.10, whose answers are the oddest; test/e2e has real ones.
 type engine struct {
 	mu      sync.Mutex
@@ -81,11 +84,11 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, `{"Id":"d3","Warning":""}`)
 	case "/containers/json":
-		_, _ = io.WriteString(w, `[{"Id":"c1ffee","Names":["/web/db","/front"],"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1"}}}},
+		_, _ = io.WriteString(w, `[{"Id":"`+frontID+`","Names":["/web/db","/front"],"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1"}}}},
 			{"Id":"c2","Names":["/other"],"NetworkSettings":{"Networks":{"bridge":{"EndpointID":"x"}}}}]`)
-	case "/containers/c1ffee/json":
-		_, _ = io.WriteString(w, `{"Id":"c1ffee","Name":"/front","Config":{"Labels":{"k":"v"}},
-			"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1","Aliases":["c1ff","www"]}}}}`)
+	case "/containers/" + frontID + "/json":
+		_, _ = io.WriteString(w, `{"Id":"`+frontID+`","Name":"/front","Config":{"Labels":{"k":"v"}},
+			"NetworkSettings":{"Networks":{"web":{"NetworkID":"d1","EndpointID":"e1","Aliases":["`+frontID[:12]+`","www","db"]}}}}`)
 	default:
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"message":"no such thing"}`)
@@ -201,7 +204,7 @@ func TestAnswersOfOldEngines(t *testing.T) {
 		t.Errorf("remove what is not there: %v", err)
 	}
 	all, err := w.Attachments(ctx, func(endpoint, name string) bool { return endpoint == "e1" && name == "front" })
-	if err != nil || len(all) != 1 || all[0].Name != "front" || strings.Join(all[0].Aliases, " ") != "www" || all[0].Labels["k"] != "v" {
+	if err != nil || len(all) != 1 || all[0].Name != "front" || strings.Join(all[0].Aliases, " ") != "www db" || all[0].Labels["k"] != "v" {
 		t.Errorf("attachments: %v %+v", err, all)
 	}
 }
