@@ -137,7 +137,7 @@ func (s *stock) wait(n int) {
 // ones will do.
 func (d *Driver) handOut(ctx context.Context, s *stock, mac string, early bool) (netip.Addr, error) {
 	for {
-		a, unlock, busy := s.take(mac, early)
+		a, unlock, low, busy := s.take(mac, early)
 		if unlock == nil {
 			if !busy.IsValid() {
 				return busy, nil
@@ -155,7 +155,7 @@ func (d *Driver) handOut(ctx context.Context, s *stock, mac string, early bool) 
 			err = errors.Join(fmt.Errorf("address %s is not handed out: %w", a.Addr, err), d.undo(ctx, s, a.Addr))
 		}
 		unlock()
-		if s.low() {
+		if low {
 			d.wake()
 		}
 		if err != nil {
@@ -165,35 +165,30 @@ func (d *Driver) handOut(ctx context.Context, s *stock, mac string, early bool) 
 	}
 }
 
-// take makes a spare a held address, whose lock the caller gets; without one, busy is an address that somebody works on.
-func (s *stock) take(mac string, early bool) (_ *address, unlock func(), busy netip.Addr) {
+// take makes a spare a held address, whose lock the caller gets, and says whether spares are low then; without one, busy is an
+// address that somebody works on.
+func (s *stock) take(mac string, early bool) (_ *address, unlock func(), low bool, busy netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.now()
 	var skipped []netip.Addr
 	defer func() {
 		for _, addr := range skipped {
-			s.ledger.Put(addr, ipalloc.Spare, s.now())
+			s.ledger.Put(addr, ipalloc.Spare, now)
 		}
 	}()
 	for {
-		addr, ok := s.ledger.Take(s.now(), early)
+		addr, ok := s.ledger.Take(now, early)
 		if !ok {
-			return nil, nil, busy
+			return nil, nil, false, busy
 		}
 		if unlock, _ = s.busy.try(addr); unlock != nil {
-			a := address{Schema: store.Schema, Pool: s.pool, Addr: addr, MAC: mac, Since: int64(s.now())}
-			s.held[addr] = &a
-			return &a, unlock, busy
+			a := &address{Schema: store.Schema, Pool: s.pool, Addr: addr, holder: holder{MAC: mac}, Since: int64(now)}
+			s.held[addr] = a.holder
+			return a, unlock, s.want() > 0, busy
 		}
 		skipped, busy = append(skipped, addr), addr
 	}
-}
-
-// low says that spares are to be claimed.
-func (s *stock) low() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.want() > 0
 }
 
 // undo ends a claim of this host whose journal record could not be written: it is given back. The caller has the address's lock.
@@ -205,7 +200,7 @@ func (d *Driver) undo(ctx context.Context, s *stock, addr netip.Addr) error {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnSoon)
 	defer cancel()
-	return d.forget(ctx, s.pool, addr)
+	return d.forget(ctx, s, addr)
 }
 
 // refill claims addresses for those who wait and for the watermark, unless somebody else does so meanwhile.
@@ -286,6 +281,7 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 		if block == blocks[0] {
 			left = n // the first of a new round
 		}
+		take = make([]netip.Addr, 0, ipalloc.BlockSize)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		first, next := block.Addr(), netip.Addr.Next
@@ -318,32 +314,26 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 	return len(taken), d.stockUp(ctx, s, taken)
 }
 
-// stockUp makes spares of addresses that were claimed, in parts: who waits need not wait for all of them.
+// stockUp makes spares of addresses that were claimed.
 func (d *Driver) stockUp(ctx context.Context, s *stock, taken []netip.Addr) error {
-	since := d.now()
-	for part := range slices.Chunk(taken, store.MaxOps) {
-		ops := make([]store.Op, len(part))
-		for i, a := range part {
-			ops[i] = address{Schema: store.Schema, Pool: s.pool, Addr: a, State: stateSpare, Since: int64(since)}.op()
-		}
-		err := d.note(ctx, ops...)
-		s.mu.Lock()
-		if err != nil {
-			for _, a := range taken {
-				s.returning[a], s.unsure = true, true
-			}
-			s.mu.Unlock()
-			return err
-		}
-		for _, a := range part {
-			delete(s.returning, a)
-		}
-		s.ledger.Claimed(since, part...)
-		close(s.more)
-		s.more = make(chan struct{})
-		s.mu.Unlock()
-		taken = taken[len(part):]
+	if len(taken) == 0 {
+		return nil
 	}
+	err := d.noteClaimed(ctx, s, taken)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		for _, a := range taken {
+			s.returning[a], s.unsure = true, true
+		}
+		return err
+	}
+	for _, a := range taken {
+		delete(s.returning, a)
+	}
+	s.ledger.Claimed(d.now(), taken...)
+	close(s.more)
+	s.more = make(chan struct{})
 	return nil
 }
 

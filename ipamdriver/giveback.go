@@ -42,7 +42,7 @@ func (d *Driver) retire(ctx context.Context, s *stock, addrs []netip.Addr) error
 		return false
 	})
 	s.mu.Unlock()
-	err := d.forget(ctx, s.pool, addrs...)
+	err := d.forget(ctx, s, addrs...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range addrs {

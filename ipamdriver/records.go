@@ -9,18 +9,24 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// address is the journal's record of one address that this host has claimed.
+// address is the journal's record of one address that this host has claimed, and does not keep as it came.
 type address struct {
-	Schema int          `json:"schema"`
-	Pool   netip.Prefix `json:"pool"`
-	Addr   netip.Addr   `json:"addr"`
-	MAC    string       `json:"mac,omitempty"`
-	// Static is set when it was asked for by name.
-	Static bool `json:"static,omitempty"`
+	Schema int `json:"schema"`
+	// Pool and Addr are in its key.
+	Pool netip.Prefix `json:"-"`
+	Addr netip.Addr   `json:"-"`
+	holder
 	// State is one of the words below.
 	State string `json:"state,omitempty"`
 	// Since is when it came into that state, in milliseconds since 1970.
 	Since int64 `json:"since"`
+}
+
+// holder says who has an address that is handed out.
+type holder struct {
+	MAC string `json:"mac,omitempty"`
+	// Static is set when it was asked for by name.
+	Static bool `json:"static,omitempty"`
 }
 
 // States of an address in the journal.
@@ -30,10 +36,17 @@ const (
 	stateSpare   = "spare"
 )
 
-func (a address) key() string { return store.LocalAddressKey(a.Pool, a.Addr) }
+func (a *address) op() store.Op {
+	return store.Op{Kind: store.OpPut, Key: store.LocalAddressKey(a.Pool, a.Addr), Value: store.Encode(a)}
+}
 
-func (a address) op() store.Op {
-	return store.Op{Kind: store.OpPut, Key: a.key(), Value: store.Encode(a)}
+// readAddress is op's opposite.
+func readAddress(e store.Entry) (address, error) {
+	a, err := store.Decode[address](e)
+	if err == nil {
+		a.Pool, a.Addr, err = store.ParseLocalAddressKey(e.Key)
+	}
+	return a, err
 }
 
 func (a address) state() ipalloc.State {
@@ -56,15 +69,6 @@ func (d *Driver) note(ctx context.Context, ops ...store.Op) error {
 		ops = ops[n:]
 	}
 	return nil
-}
-
-// forget removes addresses from the journal.
-func (d *Driver) forget(ctx context.Context, pool netip.Prefix, addrs ...netip.Addr) error {
-	ops := make([]store.Op, len(addrs))
-	for i, a := range addrs {
-		ops[i] = store.Op{Kind: store.OpRemove, Key: store.LocalAddressKey(pool, a)}
-	}
-	return d.note(ctx, ops...)
 }
 
 // heldPool is the record of a pool that Docker holds through us on this host.

@@ -296,10 +296,12 @@ func testLostJournal(w *world) {
 	w.must(err)
 	lost, err := a.container(id, "")
 	w.must(err)
-	entries, err := a.local.List(w.ctx, store.LocalAddresses)
-	w.must(err)
-	for _, e := range entries {
-		w.must(a.local.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: e.Key}))
+	for _, prefix := range []string{store.LocalBlocks, store.LocalAddresses} {
+		entries, err := a.local.List(w.ctx, prefix)
+		w.must(err)
+		for _, e := range entries {
+			w.must(a.local.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: e.Key}))
+		}
 	}
 	a.again(spares)
 	addr := func(s string) netip.Addr { return netip.MustParsePrefix(s).Addr() }

@@ -24,7 +24,7 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 		return err
 	}
 	defer unlock()
-	a := address{Schema: store.Schema, Pool: pool, Addr: addr, MAC: mac, Static: true, Since: int64(d.now())}
+	a := address{Schema: store.Schema, Pool: pool, Addr: addr, holder: holder{MAC: mac, Static: true}, Since: int64(d.now())}
 	err = d.reserve(ctx, s, a)
 	// Perhaps another host merely keeps it as a spare, and claims it anew before it is claimed here.
 	const tries = 3
@@ -75,7 +75,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 	case ipalloc.Held:
 		had := s.held[a.Addr]
 		s.mu.Unlock()
-		if a.MAC != "" && had != nil && had.MAC == a.MAC {
+		if a.MAC != "" && had.MAC == a.MAC {
 			return true, nil
 		}
 		return false, fmt.Errorf("%w: %s of %s belongs to another container of this host", store.ErrTaken, a.Addr, a.Pool)
@@ -84,7 +84,7 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 		return false, nil
 	}
 	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
-	s.held[a.Addr] = &a
+	s.held[a.Addr] = a.holder
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
 		return false, errors.Join(fmt.Errorf("address %s is not handed out: %w", a.Addr, err), d.undo(ctx, s, a.Addr))
@@ -119,7 +119,7 @@ func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 	}
 	delete(s.returning, a.Addr)
 	s.ledger.Put(a.Addr, ipalloc.Held, d.now())
-	s.held[a.Addr] = &a
+	s.held[a.Addr] = a.holder
 	s.mu.Unlock()
 	if err := d.note(ctx, a.op()); err != nil {
 		return errors.Join(fmt.Errorf("address %s is not handed out: %w", a.Addr, err), d.undo(ctx, s, a.Addr))
@@ -166,19 +166,18 @@ func (d *Driver) release(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	}
 	defer unlock()
 	s.mu.Lock()
-	held := s.held[addr]
+	had, held := s.held[addr]
 	since := max(d.now(), s.released+1)
 	s.released = since
 	s.mu.Unlock()
-	if held == nil || (mac != "" && held.MAC != mac) {
+	if !held || (mac != "" && had.MAC != mac) {
 		return nil
 	}
 	if rest {
-		a := *held
-		a.State, a.MAC, a.Static, a.Since = stateResting, "", false, int64(since)
+		a := address{Schema: store.Schema, Pool: pool, Addr: addr, State: stateResting, Since: int64(since)}
 		err = d.note(ctx, a.op())
 	} else {
-		err = d.forget(ctx, pool, addr)
+		err = d.forget(ctx, s, addr)
 	}
 	if err != nil {
 		return err

@@ -18,7 +18,8 @@ type stock struct {
 	pool netip.Prefix
 	clock
 	// busy are the addresses whose journal record is being changed.
-	busy busy[netip.Addr]
+	busy    busy[netip.Addr]
+	claimed claimed
 	// turn is held by the one who changes this host's claims of the pool in the cluster.
 	turn chan struct{}
 	// asking is held by the one who asks other hosts for spares.
@@ -28,8 +29,8 @@ type stock struct {
 	ledger *ipalloc.Ledger
 	within ipalloc.Pool
 	view   *ipalloc.View
-	seen   bool                    // view has the whole pool
-	held   map[netip.Addr]*address // of which nothing is changed
+	seen   bool // view has the whole pool
+	held   map[netip.Addr]holder
 	// returning are claims that are to be given back: no journal has them, and none of them is handed
 	// out before it was claimed anew.
 	returning map[netip.Addr]bool
@@ -59,7 +60,7 @@ func (d *Driver) stockOf(pool netip.Prefix) *stock {
 		whole := ipalloc.Pool{CIDR: pool, Range: pool}
 		s = &stock{
 			pool: pool, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
-			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]*address{}, returning: map[netip.Addr]bool{},
+			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]holder{}, returning: map[netip.Addr]bool{},
 		}
 		d.stocks[pool] = s
 	}
@@ -90,8 +91,11 @@ func (d *Driver) load(ctx context.Context) error {
 		return err
 	}
 	d.stocks = map[netip.Prefix]*stock{}
+	if err := d.loadClaimed(ctx); err != nil {
+		return err
+	}
 	for _, e := range entries {
-		a, err := store.Decode[address](e)
+		a, err := readAddress(e)
 		if err != nil {
 			return err
 		}
@@ -104,7 +108,7 @@ func (d *Driver) load(ctx context.Context) error {
 // put takes over a record of the journal.
 func (s *stock) put(a address) {
 	if a.state() == ipalloc.Held {
-		s.held[a.Addr] = &a
+		s.held[a.Addr] = a.holder
 	}
 	// A clock that was set back must not make an address rest for hours; a second is within order.
 	s.ledger.Put(a.Addr, a.state(), min(ipalloc.Moment(a.Since), s.now()+1000))
@@ -133,7 +137,7 @@ func (d *Driver) Restore(ctx context.Context, held []Held) error {
 		s := d.stockOf(h.Pool)
 		s.mu.Lock()
 		if s.ledger.State(h.Addr) != ipalloc.Held {
-			a := address{Schema: store.Schema, Pool: h.Pool, Addr: h.Addr, MAC: h.MAC, Static: h.Static, Since: int64(d.now())}
+			a := address{Schema: store.Schema, Pool: h.Pool, Addr: h.Addr, holder: holder{MAC: h.MAC, Static: h.Static}, Since: int64(d.now())}
 			s.ledger.Drop(h.Addr)
 			s.put(a)
 			s.unsure = true // the claim may be missing

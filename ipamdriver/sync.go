@@ -105,7 +105,7 @@ func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix) error {
 	if len(unknown) > 0 {
 		d.log.Info("giving back addresses that no container has", "pool", pool, "addrs", unknown)
 	}
-	errs := []error{d.forget(ctx, pool, lost...), d.giveBack(ctx, s)}
+	errs := []error{d.forget(ctx, s, lost...), d.giveBack(ctx, s)}
 	var taken []netip.Addr
 	var why error
 	for _, addr := range keep {
@@ -196,7 +196,7 @@ func (d *Driver) syncGone(ctx context.Context, s *stock) error {
 		d.log.Warn("addresses are handed out of a subnet that the cluster does not know; those that no container has are given back soon",
 			"addrs", keep, "pool", s.pool)
 	}
-	err := d.forget(ctx, s.pool, lost...)
+	err := d.forget(ctx, s, lost...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unsure, s.seen = err != nil, false

@@ -115,8 +115,8 @@ func (d *Driver) HandedOut(ctx context.Context) ([]Held, error) {
 	var all []Held
 	for _, s := range stocks {
 		s.mu.Lock()
-		for _, a := range s.held {
-			all = append(all, Held{Pool: a.Pool, Addr: a.Addr, MAC: a.MAC, Static: a.Static})
+		for addr, by := range s.held {
+			all = append(all, Held{Pool: s.pool, Addr: addr, MAC: by.MAC, Static: by.Static})
 		}
 		s.mu.Unlock()
 	}

@@ -39,12 +39,10 @@ func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []
 		after, taken = map[netip.Prefix]map[netip.Addr]Claim{}, nil
 		for i, block := range blocks {
 			record, version := now[i].record, now[i].version
-			before := maps.Clone(record.Claims)
-			take, give := decide(block, record.Claims)
-			record.Claims = maps.Clone(before) // whatever decide did to its copy
-			if record.Claims == nil {
-				record.Claims = map[netip.Addr]Claim{}
-			}
+			before := record.Claims
+			take, give := decide(block, maps.Clone(before)) // whatever it does to its copy
+			record.Claims = make(Claims, len(before)+len(take))
+			maps.Copy(record.Claims, before)
 			for _, a := range give {
 				if record.Claims[a].Owner == c.host {
 					delete(record.Claims, a)

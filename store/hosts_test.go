@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -164,6 +165,7 @@ func TestKeys(t *testing.T) {
 		store.LocalPeerKey("n", "a"):                   "socketplane/v1/local/peers/n/a",
 		store.LocalEndpointKey("d", "e"):               "socketplane/v1/local/endpoints/d/e",
 		store.LocalAddressKey(poolA, addr("10.1.0.2")): "socketplane/v1/local/addresses/10.1.0.0_24/10.1.0.2",
+		store.LocalBlockKey(pool6, store.BlockOf(pool6, addr("fd00:1::1"))): "socketplane/v1/local/blocks/fd00:1::_64/fd00:0001:0000:0000:0000:0000:0000:0000",
 	} {
 		if got != want {
 			t.Errorf("key is %s, want %s", got, want)
@@ -191,4 +193,21 @@ func (r remembering) Get(ctx context.Context, key string) (store.Entry, error) {
 		return r.entry, nil
 	}
 	return r.KV.Get(ctx, key)
+}
+
+func TestParseLocalAddressKey(t *testing.T) {
+	for _, key := range []string{store.LocalAddressKey(poolA, addr("10.1.0.2")), store.LocalAddressKey(pool6, addr("fd00:1::"))} {
+		pool, a, err := store.ParseLocalAddressKey(key)
+		if err != nil || store.LocalAddressKey(pool, a) != key {
+			t.Errorf("%s is read as %s of %s, %v", key, a, pool, err)
+		}
+	}
+	for _, key := range []string{
+		"", store.LocalAddresses, store.LocalAddresses + "10.1.0.0_24", store.LocalAddresses + "10.1.0.0_24/", store.LocalAddresses + "10.1.0.0_24/10.2.0.1",
+		store.LocalAddresses + "10.1.0.0/24/10.1.0.1", store.LocalAddresses + "10.1.0.0_24/fd00::1", store.LocalAddresses + "fd00::_64/fd00:0::1", "10.1.0.0_24/10.1.0.1",
+	} {
+		if _, _, err := store.ParseLocalAddressKey(key); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%q is read: %v", key, err)
+		}
+	}
 }

@@ -101,6 +101,7 @@ const (
 	LocalBindings     = Root + "local/bindings/"
 	LocalEndpoints    = Root + "local/endpoints/"
 	LocalAddresses    = Root + "local/addresses/"
+	LocalBlocks       = Root + "local/blocks/"
 	LocalPools        = Root + "local/pools/"
 	LocalSwarm        = Root + "local/swarm/"
 	LocalPeers        = Root + "local/peers/"
@@ -113,6 +114,26 @@ func LocalAddressKey(pool netip.Prefix, addr netip.Addr) string {
 	key := append(make([]byte, 0, 96), LocalAddresses...)
 	key = append(appendCIDR(key, pool), '/')
 	return string(addr.AppendTo(key))
+}
+
+// ParseLocalAddressKey reads what LocalAddressKey gave.
+func ParseLocalAddressKey(key string) (pool netip.Prefix, addr netip.Addr, err error) {
+	cidr, last, ok := strings.Cut(strings.TrimPrefix(key, LocalAddresses), "/")
+	if ok {
+		pool, err = netip.ParsePrefix(strings.Replace(cidr, "_", "/", 1))
+	}
+	if ok && err == nil {
+		addr, err = netip.ParseAddr(last)
+	}
+	if !ok || err != nil || LocalAddressKey(pool, addr) != key || !pool.Contains(addr) {
+		return pool, addr, fmt.Errorf("%w: %q is not the key of an address", ErrInvalid, key)
+	}
+	return pool, addr, nil
+}
+
+// LocalBlockKey is the journal's key of what this host has claimed of a block.
+func LocalBlockKey(pool, block netip.Prefix) string {
+	return LocalBlocks + cidrPart(pool) + "/" + block.Addr().StringExpanded()
 }
 
 // LocalPoolKey is the key of a pool that this host holds by IPAM.

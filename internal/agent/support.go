@@ -147,7 +147,7 @@ func (a *agent) tellForwarding(ctx context.Context) ([]byte, error) {
 func (a *agent) tellLocalRecords(ctx context.Context) ([]byte, error) {
 	out, err := records(ctx, a.local.List, store.LocalHostKey, store.LocalStoreKindKey, store.LocalBindings, store.LocalEndpoints,
 		store.LocalPools, store.LocalHosts)
-	addresses, journalErr := records(ctx, a.journal.List, store.LocalAddresses)
+	addresses, journalErr := records(ctx, a.journal.List, store.LocalBlocks, store.LocalAddresses)
 	return append(out, addresses...), errors.Join(err, journalErr)
 }
 

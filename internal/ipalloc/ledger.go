@@ -1,9 +1,6 @@
 package ipalloc
 
-import (
-	"container/list"
-	"net/netip"
-)
+import "net/netip"
 
 // Moment is a time in milliseconds since a point that is the same for all moments of a Ledger.
 type Moment int64
@@ -51,8 +48,8 @@ type Ledger struct {
 	policy Policy
 	at     map[netip.Addr]*slot
 	held   int
-	rest   *list.List // of *slot, the longest released first
-	spares *list.List // of *slot, in the order in which they go out
+	rest   queue // the longest released first
+	spares queue // in the order in which they go out
 
 	boost    int    // what the watermarks are multiplied with
 	refilled Moment // the last Claimed
@@ -60,15 +57,15 @@ type Ledger struct {
 }
 
 type slot struct {
-	addr  netip.Addr
-	state State
-	since Moment
-	place *list.Element
+	addr         netip.Addr
+	since        Moment
+	state        State
+	before, next *slot // in the queue of its state
 }
 
 // NewLedger returns an empty ledger of a pool.
 func NewLedger(pool Pool, policy Policy) *Ledger {
-	return &Ledger{pool: pool, size: pool.Size(), policy: policy, at: map[netip.Addr]*slot{}, rest: list.New(), spares: list.New(), boost: 1}
+	return &Ledger{pool: pool, size: pool.Size(), policy: policy, at: map[netip.Addr]*slot{}, boost: 1}
 }
 
 // SetRange changes the part of the pool from which addresses are chosen. Spares outside are given back.
@@ -101,18 +98,14 @@ func (l *Ledger) add(a netip.Addr, state State, since Moment) {
 	case Held:
 		l.held++
 	case Spare:
-		s.place = l.spares.PushBack(s)
+		l.spares.insert(s, l.spares.last)
 	case Resting:
 		// In order: only those that were read from a journal come late.
-		before := l.rest.Back()
-		for before != nil && before.Value.(*slot).since > since {
-			before = before.Prev()
+		before := l.rest.last
+		for before != nil && before.since > since {
+			before = before.before
 		}
-		if before == nil {
-			s.place = l.rest.PushFront(s)
-		} else {
-			s.place = l.rest.InsertAfter(s, before)
-		}
+		l.rest.insert(s, before)
 	}
 }
 
@@ -126,22 +119,19 @@ func (l *Ledger) Drop(a netip.Addr) {
 	case Held:
 		l.held--
 	case Resting:
-		l.rest.Remove(s.place)
+		l.rest.remove(s)
 	case Spare:
-		l.spares.Remove(s.place)
+		l.spares.remove(s)
 	}
 	delete(l.at, a)
 }
 
 // ripen makes spares of what has rested.
 func (l *Ledger) ripen(now Moment) {
-	for e := l.rest.Front(); e != nil; e = l.rest.Front() {
-		s := e.Value.(*slot)
-		if s.since+l.policy.Rest > now {
-			return
-		}
-		l.rest.Remove(e)
-		s.state, s.place = Spare, l.spares.PushBack(s)
+	for s := l.rest.first; s != nil && s.since+l.policy.Rest <= now; s = l.rest.first {
+		l.rest.remove(s)
+		s.state = Spare
+		l.spares.insert(s, l.spares.last)
 	}
 }
 
@@ -149,14 +139,14 @@ func (l *Ledger) ripen(now Moment) {
 // longest resting address goes out before its time.
 func (l *Ledger) Take(now Moment, early bool) (netip.Addr, bool) {
 	l.ripen(now)
-	for _, from := range []*list.List{l.spares, l.rest} {
-		if from == l.rest && !early {
+	for _, from := range []*queue{&l.spares, &l.rest} {
+		if from == &l.rest && !early {
 			break
 		}
-		for e := from.Front(); e != nil; e = e.Next() {
-			if s := e.Value.(*slot); l.pool.Range.Contains(s.addr) && l.pool.Assignable(s.addr) {
-				from.Remove(e)
-				s.state, s.since, s.place = Held, now, nil
+		for s := from.first; s != nil; s = s.next {
+			if l.pool.Range.Contains(s.addr) && l.pool.Assignable(s.addr) {
+				from.remove(s)
+				s.state, s.since = Held, now
 				l.held++
 				return s.addr, true
 			}
@@ -165,11 +155,10 @@ func (l *Ledger) Take(now Moment, early bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// Claimed adds addresses that were claimed because of Want. Those of one step may come in parts, at the same moment.
+// Claimed adds addresses that were claimed because of Want.
 func (l *Ledger) Claimed(now Moment, addrs ...netip.Addr) {
 	if l.refilled != 0 {
 		switch since := now - l.refilled; {
-		case since == 0: // more of the same step
 		case since < burstWithin:
 			l.boost = min(l.boost*4, max(1, l.policy.Burst))
 		case since > burstForgets:
@@ -191,7 +180,7 @@ func (l *Ledger) Dry(until Moment) { l.dry = max(l.dry, until) }
 func (l *Ledger) target(now Moment, waiting int, free uint64) int {
 	size := l.size
 	// A pool's network and broadcast address do not make it small.
-	if size+2 < smallPool || now < l.dry || l.policy.Spares <= 0 || l.held+l.rest.Len()+waiting == 0 {
+	if size+2 < smallPool || now < l.dry || l.policy.Spares <= 0 || l.held+l.rest.len+waiting == 0 {
 		return 0
 	}
 	t := min(uint64(l.policy.Spares), size/spareShare+1)
@@ -205,7 +194,7 @@ func (l *Ledger) target(now Moment, waiting int, free uint64) int {
 // 0 while more than half of the spares are there.
 func (l *Ledger) Want(now Moment, waiting int, free uint64) int {
 	l.ripen(now)
-	t, have := l.target(now, waiting, free), l.spares.Len()
+	t, have := l.target(now, waiting, free), l.spares.len
 	if have >= waiting && have-waiting > t/2 || waiting == 0 && t == 0 {
 		return 0
 	}
@@ -219,14 +208,14 @@ func (l *Ledger) Want(now Moment, waiting int, free uint64) int {
 func (l *Ledger) Surplus(now Moment, waiting int, free uint64, limit int) []netip.Addr {
 	l.ripen(now)
 	var out []netip.Addr
-	for e := l.spares.Front(); e != nil && len(out) < limit; e = e.Next() {
-		if a := e.Value.(*slot).addr; !l.pool.Range.Contains(a) || !l.pool.Assignable(a) {
+	for s := l.spares.first; s != nil && len(out) < limit; s = s.next {
+		if a := s.addr; !l.pool.Range.Contains(a) || !l.pool.Assignable(a) {
 			out = append(out, a)
 		}
 	}
 	keep := l.target(now, waiting, free) + waiting
-	for e, n := l.spares.Back(), l.spares.Len()-len(out); e != nil && n > keep && len(out) < limit; e = e.Prev() {
-		if a := e.Value.(*slot).addr; l.pool.Range.Contains(a) && l.pool.Assignable(a) {
+	for s, n := l.spares.last, l.spares.len-len(out); s != nil && n > keep && len(out) < limit; s = s.before {
+		if a := s.addr; l.pool.Range.Contains(a) && l.pool.Assignable(a) {
 			out = append(out, a)
 			n--
 		}
@@ -236,13 +225,13 @@ func (l *Ledger) Surplus(now Moment, waiting int, free uint64, limit int) []neti
 
 // Idle are all addresses in one of the states, at most limit: what another host may have.
 func (l *Ledger) Idle(state State, limit int) []netip.Addr {
-	from := l.spares
+	from := l.spares.first
 	if state == Resting {
-		from = l.rest
+		from = l.rest.first
 	}
 	var out []netip.Addr
-	for e := from.Front(); e != nil && len(out) < limit; e = e.Next() {
-		out = append(out, e.Value.(*slot).addr)
+	for s := from; s != nil && len(out) < limit; s = s.next {
+		out = append(out, s.addr)
 	}
 	return out
 }
@@ -257,5 +246,5 @@ func (l *Ledger) All(each func(netip.Addr, State)) {
 // Counts tells how many addresses are in each state.
 func (l *Ledger) Counts(now Moment) (held, resting, spare int) {
 	l.ripen(now)
-	return l.held, l.rest.Len(), l.spares.Len()
+	return l.held, l.rest.len, l.spares.len
 }

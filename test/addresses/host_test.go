@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -124,6 +125,45 @@ func serve(ctx context.Context, d *ipamdriver.Driver, j *journal.Journal, in io.
 	return lines.Err()
 }
 
+// states tells what a journal says of each address: a record of its own, or else spare in that of its block.
+func states(ctx context.Context, j *journal.Journal) (map[string]string, error) {
+	all := map[string]string{}
+	blocks, err := j.List(ctx, store.LocalBlocks)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range blocks {
+		var r struct {
+			Block netip.Prefix
+			Addrs string
+		}
+		if err := json.Unmarshal(e.Value, &r); err != nil {
+			return nil, err
+		}
+		set, err := strconv.ParseUint(r.Addrs, 16, 64)
+		if err != nil {
+			return nil, err
+		}
+		for a := r.Block.Addr(); r.Block.Contains(a); a, set = a.Next(), set>>1 {
+			if set&1 != 0 {
+				all[a.String()] = "spare"
+			}
+		}
+	}
+	entries, err := j.List(ctx, store.LocalAddresses)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		var r struct{ State string }
+		if err := json.Unmarshal(e.Value, &r); err != nil {
+			return nil, err
+		}
+		all[store.Last(e.Key)] = r.State
+	}
+	return all, nil
+}
+
 func do(ctx context.Context, d *ipamdriver.Driver, j *journal.Journal, c call) (a answer) {
 	var err error
 	switch c.Op {
@@ -141,15 +181,7 @@ func do(ctx context.Context, d *ipamdriver.Driver, j *journal.Journal, c call) (
 	case "release":
 		err = d.ReleaseAddress(ctx, &ipam.ReleaseAddressRequest{PoolID: c.Pool, Address: c.Addr})
 	case "list":
-		a.Journal = map[string]string{}
-		var entries []store.Entry
-		entries, err = j.List(ctx, store.LocalAddresses)
-		for _, e := range entries {
-			var r struct{ Addr, State string }
-			err = json.Unmarshal(e.Value, &r)
-			a.Journal[r.Addr] = r.State
-		}
-		if err == nil {
+		if a.Journal, err = states(ctx, j); err == nil {
 			a.Pending, err = d.Pending(ctx)
 		}
 	case "resting":
