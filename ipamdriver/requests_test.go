@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
@@ -184,7 +183,7 @@ func testTwoHosts(w *world) {
 	}
 	defer wg.Wait()
 	defer stop()
-	w.eventually(15*time.Second, "just what was given is claimed", func() bool { return len(w.claims("10.1.0.0/26")) == 42 })
+	w.eventually(patience, "just what was given is claimed", func() bool { return len(w.claims("10.1.0.0/26")) == 42 })
 }
 
 func testBadInput(w *world) {

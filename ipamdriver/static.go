@@ -11,6 +11,10 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
+// recalls is how often a certain address is called back from whoever merely keeps it as a spare, and may claim it anew before it is claimed
+// for who wants it.
+const recalls = 3
+
 // Reserve claims a certain address for a container of this host. It returns
 // store.ErrTaken, naming the holder, if somebody has it; unless that is a container of
 // this host with the same MAC, which can only be the same one.
@@ -26,9 +30,7 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	defer unlock()
 	a := address{Schema: store.Schema, Pool: pool, Addr: addr, holder: holder{MAC: mac, Static: true}, Since: int64(d.now())}
 	err = d.reserve(ctx, s, a)
-	// Perhaps another host merely keeps it as a spare, and claims it anew before it is claimed here.
-	const tries = 3
-	for range tries {
+	for range recalls {
 		if !errors.Is(err, store.ErrTaken) || s.has(addr) {
 			break
 		}
@@ -137,15 +139,21 @@ func (d *Driver) share(ctx context.Context, pool netip.Prefix, addr netip.Addr, 
 	if findErr != nil {
 		return errors.Join(err, findErr)
 	}
-	own, ownErr := d.surrender(ctx, s, addr)
-	again, recallErr := false, error(nil)
-	if !own {
-		again, recallErr = d.recall(ctx, pool, addr, time.Now().Add(recallWait))
+	for range recalls {
+		again, callErr := d.surrender(ctx, s, addr)
+		if !again {
+			var recallErr error
+			again, recallErr = d.recall(ctx, pool, addr, time.Now().Add(recallWait))
+			callErr = errors.Join(callErr, recallErr)
+		}
+		if !again {
+			return errors.Join(err, callErr)
+		}
+		if err = claim(); !errors.Is(err, store.ErrTaken) {
+			break
+		}
 	}
-	if !own && !again {
-		return errors.Join(err, ownErr, recallErr)
-	}
-	return claim()
+	return err
 }
 
 // Release gives an address back that Docker has chosen, if it was handed out for that MAC ("" is any). It succeeds
