@@ -18,13 +18,16 @@ import (
 	"github.com/socketplane/socketplane/store/consul"
 )
 
-// answering is a server for answers that a healthy Consul doesn't give.
-func answering(t *testing.T, handler http.HandlerFunc) *consul.Store {
+// answering is a server for answers that a healthy Consul doesn't give, and limit that of each call.
+func answering(t *testing.T, limit time.Duration, handler http.HandlerFunc) *consul.Store {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return open(t, consul.Options{Address: server.URL, Timeout: time.Second})
+	return open(t, consul.Options{Address: server.URL, Timeout: limit})
 }
+
+// inVain is the limit of calls that are not answered until it is over.
+const inVain = 2 * time.Second
 
 // TestAnswers: what Consul's refusals mean. The texts are those of Consul 1.22.7.
 func TestAnswers(t *testing.T) {
@@ -49,7 +52,7 @@ func TestAnswers(t *testing.T) {
 		{"index-out-of-range", 409, `{"Errors":[{"OpIndex":7,"What":"odd"}]}`, store.ErrUnavailable, "odd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			s := answering(t, patience, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(c.status)
 				_, _ = io.WriteString(w, c.body)
 			})
@@ -72,7 +75,11 @@ func TestLeaderDied(t *testing.T) {
 	for name, answers := range map[string]int64{"another leader": 2, "none": 1 << 30} {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int64
-			s := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			limit := patience
+			if answers > 2 {
+				limit = inVain
+			}
+			s := answering(t, limit, func(w http.ResponseWriter, r *http.Request) {
 				if asked.Add(1) <= answers {
 					w.WriteHeader(http.StatusInternalServerError)
 					_, _ = io.WriteString(w, "rpc error making call: write tcp: broken pipe")
@@ -97,7 +104,7 @@ func TestLeaderDied(t *testing.T) {
 
 // TestSilence: a write without an answer may have taken effect.
 func TestSilence(t *testing.T) {
-	s := answering(t, func(_ http.ResponseWriter, r *http.Request) {
+	s := answering(t, inVain, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // else the server does not see the client go
 		<-r.Context().Done()
 	})
@@ -111,7 +118,7 @@ func TestSilence(t *testing.T) {
 func TestIndexes(t *testing.T) {
 	var calls atomic.Int64
 	indexes := []int{50, 50, 50, 20, 0}
-	s := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := answering(t, patience, func(w http.ResponseWriter, _ *http.Request) {
 		n := min(int(calls.Add(1))-1, len(indexes)-1)
 		w.Header().Set("X-Consul-Index", strconv.Itoa(indexes[n]))
 		fmt.Fprintf(w, `[{"Key":"a","ModifyIndex":%d,"Value":null}]`, n+1)

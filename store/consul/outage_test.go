@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	timeout  = 2 * time.Second
 	slack    = 3 * time.Second // of a busy machine; a call without a limit takes 7 s where there is no leader, else for ever
 )
@@ -29,7 +29,7 @@ func put(key, value string) store.Op {
 }
 
 // everyCall runs all calls and checks that each is unavailable in time, with a
-// text that names the address.
+// text that names the address. A busy machine is slow now and then, a call without a limit each time.
 func everyCall(t *testing.T, s *consul.Store, address string, within time.Duration) {
 	t.Helper()
 	ctx := context.Background()
@@ -42,15 +42,20 @@ func everyCall(t *testing.T, s *consul.Store, address string, within time.Durati
 		"announce": func() error { return s.Announce(ctx, "b", nil, 10*time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			begin := time.Now()
-			err := call()
-			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
-				t.Errorf("error is %v, want ErrUnavailable", err)
-			} else if !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "check that") {
-				t.Errorf("the text has no address or no cure: %v", err)
+			const tries = 3
+			took := within + 1
+			for try := 0; try < tries && took > within; try++ {
+				begin := time.Now()
+				err := call()
+				took = time.Since(begin)
+				if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
+					t.Errorf("error is %v, want ErrUnavailable", err)
+				} else if !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "check that") {
+					t.Errorf("the text has no address or no cure: %v", err)
+				}
 			}
-			if d := time.Since(begin); d > within {
-				t.Errorf("it took %s", d)
+			if took > within {
+				t.Errorf("it took %s, and so %d times", took, tries)
 			}
 		})
 	}
@@ -61,7 +66,7 @@ func everyCall(t *testing.T, s *consul.Store, address string, within time.Durati
 func TestOutage(t *testing.T) {
 	server := testenv.Consul(t)
 	s := open(t, consul.Options{Address: server.Addr, Timeout: timeout})
-	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	if err := s.Apply(ctx, put("a", "1")); err != nil {
 		t.Fatal(err)
@@ -69,7 +74,8 @@ func TestOutage(t *testing.T) {
 	announced := make(chan error, 1)
 	announcing, leave := context.WithCancel(ctx)
 	defer leave()
-	go func() { announced <- s.Announce(announcing, "alive", []byte("1"), 10*time.Second) }()
+	// Its session outlives the server's restart also where that takes long.
+	go func() { announced <- s.Announce(announcing, "alive", []byte("1"), time.Minute) }()
 	poll(t, "the announced key", func() bool { _, err := s.Get(ctx, "alive"); return err == nil })
 	_, index, err := s.Watch(ctx, "a", 0)
 	if err != nil {
@@ -115,9 +121,8 @@ func TestOutage(t *testing.T) {
 	if err := <-announced; !errors.Is(err, context.Canceled) {
 		t.Errorf("Announce = %v", err)
 	}
-	if _, err := s.Get(ctx, "alive"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("the announced key after its end: %v", err)
-	}
+	// Who leaves does not wait long for an answer.
+	poll(t, "the end of the announced key", func() bool { _, err := s.Get(ctx, "alive"); return errors.Is(err, store.ErrNotFound) })
 }
 
 // TestNoLeader has a real server that waits for two others.
@@ -125,7 +130,7 @@ func TestNoLeader(t *testing.T) {
 	addr := lonelyServer(t)
 	t.Run("patient", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, consul.Options{Address: addr, Timeout: patience})
+		s := open(t, consul.Options{Address: addr, Timeout: patience / 2})
 		_, err := s.Get(context.Background(), "a")
 		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "has no leader") || !strings.Contains(err.Error(), addr) {
 			t.Errorf("Get = %v", err)

@@ -180,6 +180,7 @@ func lifeOfAHost(t *testing.T, s *consul.Store) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the announcement ended with %v", err)
 	}
+	poll(t, "the end of the sign of life", func() bool { m, err := a.Hosts(ctx); return err == nil && !m.Alive["a"] })
 	must(store.NewCluster(s, "b").RemoveHost(ctx, "a"))
 	left, err := s.List(ctx, store.Root)
 	must(err)

@@ -78,7 +78,8 @@ func TestAnnounceSession(t *testing.T) {
 	poll(t, "the second announcement", func() bool { _, err := s.Get(ctx, "alive"); return err == nil })
 	cancel()
 	<-ended
-	if left, _, err := client.Session().List(nil); err != nil || len(left) != 0 {
-		t.Errorf("sessions that are left: %v, %v", left, err)
-	}
+	poll(t, "the end of its session, which it does not wait for long", func() bool {
+		left, _, err := client.Session().List(nil)
+		return err == nil && len(left) == 0
+	})
 }

@@ -18,7 +18,7 @@ import (
 
 // patience bounds everything that should happen soon: generous, as test
 // machines are slow, and only ever waited for in full by a test that fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // ttl is for Announce: the shortest that Consul takes.
 const ttl = 10 * time.Second

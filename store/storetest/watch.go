@@ -217,7 +217,7 @@ func testWatchCancel(t *testing.T, k *kv) {
 			got := receive(t, "the end of the watch", ch)
 			wantError(t, got.err, c.want)
 			wantError(t, got.err, store.ErrUnavailable)
-			if d := time.Since(ended); d > 2*time.Second {
+			if d := time.Since(ended); d > patience/2 {
 				t.Errorf("it ended only %s after its context", d)
 			}
 		})
