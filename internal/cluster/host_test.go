@@ -242,7 +242,7 @@ func (s *segment) host() *host {
 	ip(s.t, "-n", s.name, "link", "set", h.port, "master", "br0", "up")
 	ip(s.t, "-n", h.space, "link", "set", "eth0", "up")
 	h.address(fmt.Sprintf("10.7.0.%d", n))
-	h.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	h.client = &http.Client{Timeout: patience / 2, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", h.cfg.Socket)

@@ -20,7 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 30 * time.Second
+// patience bounds a whole test of Follow, in which certificates of 15 s are renewed twice.
+const patience = 2 * time.Minute
 
 var here = trust.Subject{ID: "0123456789abcdef", Addr: netip.MustParseAddr("192.0.2.7")}
 
