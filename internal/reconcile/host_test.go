@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,11 @@ import (
 	"github.com/socketplane/socketplane/ovsctl"
 )
 
-const bridge = "socketplane0"
+const (
+	bridge = "socketplane0"
+	// patience bounds whatever has no limit of its own.
+	patience = time.Minute
+)
 
 // TestMain demands that no goroutine is left when all agents have stopped.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -200,7 +205,7 @@ func (h *host) remove(id string) {
 }
 
 func (h *host) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	h.t.Cleanup(cancel)
 	return ctx
 }
@@ -330,8 +335,25 @@ func mustReach(t testing.TB, from string, to ...string) {
 	}
 }
 
-// pingDuring repeats something while a thousand pings are under way, and demands that none is lost.
+// pingDuring repeats something while a thousand pings are under way, and demands that none is lost. The switch forwards in user space here: on a
+// busy machine it loses a frame now and then whatever the agent does. An agent that interrupts traffic does so each time.
 func pingDuring(t testing.TB, from, to string, again func()) (times int) {
+	t.Helper()
+	const tries = 3
+	var lost error
+	for range tries {
+		var more int
+		more, lost = pingOnce(t, from, to, again)
+		if times += more; lost == nil {
+			return times
+		}
+		t.Log(lost)
+	}
+	t.Errorf("%d times of %d: %v", tries, tries, lost)
+	return times
+}
+
+func pingOnce(t testing.TB, from, to string, again func()) (times int, lost error) {
 	t.Helper()
 	var out strings.Builder
 	cmd := exec.Command("nsenter", "--net=/run/netns/"+from, "ping", "-q", "-i", "0.003", "-c", "1000", "-W", "5", to)
@@ -345,9 +367,9 @@ func pingDuring(t testing.TB, from, to string, again func()) (times int) {
 		select {
 		case err := <-done:
 			if err != nil || !strings.Contains(out.String(), "1000 packets transmitted, 1000 received") {
-				t.Errorf("ping: %v\n%s", err, out.String())
+				lost = fmt.Errorf("ping: %w\n%s", cmp.Or(err, errors.New("some are lost")), out.String())
 			}
-			return times
+			return times, lost
 		default:
 			again()
 		}
@@ -366,7 +388,7 @@ func run(t testing.TB, name string, args ...string) string {
 // eventually polls until what is awaited is true, and says what was wrong last.
 func eventually(t testing.TB, what string, is func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var last error
 	if err := testenv.Poll(ctx, 10*time.Millisecond, func() bool { last = is(); return last == nil }); err != nil {

@@ -182,17 +182,17 @@ func TestHangingSwitchHoldsNobodyUp(t *testing.T) {
 	h.attach(n, "a-1")
 	h.ovs.PauseVswitchd()
 	defer h.ovs.ResumeVswitchd()
-	const patience = 300 * time.Millisecond
+	const limit = 300 * time.Millisecond
 	for name, call := range map[string]func(context.Context) error{
 		"SetNetwork":    func(ctx context.Context) error { return h.agent.SetNetwork(ctx, network("a")) },
 		"Attach":        func(ctx context.Context) error { return h.agent.Attach(ctx, network("b", 1), "b-1") },
 		"RemoveNetwork": func(ctx context.Context) error { return h.agent.RemoveNetwork(ctx, "network-a") },
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		began := time.Now()
 		err := call(ctx)
 		cancel()
-		if took := time.Since(began); err == nil || took > patience+10*time.Second {
+		if took := time.Since(began); err == nil || took > limit+10*time.Second {
 			t.Errorf("%s took %s: %v", name, took, err)
 		}
 	}
