@@ -123,7 +123,11 @@ func (h *host) ready() {
 		}
 		ctx, cancel := context.WithTimeout(h.t.Context(), 5*time.Second)
 		defer cancel()
-		return h.admin().Ready(ctx)
+		if err := h.admin().Ready(ctx); err != nil {
+			return err
+		}
+		_, _, err := h.get("/healthz") // it listens there a moment after its sockets
+		return err
 	})
 }
 

@@ -24,6 +24,7 @@ var (
 func TestMetricsAreDocumented(t *testing.T) {
 	h := newHost(t)
 	h.start()
+	failed := h.metric(`socketplane_reconcile_runs_total{result="failed"}`) // before the switch had answered for the first time
 	ctx := h.deadline(patience)
 	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
 	if err != nil {
@@ -62,7 +63,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		"socketplane_ready": 1, "socketplane_networks": 1, "socketplane_endpoints": 1, "socketplane_peers": 0,
 		`socketplane_addresses{state="handed_out"}`: 1, `socketplane_plugin_errors_total{method="NetworkDriver.Join"}`: 1,
 		`socketplane_plugin_request_seconds_count{method="NetworkDriver.Join"}`: 2,
-		`socketplane_plugin_in_flight`:                                          0, `socketplane_reconcile_runs_total{result="failed"}`: 0,
+		`socketplane_plugin_in_flight`:                                          0, `socketplane_reconcile_runs_total{result="failed"}`: failed,
 	} {
 		if got := h.metric(name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -125,8 +126,12 @@ func TestHealth(t *testing.T) {
 	})
 	check("/healthz", http.StatusOK, "ok")
 	h.ovs.StartVswitchd()
-	h.ready()
-	check("/readyz", http.StatusOK, "ok")
+	h.eventually("ready again", func() error {
+		if status, text, err := h.get("/readyz"); err != nil || status != http.StatusOK || !strings.Contains(text, "ok") {
+			return fmt.Errorf("%d %q: %w", status, text, errors.Join(err, errNotYet))
+		}
+		return h.admin().Ready(t.Context())
+	})
 	h.stop()
 	h.flags = append(h.flags, "--pprof=false")
 	h.start()
