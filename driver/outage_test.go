@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -49,6 +50,35 @@ func TestDeleteWhileDataplaneIsDown(t *testing.T) {
 			w.clean(a)
 		})
 	}
+}
+
+// TestUsed: a network that Docker has removed needs nothing on this host, though the cluster could not be told.
+func TestUsed(t *testing.T) {
+	w := newWorld(t)
+	a := w.host("a").run()
+	used := func(want bool) {
+		t.Helper()
+		if got, err := driver.Used(w.ctx, a.local.KV); got != want || err != nil {
+			t.Fatalf("used is %t, %v, want %t", got, err, want)
+		}
+	}
+	used(false)
+	w.must(a.create("n1", "LocalDefault"))
+	a.container("n1", "e1", "10.1.0.7/24")
+	used(true)
+	w.must(a.leave("n1", "e1"))
+	w.must(a.delete("n1", "e1"))
+	used(true)
+	a.shared.set(true)
+	w.must(a.remove("n1"))
+	if !a.Pending() {
+		t.Fatal("nothing is pending")
+	}
+	used(false)
+	a.shared.set(false)
+	w.must(a.Sync(w.ctx))
+	w.clean(a)
+	used(false)
 }
 
 // TestFailurePoints: each call fails at each of its writes to either store, with and without the agent's death

@@ -51,6 +51,13 @@ func (d *Driver) restore(ctx context.Context) error {
 	return d.drop(ctx, orphans...)
 }
 
+// Used says whether this host's Docker has networks of ours, as the host's own store tells. One that Docker has removed and the cluster could not
+// be told of is none: nothing on this host needs it.
+func Used(ctx context.Context, local store.KV) (used bool, err error) {
+	err = each(ctx, local, store.LocalBindings, func(b binding) { used = used || !b.Removing })
+	return used, err
+}
+
 // each decodes all records under a prefix of the host's own store.
 func each[T any](ctx context.Context, kv store.KV, prefix string, do func(T)) error {
 	entries, err := kv.List(ctx, prefix)

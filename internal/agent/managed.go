@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/ownovs"
-	"github.com/socketplane/socketplane/store"
 )
 
 // ovsSchema is where the plugin's root file system has it, as Debian's package does.
@@ -28,10 +28,8 @@ func (a *agent) isPlugin() bool { return a.opts.V1Socket != "" }
 func (a *agent) leaveNothing() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
 	defer cancel()
-	for _, prefix := range []string{store.LocalBindings, store.LocalEndpoints} {
-		if entries, err := a.local.List(ctx, prefix); err != nil || len(entries) > 0 {
-			return
-		}
+	if used, err := driver.Used(ctx, a.local); used || err != nil {
+		return
 	}
 	if err := errors.Join(a.sw.RemoveBridge(ctx), a.sw.Settle(ctx)); err != nil {
 		a.log.Warn("the bridge stays, though no network of this host needs it", "err", err)

@@ -286,6 +286,7 @@ func TestWithHostsOpenVSwitch(t *testing.T) {
 	if after := bridge(h); after != before {
 		t.Errorf("a foreign bridge was changed:\n%s\nwas:\n%s", after, before)
 	}
+	w.Consul.Stop() // what the cluster is not told must not keep anything here
 	w.gone(ctx, t)
 }
 
