@@ -40,6 +40,13 @@ func (a *agent) leaveNothing() {
 // vSwitch of its own where the host has none.
 func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
 	opts.V1Socket = config.ManagedV1Socket
+	removed, err := removeRemains(mountInfo, config.HostRun)
+	switch {
+	case err != nil:
+		opts.Logger.Warn("containerd's remains of this plugin stay: Docker may fail to start it the next time", "err", err)
+	case removed:
+		opts.Logger.Info("containerd's remains of this plugin are removed")
+	}
 	if err := awaitUnderlay(ctx, cfg, opts); err != nil || ctx.Err() != nil {
 		return err
 	}

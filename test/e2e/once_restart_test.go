@@ -70,7 +70,7 @@ func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 		{"Docker before the agent", func(h *lab.Host) error {
 			// Docker asks for its plugin for up to 15 s before it serves; the agent comes in that time. A managed one comes with Docker.
 			var g errgroup.Group
-			g.Go(func() error { return h.StartDocker(ctx) })
+			g.Go(func() error { return h.ReviveDocker(ctx) })
 			g.Go(func() error {
 				waitUntil(ctx, t, time.Now().Add(2*time.Second))
 				return h.StartAgent(ctx)
@@ -79,22 +79,22 @@ func (w *once) restartAlways(ctx context.Context, t *testing.T) {
 		}},
 		{"the agent before Docker", func(h *lab.Host) error {
 			if asPlugin() {
-				return errors.Join(h.StartDocker(ctx), h.StartAgent(ctx)) // the only order that there is
+				return errors.Join(h.ReviveDocker(ctx), h.StartAgent(ctx)) // the only order that there is
 			}
 			if err := h.StartAgent(ctx); err != nil {
 				return err
 			}
-			return h.StartDocker(ctx)
+			return h.ReviveDocker(ctx)
 		}},
 		{"both at once", func(h *lab.Host) error {
 			var g errgroup.Group
-			g.Go(func() error { return h.StartDocker(ctx) })
+			g.Go(func() error { return h.ReviveDocker(ctx) })
 			g.Go(func() error { return h.StartAgent(ctx) })
 			return g.Wait()
 		}},
 	} {
 		err := w.each(func(h *lab.Host) error {
-			h.KillAgent()
+			h.KillAgent() // a managed one is being started again when Docker dies
 			h.KillDocker()
 			return tt.start(h)
 		})
@@ -147,7 +147,7 @@ func (w *once) killed(ctx context.Context, t *testing.T) {
 		if i != 0 {
 			h.KillDocker()
 			// Docker asks for its plugin for 15 s a network before it serves: neither waits for the other.
-			g.Go(func() error { return h.StartDocker(ctx) })
+			g.Go(func() error { return h.ReviveDocker(ctx) })
 		}
 		if i != 1 {
 			g.Go(func() error { return h.StartAgent(ctx) })

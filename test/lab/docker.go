@@ -17,17 +17,21 @@ import (
 // LiveRestore is the engine's flag with which containers run on while it does not.
 const LiveRestore = "--live-restore"
 
-// StartDocker starts the engine, with flags of this run only, and waits until its API answers.
+// StartDocker starts the engine, with flags of this run only, and waits until its API answers. A [StuckPluginError] says why it does not.
 func (h *Host) StartDocker(ctx context.Context, flags ...string) error {
 	p, err := h.newDockerd(flags)
 	if err != nil {
 		return err
 	}
 	h.dockerd = p
+	before := size(p.Log())
 	if err := p.Start(); err != nil {
 		return err
 	}
-	return h.await(ctx, "dockerd", p, func() bool { return h.DockerReady(ctx) })
+	if err := h.await(ctx, "dockerd", p, func() bool { return h.DockerReady(ctx) }); err != nil {
+		return recognised(err, written(p.Log(), before))
+	}
+	return nil
 }
 
 func (h *Host) newDockerd(flags []string) (*testenv.Process, error) {

@@ -60,7 +60,8 @@ func (h *Host) killManaged() {
 // managed is the plugin's first process, which is the agent, on the machine. containerd says which it is on the host: the machine's process in that
 // one's PID namespace whose number is 1 there is the same.
 func (h *Host) managed() process {
-	files, err := filepath.Glob(h.runPath(pluginTasks + "/*/init.pid"))
+	// A name with a dot before it is a task that ended while containerd did.
+	files, err := filepath.Glob(h.runPath(pluginTasks + "/[0-9a-f]*/init.pid"))
 	if err != nil || len(files) != 1 {
 		return process{}
 	}
