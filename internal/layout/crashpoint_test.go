@@ -19,6 +19,7 @@ var harmless = map[string]string{
 	"ovsctl/openflow/bundle.go sendBundle":     "a bundle is nothing before its commit",
 	"internal/ownovs/choose.go HostHas":        "a managed plugin's start: made again where it is missing",
 	"internal/ownovs/ownovs.go":                "a managed plugin's start: made again where it is missing",
+	"internal/agent/remains.go removeRemains":  "a managed plugin's start: removed again while it is there",
 	"internal/agent/clean.go remove":           "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                    "go generate",
 	"internal/hostlink/genetlink.go hasFamily": "a question",
