@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/internal/testenv/ovs"
 	"github.com/socketplane/socketplane/ovsctl"
 )
@@ -32,7 +33,7 @@ func connect(t *testing.T, sw *ovs.Switch) *ovsctl.Switch {
 	}
 	t.Cleanup(func() {
 		s.Close()
-		if err := goleak.Find(before...); err != nil {
+		if err := leaks.Find(before...); err != nil {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -89,7 +90,7 @@ func render(s *ovsctl.Switch) string {
 // eventually polls until what is awaited is true, and says what was wrong last.
 func eventually(t *testing.T, what string, is func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var last error
 	if err := testenv.Poll(ctx, 5*time.Millisecond, func() bool { last = is(); return last == nil }); err != nil {
@@ -119,7 +120,7 @@ func awaitChanged(t *testing.T, s *ovsctl.Switch) {
 	t.Helper()
 	select {
 	case <-s.Changed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Changed did not fire")
 	}
 }

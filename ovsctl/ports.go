@@ -117,6 +117,7 @@ func planPorts(v *view, want []Port, remove func(string) bool) (ops []ovsdb.Oper
 			mend := mendPort(v, have, p, "i"+strconv.Itoa(i))
 			if len(mend) > 0 {
 				changes.Mended++
+				ops = append(ops, still(have))
 			}
 			ops = append(ops, mend...)
 		}
@@ -159,6 +160,15 @@ func request(p Port) ovsdb.OvsSet {
 		return toSet()
 	}
 	return ovsdb.OvsSet{GoSet: []any{p.OFPort}}
+}
+
+// still makes the transaction fail if the port is gone: who mended it would mend nothing.
+func still(p *vswitch.Port) ovsdb.Operation {
+	now := 0
+	return ovsdb.Operation{
+		Op: ovsdb.OperationWait, Table: vswitch.PortTable, Timeout: &now, Where: is(p.UUID),
+		Columns: []string{"name"}, Until: string(ovsdb.WaitConditionEqual), Rows: []ovsdb.Row{{"name": p.Name}},
+	}
 }
 
 func mendPort(v *view, have *vswitch.Port, p Port, name string) (ops []ovsdb.Operation) {

@@ -187,7 +187,7 @@ func TestHangingVswitchdIsBoundedByTheContext(t *testing.T) {
 	sw, s := start(t)
 	sw.PauseVswitchd()
 	defer sw.ResumeVswitchd()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	begin := time.Now()
 	if err := s.EnsurePort(ctx, tap("p1", 1)); err != nil {
@@ -196,7 +196,7 @@ func TestHangingVswitchdIsBoundedByTheContext(t *testing.T) {
 	if _, err := s.WaitPort(ctx, "p1"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("WaitPort: %v", err)
 	}
-	if took := time.Since(begin); took > 20*time.Second {
+	if took := time.Since(begin); took > 40*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -117,6 +117,9 @@ func (s *Switch) change(ctx context.Context, plan func(*view) ([]ovsdb.Operation
 		if n, err = s.current(); err != nil {
 			return 0, err
 		}
+		s.mu.Lock()
+		moved := s.moved // before we look: what we don't see yet will tell
+		s.mu.Unlock()
 		v := viewOf(n, s.bridge)
 		ops, perr := plan(v)
 		if perr != nil || len(ops) == 0 {
@@ -125,9 +128,6 @@ func (s *Switch) change(ctx context.Context, plan func(*view) ([]ovsdb.Operation
 		if v.root != nil {
 			ops = append(ops, v.touch())
 		}
-		s.mu.Lock()
-		moved := s.moved
-		s.mu.Unlock()
 		if cfg, err = s.transact(ctx, n, ops...); err == nil {
 			return cfg, s.await(ctx, func() bool {
 				v, err := s.view()
