@@ -14,16 +14,16 @@ import (
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
-	"go.uber.org/goleak"
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 const (
 	space    = "socketplane"

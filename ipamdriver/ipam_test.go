@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/docker/go-plugins-helpers/ipam"
-	"go.uber.org/goleak"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 	"github.com/socketplane/socketplane/store/consul"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 const (
 	gatewayType = "com.docker.network.gateway"

@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/plugin"
 )
 
@@ -24,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(activatedChild())
 	}
-	goleak.VerifyTestMain(m)
+	leaks.Main(m)
 }
 
 // agent is a Server that serves a real socket for the length of a test.

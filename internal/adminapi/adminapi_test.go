@@ -15,13 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 )
 
 // TestMain demands that no goroutine is left when all servers have ended.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 // agent answers with what it was given; wait, if there, is closed by the test to let Info answer.
 type agent struct {

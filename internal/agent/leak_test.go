@@ -3,7 +3,7 @@ package agent
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }

@@ -14,13 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 )
 
 // TestMain demands that no goroutine is left when all watchers have ended.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 // frontID begins with an alias of its container: only the ID's first twelve characters are an alias of Docker's own.
 const frontID = "dbf6fc1637ce4b0c9ad1e8c5f2ab7c1c0d9e8f7a6b5c4d3e2f10a9b8c7d6e5f4"

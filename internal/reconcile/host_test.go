@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/internal/testenv/ovs"
 	"github.com/socketplane/socketplane/ovsctl"
 )
@@ -34,7 +34,7 @@ const (
 )
 
 // TestMain demands that no goroutine is left when all agents have stopped.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 // spaces numbers the namespaces of this test program.
 var spaces atomic.Int32

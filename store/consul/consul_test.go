@@ -3,16 +3,15 @@ package consul_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
 	"github.com/socketplane/socketplane/store/storetest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaks.Main(m)
 }
 
 func open(t testing.TB, opts consul.Options) *consul.Store {

@@ -16,12 +16,12 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
-	"go.uber.org/goleak"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.Main(m) }
 
 // segments numbers them within this test program.
 var segments atomic.Int32
