@@ -23,9 +23,9 @@ func TestAloneThenTogether(t *testing.T) {
 
 	// The same name on two of them, and one that is nobody else's.
 	for h, network := range map[*lab.Host]string{first: web, second: "mine", third: web} {
-		_, err := h.SocketPlane(w.ctx, "network", "create", network, fmt.Sprintf("10.%d.0.0/16", 60+h.Addr.As4()[3]))
+		_, _, err := w.insist(h, "has a network "+network+" already", "network", "create", network, fmt.Sprintf("10.%d.0.0/16", 60+h.Addr.As4()[3]))
 		w.must(err)
-		w.must(run(w.ctx, h, "c-"+h.Name, network))
+		w.runs(h, "c-"+h.Name, network)
 	}
 	addr, err := addrOf(w.ctx, second, "c-"+second.Name, "mine")
 	w.must(err)
@@ -47,7 +47,7 @@ func TestAloneThenTogether(t *testing.T) {
 	if now, err := addrOf(w.ctx, second, "c-"+second.Name, "mine"); err != nil || now != addr {
 		t.Errorf("its container has %s, had %s: %v", now, addr, err)
 	}
-	w.must(run(w.ctx, first, "c-extra", "mine"))
+	w.runs(first, "c-extra", "mine")
 	w.eventually("its container is reached from the other host", patience, func(ctx context.Context) error {
 		_, err := first.Docker(ctx, "exec", "c-extra", "ping", "-c", "1", "-W", "1", addr)
 		return err
@@ -76,7 +76,7 @@ func TestAloneThenTogether(t *testing.T) {
 			}
 		}
 	}
-	if _, err := third.SocketPlane(w.ctx, "cluster", "join", first.Addr.String()); err == nil || !strings.Contains(err.Error(), "another network "+web) {
+	if _, _, err := w.insist(third, "", "cluster", "join", first.Addr.String()); err == nil || !strings.Contains(err.Error(), "another network "+web) {
 		t.Errorf("joining all the same was answered by %v, want an error that names the network", err)
 	}
 	// What collides is removed, and the host can join.
@@ -88,10 +88,12 @@ func TestAloneThenTogether(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = third.SocketPlane(w.ctx, "cluster", "join", first.Addr.String())
-	w.must(err)
+	w.eventually("it is let in, once the cluster of its own knows that its network has gone", patience, func(context.Context) error {
+		_, _, err := w.insist(third, inCluster, "cluster", "join", first.Addr.String())
+		return err
+	})
 	w.eventually("the third host has joined", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 3) })
 	w.eventually("it has the cluster's networks", patience, func(ctx context.Context) error { return hasNetwork(ctx, third, "mine") })
-	w.must(run(w.ctx, third, "c-"+third.Name, "mine"))
+	w.runs(third, "c-"+third.Name, "mine")
 	w.eventually("nothing is lost or doubled", patience, func(ctx context.Context) error { return w.same(ctx, w.Hosts) })
 }

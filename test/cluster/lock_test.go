@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -128,8 +129,10 @@ func (w *world) stranger(h *lab.Host) {
 // newToken makes a token on the first host.
 func (w *world) newToken(args ...string) (text, id string) {
 	w.t.Helper()
-	made, err := ask[struct{ ID, Token string }](w.ctx, w.Hosts[0], append([]string{"cluster", "token", "create"}, args...)...)
+	out, _, err := w.insist(w.Hosts[0], "", append([]string{"cluster", "token", "create", "--format", "json"}, args...)...)
 	w.must(err)
+	var made struct{ ID, Token string }
+	w.must(json.Unmarshal([]byte(out), &made))
 	return made.Token, made.ID
 }
 
@@ -137,7 +140,7 @@ func (w *world) newToken(args ...string) (text, id string) {
 func (w *world) joinWith(h *lab.Host, token string) error {
 	w.t.Helper()
 	w.must(os.WriteFile(filepath.Join(h.Dir, "run", "token"), []byte(token+"\n"), 0o600))
-	_, err := h.SocketPlane(w.ctx, "cluster", "join", "--token-file", "/run/token", w.Hosts[0].Addr.String())
+	_, _, err := w.insist(h, inCluster, "cluster", "join", "--token-file", "/run/token", w.Hosts[0].Addr.String())
 	return err
 }
 
@@ -156,7 +159,7 @@ func lock(w *world) {
 	if before.Locked {
 		w.t.Fatal("a new cluster is locked")
 	}
-	_, err = w.Hosts[1].SocketPlane(w.ctx, "cluster", "lock")
+	_, _, err = w.insist(w.Hosts[1], "", "cluster", "lock")
 	w.must(err)
 	w.epoch(w.Hosts, before.Epoch+3)
 	w.eventually("everybody is in still", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 3) })
@@ -172,7 +175,7 @@ func lock(w *world) {
 func (w *world) writes(hosts []*lab.Host) {
 	w.t.Helper()
 	for _, h := range hosts {
-		out, err := h.SocketPlane(w.ctx, "cluster", "token", "create", "--expires", "1m", "--format", "json")
+		out, _, err := w.insist(h, "", "cluster", "token", "create", "--expires", "1m", "--format", "json")
 		if err != nil || out == "" {
 			w.t.Errorf("%s writes nothing: %v", h.Name, err)
 		}
@@ -189,7 +192,7 @@ func withoutToken(w *world) {
 }
 
 func (w *world) joinWithout(h *lab.Host) error {
-	_, err := h.SocketPlane(w.ctx, "cluster", "join", w.Hosts[0].Addr.String())
+	_, _, err := w.insist(h, "", "cluster", "join", w.Hosts[0].Addr.String())
 	return err
 }
 
@@ -197,13 +200,13 @@ func badTokens(w *world) {
 	h := w.Hosts[3]
 	expired, _ := w.newToken("--expires", "1s")
 	removed, id := w.newToken()
-	_, err := w.Hosts[0].SocketPlane(w.ctx, "cluster", "token", "rm", id)
+	_, _, err := w.insist(w.Hosts[0], "no token", "cluster", "token", "rm", id)
 	w.must(err)
 	good, _ := w.newToken()
 	parts := strings.Split(good, ".")
 	forged := strings.Join([]string{parts[0], parts[1], strings.Repeat("0", len(parts[2])), parts[3]}, ".")
 	foreign := strings.Join([]string{parts[0], parts[1], parts[2], strings.Repeat("0", len(parts[3]))}, ".")
-	w.eventually("a token expires", 10*time.Second, func(ctx context.Context) error {
+	w.eventually("a token expires", patience, func(ctx context.Context) error {
 		out, err := w.Hosts[0].SocketPlane(ctx, "cluster", "token", "ls")
 		if err == nil && strings.Contains(out, strings.Split(expired, ".")[1]) {
 			err = fmt.Errorf("it is listed: %s", out)
@@ -318,6 +321,9 @@ func removedHost(w *world) {
 	w.must(err)
 	w.eventually("the host is removed, as it is down", patience, func(ctx context.Context) error {
 		_, err := rest[0].SocketPlane(ctx, "host", "rm", gone.Name)
+		if err != nil && strings.Contains(err.Error(), "has no host") {
+			return nil // the answer to the one before was lost
+		}
 		return err
 	})
 	w.epoch(rest, before.Epoch+3)
@@ -377,7 +383,7 @@ func portScan(w *world) {
 
 // unlock: the last host joins by itself.
 func unlock(w *world) {
-	_, err := w.Hosts[0].SocketPlane(w.ctx, "cluster", "unlock")
+	_, _, err := w.insist(w.Hosts[0], "", "cluster", "unlock")
 	w.must(err)
 	w.must(w.Hosts[5].StartAgent(w.ctx))
 	w.eventually("a host without a token joins", patience, func(ctx context.Context) error { return formed(ctx, w.Hosts, 5) })

@@ -114,6 +114,39 @@ func (w *world) eventually(what string, limit time.Duration, check func(context.
 	return took
 }
 
+// insist runs a command again while the answer is that the cluster can't at the moment, as a user would; any other answer is the answer. What was
+// cut off may have taken effect all the same: then done is what the next answer says.
+func (w *world) insist(h *lab.Host, done string, args ...string) (out string, again bool, err error) {
+	w.t.Helper()
+	w.eventually(h.Name+" answers socketplane "+strings.Join(args, " "), patience, func(ctx context.Context) error {
+		out, err = h.SocketPlane(ctx, args...)
+		switch {
+		case err == nil:
+		case notNow(err):
+			w.t.Log(err)
+			again = true
+			return err
+		case again && done != "" && strings.Contains(err.Error(), done):
+			err = nil
+		}
+		return nil
+	})
+	return out, again, err
+}
+
+// inCluster is how the answer ends to a host that is to join and is in already.
+const inCluster = "'socketplane cluster leave' first"
+
+// notNow says whether an error is one that asking again helps against.
+func notNow(err error) bool {
+	for _, text := range []string{"store unavailable", "can admit nobody at the moment", "the agent is busy"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // memberInfo and status are what the command line says.
 type memberInfo struct {
 	ID     string

@@ -14,9 +14,22 @@ import (
 )
 
 // run starts a container that does nothing, and comes back after a reboot.
-func run(ctx context.Context, h *lab.Host, name, network string) error {
-	_, err := h.Docker(ctx, "run", "-d", "--restart", "always", "--network", network, "--name", name, lab.ImageName)
+func run(ctx context.Context, h *lab.Host, name, network string, more ...string) error {
+	args := append([]string{"run", "-d", "--restart", "always", "--network", network, "--name", name}, more...)
+	_, err := h.Docker(ctx, append(args, lab.ImageName)...)
 	return err
+}
+
+// runs is run until it succeeds: for a moment after its servers have changed a cluster may not be able to give an address.
+func (w *world) runs(h *lab.Host, name, network string, more ...string) {
+	w.t.Helper()
+	w.eventually(name+" runs", patience, func(ctx context.Context) error {
+		err := run(ctx, h, name, network, more...)
+		if err != nil {
+			_, _ = h.Docker(ctx, "rm", "-f", name)
+		}
+		return err
+	})
 }
 
 // addrOf is a container's address on a network.
