@@ -238,7 +238,7 @@ func (ln *lane) dieOnce(ctx context.Context, d death) (killed bool, err error) {
 			return false, err
 		}
 		answered := s.do(c, ctx)
-		if killed = ln.died(ctx, 4*calm); !killed {
+		if killed = ln.died(ctx, 8*calm); !killed {
 			if answered != nil {
 				return false, fmt.Errorf("%s: %w", s.name, answered)
 			}

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// within is how long anything may take that is to happen by itself at once.
-	within = 10 * time.Second
+	// within is how long anything may take that is to happen by itself at once: in a second, on a machine of its own.
+	within = 30 * time.Second
 	// forgotten is how long what Docker never repeats may take to be found.
 	forgotten = 2 * time.Minute
 	// calm is for how long nothing is written before a call counts as finished with all that follows from it.

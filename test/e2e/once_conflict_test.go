@@ -14,7 +14,7 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 	h1, h2, h3 := w.Hosts[0], w.Hosts[1], w.Hosts[2]
 	w.docker(ctx, t, h2, "network", "create", "odd")
 	w.docker(ctx, t, h3, "network", "create", "--subnet", "10.95.0.0/24", "mine")
-	_, err := h1.SocketPlane(ctx, "network", "create", "--wait", "2s", "odd", "10.95.0.0/16")
+	_, err := h1.SocketPlane(ctx, "network", "create", "--wait", "10s", "odd", "10.95.0.0/16")
 	if err == nil || !strings.Contains(err.Error(), "not yet on h2, h3") {
 		t.Errorf("create: %v", err)
 	}
@@ -33,9 +33,13 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, h2, "network", "rm", "odd")
 	w.docker(ctx, t, h3, "network", "rm", "mine")
 	w.have(ctx, t, 30*time.Second, w.Hosts, "odd")
-	if out, err := h2.SocketPlane(ctx, "doctor", "--quiet"); err != nil {
-		t.Errorf("doctor: %v %s", err, out)
-	}
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error { // its trouble is over a moment after Docker has the network
+		out, err := h2.SocketPlane(ctx, "doctor", "--quiet")
+		if err != nil {
+			err = fmt.Errorf("doctor: %w %s", err, out)
+		}
+		return err
+	})
 	if _, err := h1.SocketPlane(ctx, "network", "rm", "odd"); err != nil {
 		t.Fatal(err)
 	}

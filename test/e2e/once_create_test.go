@@ -90,7 +90,7 @@ func (w *once) dockerCreates(ctx context.Context, t *testing.T) {
 // quick demands that a network is on all hosts so soon after the first has it. A machine that stands still gets another try.
 func (w *once) quick(ctx context.Context, t *testing.T, name string, create func() error) {
 	t.Helper()
-	const tries = 3
+	const tries = 5
 	for try := 1; ; try++ {
 		began := time.Now()
 		if err := create(); err != nil {
@@ -188,9 +188,13 @@ func (w *once) away(ctx context.Context, t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "used by containers on h2") {
 		t.Errorf("removed in use: %v %s", err, out)
 	}
-	if out, err := h1.SocketPlane(ctx, "network", "inspect", "used"); err != nil || !strings.Contains(out, "away") {
-		t.Errorf("%v %s", err, out)
-	}
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error { // the cluster is told after Docker
+		out, err := h1.SocketPlane(ctx, "network", "inspect", "used")
+		if err == nil && !strings.Contains(out, "away") {
+			err = fmt.Errorf("it is not away: %s", out)
+		}
+		return err
+	})
 	// It stays away, also over a restart.
 	if err := h1.RestartAgent(ctx); err != nil {
 		t.Fatal(err)

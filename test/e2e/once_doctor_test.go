@@ -116,7 +116,7 @@ func (w *once) device(ctx context.Context, t *testing.T, h *lab.Host) string {
 // finds waits until a check of doctor is in that state and says all the words.
 func (w *once) finds(ctx context.Context, t *testing.T, h *lab.Host, check, state string, words ...string) {
 	t.Helper()
-	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
+	eventually(ctx, t, patience, func(ctx context.Context) error {
 		out, err := h.SocketPlane(ctx, "doctor", "--format", "json") // fails when it finds an error, and says so as well
 		var found struct {
 			Checks []struct{ Name, State, Text, Cure string }

@@ -47,7 +47,7 @@ func (w *once) fifty(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 		created := time.Since(began)
-		w.have(ctx, t, time.Minute, w.Hosts, names...)
+		w.have(ctx, t, 2*time.Minute, w.Hosts, names...)
 		settled := time.Since(began) - created
 		began = time.Now()
 		err = onAll(1, func(h *lab.Host, name string) error {
@@ -58,7 +58,7 @@ func (w *once) fifty(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 		removed := time.Since(began)
-		w.only(ctx, t, time.Minute)
+		w.only(ctx, t, 2*time.Minute)
 		t.Logf("round %d: created in %v, everywhere %v later; removed in %v, nothing left %v later", round, created.Round(time.Millisecond),
 			settled.Round(time.Millisecond), removed.Round(time.Millisecond), (time.Since(began) - removed).Round(time.Millisecond))
 	}

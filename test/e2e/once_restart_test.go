@@ -168,7 +168,15 @@ func (w *once) killed(ctx context.Context, t *testing.T) {
 	}
 	_ = g.Wait()
 	for i, h := range w.Hosts {
-		create(h, i)
+		for k := i; k < n; k += 3 {
+			eventually(ctx, t, patience, func(ctx context.Context) error {
+				_, err := h.Docker(ctx, "network", "create", "-d", "socketplane", "--ipam-driver", "socketplane", names[k])
+				if err != nil && strings.Contains(err.Error(), "already exists") {
+					return nil
+				}
+				return err
+			})
+		}
 	}
 	w.have(ctx, t, time.Minute, w.Hosts, names...)
 	for i, h := range w.Hosts {

@@ -158,7 +158,7 @@ func TestOpenVSwitchAway(t *testing.T) {
 	cleanup(t, func(ctx context.Context) error { return remove(ctx, h, "early") })
 	// A moment passes until the agent has noticed.
 	began := time.Now()
-	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
 		// With Docker's own addresses, as nothing but the switch is needed then: it may carry the way to Consul, too.
 		_, err := h.Docker(ctx, "network", "create", "-d", "socketplane", "--subnet", "10.67.0.0/24", "early")
 		if err == nil {
@@ -176,7 +176,7 @@ func TestOpenVSwitchAway(t *testing.T) {
 	if _, err := w.run(ctx, h, "early", "--network", "web"); err == nil {
 		t.Error("a container starts without Open vSwitch")
 	}
-	if took := time.Since(began); took > 2*answerTime {
+	if took := time.Since(began); took > 3*answerTime {
 		t.Errorf("the refusals took %v", took)
 	}
 	if !h.AgentRunning() {
@@ -193,6 +193,9 @@ func TestOpenVSwitchAway(t *testing.T) {
 	all[0].reachable(ctx, t, all[1].addr, all[1].addr6)
 	all[1].reachable(ctx, t, all[0].addr)
 	t.Logf("old containers talk %v after the switch's start", time.Since(began).Round(time.Millisecond))
+	if err := h.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
 	c := w.mustRun(ctx, t, h, "late", "--network", "web")
 	c.reachable(ctx, t, all[0].addr)
 	if err := remove(ctx, h, "late"); err != nil {
@@ -295,7 +298,7 @@ func TestDockersOwnAddresses(t *testing.T) {
 	if err := remove(ctx, w.Hosts[0], "plain"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(ctx, t, 10*time.Second, func(ctx context.Context) error {
+	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
 		if err := remove(ctx, w.Hosts[1], "twin"); err != nil {
 			return err
 		}
