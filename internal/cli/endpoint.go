@@ -86,9 +86,10 @@ func containerInfo(cmd *cobra.Command, d Deps, ask asker, f *format, name string
 	if err != nil {
 		return err
 	}
-	its := slices.DeleteFunc(all, func(e adminapi.Endpoint) bool {
-		return e.Container != name && (e.ContainerID == "" || !strings.HasPrefix(e.ContainerID, name))
-	})
+	its := slices.DeleteFunc(slices.Clone(all), func(e adminapi.Endpoint) bool { return e.Container != name })
+	if len(its) == 0 { // a name such as db may begin another one's id
+		its = slices.DeleteFunc(all, func(e adminapi.Endpoint) bool { return e.ContainerID == "" || !strings.HasPrefix(e.ContainerID, name) })
+	}
 	if len(its) == 0 {
 		return fmt.Errorf("%w: no container %s is on a network of SocketPlane: see 'socketplane endpoint ls'", errNoSuch, name)
 	}

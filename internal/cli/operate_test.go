@@ -299,3 +299,18 @@ func TestErrorsOfOldAgents(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestNameBeforeID: a container's name is not taken for the beginning of another one's ID, as Docker does it.
+func TestNameBeforeID(t *testing.T) {
+	c := busy()
+	c.endpoints = []adminapi.Endpoint{
+		{ID: "e1", Container: "other", ContainerID: "db0fee1c2e3f4a5b6c7d8e"},
+		{ID: "e2", Container: "db", ContainerID: "a0ffee1c2e3f4a5b6c7d8e"},
+	}
+	for args, want := range map[string]string{"db": "a0ffee", "db0": "db0fee", "a0ffee1c2e3f4a5b6c7d8e": "a0ffee"} {
+		got := operated(t, c, "info", args, "--format", "json")
+		if got.code != 0 || strings.Count(got.stdout, `"container_id"`) != 1 || !strings.Contains(got.stdout, `"container_id": "`+want) {
+			t.Errorf("info %s: %+v", args, got)
+		}
+	}
+}
