@@ -33,6 +33,7 @@ func TestLife(t *testing.T) {
 	}{
 		{"three_hosts_form", threeForm},
 		{"a_fourth_joins", fourthJoins},
+		{"keys_rotate", keysRotate},
 		{"one_of_three_servers_is_lost", oneOfThree},
 		{"a_fifth_joins", fifthJoins},
 		{"the_leaders_host_dies", leaderDies},
