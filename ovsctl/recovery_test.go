@@ -187,7 +187,7 @@ func TestHangingVswitchdIsBoundedByTheContext(t *testing.T) {
 	sw, s := start(t)
 	sw.PauseVswitchd()
 	defer sw.ResumeVswitchd()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	begin := time.Now()
 	if err := s.EnsurePort(ctx, tap("p1", 1)); err != nil {
