@@ -69,7 +69,7 @@ func (f *follower) says(t *testing.T, what string, hosts ...string) {
 	for _, h := range hosts {
 		want[h] = true
 	}
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case versions := <-f.news:
@@ -148,7 +148,7 @@ func TestIndexes(t *testing.T) {
 			if !errors.Is(err, store.ErrUnavailable) {
 				t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("watch %d does not say that the store is away", i)
 		}
 	}

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { leaks.Main(m) }
 
 const (
 	space    = "socketplane"
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 	subnet   = "10.1.0.0/24"
 )
 

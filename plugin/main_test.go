@@ -121,7 +121,7 @@ func (r reply) wantError(t *testing.T, status int, parts ...string) {
 // within waits for a value, and fails the test when none comes.
 func within[T any](t *testing.T, what string, c <-chan T) T {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	select {
 	case v := <-c:

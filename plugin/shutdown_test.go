@@ -81,7 +81,7 @@ func TestShutdownCutsOff(t *testing.T) {
 	mem := newMemory()
 	begun := make(chan struct{})
 	mem.before = func(ctx context.Context, _, _ string) error { close(begun); <-ctx.Done(); return ctx.Err() }
-	a := start(t, mem, plugin.Options{Drain: 250 * time.Millisecond})
+	a := start(t, mem, plugin.Options{Drain: 5 * time.Second}) // a fifth of it is for the answer
 	answer := make(chan reply, 1)
 	go func() {
 		r, err := a.try(context.WithoutCancel(t.Context()), "POST", "/NetworkDriver.CreateNetwork", `{"NetworkID":"n1"}`)

@@ -70,7 +70,7 @@ func (s *shared) Watch(ctx context.Context, prefix string, since uint64) ([]stor
 
 // Times of the tests: a container's start and a network's creation take a moment on a busy machine too.
 var times = mirror.Times{Pass: 100 * time.Millisecond, Vanished: 2 * time.Second, Strange: 500 * time.Millisecond,
-	Look: 50 * time.Millisecond, Lost: 3 * time.Second}
+	Look: 50 * time.Millisecond, Lost: 6 * time.Second}
 
 // patience bounds every wait.
 const patience = time.Minute

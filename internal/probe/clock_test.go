@@ -13,10 +13,10 @@ import (
 // TestClock asks this machine's own kernel, whose clock is the same.
 func TestClock(t *testing.T) {
 	testenv.Root(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	got, err := Clock(ctx, netip.MustParseAddr("127.0.0.1"))
-	if err != nil || got.Abs() > time.Second {
+	if err != nil || got.Abs() > 5*time.Second { // a busy machine stands still between question and answer
 		t.Errorf("ahead by %v, %v", got, err)
 	}
 	if _, err := Clock(ctx, netip.MustParseAddr("::1")); !errors.Is(err, ErrNoClock) {

@@ -13,8 +13,14 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
-func soon(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+const (
+	// inVain is for what nobody answers, patience for what is answered at once, on a machine of its own.
+	inVain   = 500 * time.Millisecond
+	patience = 20 * time.Second
+)
+
+func within(t *testing.T, limit time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -24,14 +30,14 @@ func TestEcho(t *testing.T) {
 	for name, to := range map[string]string{"IPv4": "127.0.0.1", "IPv6": "::1"} {
 		t.Run(name, func(t *testing.T) {
 			for _, size := range []int{100, 1501, 9000} {
-				if err := probe.Echo(soon(t), netip.MustParseAddr(to), size); err != nil {
+				if err := probe.Echo(within(t, patience), netip.MustParseAddr(to), size); err != nil {
 					t.Errorf("%d bytes: %v", size, err)
 				}
 			}
 		})
 	}
 	// Loopback's MTU is 65536: the largest packet of all is not too large there, but a larger one is for IP.
-	if err := probe.Echo(soon(t), netip.MustParseAddr("127.0.0.1"), 70000); !errors.Is(err, syscall.EMSGSIZE) {
+	if err := probe.Echo(within(t, patience), netip.MustParseAddr("127.0.0.1"), 70000); !errors.Is(err, syscall.EMSGSIZE) {
 		t.Errorf("70000 bytes: %v", err)
 	}
 }
@@ -42,13 +48,13 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := netip.MustParseAddrPort(open.LocalAddr().String())
-	if err := probe.Refused(soon(t), addr); err != nil {
+	if err := probe.Refused(within(t, inVain), addr); err != nil {
 		t.Errorf("open: %v", err)
 	}
 	if err := open.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := probe.Refused(soon(t), addr); !errors.Is(err, syscall.ECONNREFUSED) {
+	if err := probe.Refused(within(t, patience), addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("closed: %v", err)
 	}
 }

@@ -319,7 +319,7 @@ func TestSilentSwitchIsNoticed(t *testing.T) {
 
 func TestEchoKeepsConnectionAlive(t *testing.T) {
 	sw, _ := startSwitch(t)
-	const silence = 2 * time.Second // a busy machine's switch is slow to answer
+	const silence = 4 * time.Second // a busy machine's switch is slow to answer
 	c, err := dial(deadline(t), sw.Mgmt(bridge), time.Millisecond, silence)
 	if err != nil {
 		t.Fatal(err)

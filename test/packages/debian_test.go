@@ -60,9 +60,7 @@ func TestDebianPackage(t *testing.T) {
 		if out := m.run(t, "socketplane", "version"); !strings.Contains(out, "v1.2.3") {
 			t.Errorf("version: %s", out)
 		}
-		if out := m.run(t, "ovs-vsctl", "--timeout=10", "list-br"); strings.TrimSpace(out) != "socketplane0" {
-			t.Errorf("bridges: %s", out)
-		}
+		m.until(t, "there is that bridge and no other", func() bool { return m.try("ovs-vsctl", "--timeout=10", "list-br") == "socketplane0\n" })
 	})
 	t.Run("upgrade", func(t *testing.T) { upgrade(t, m) })
 	t.Run("purge", func(t *testing.T) { purge(t, m, before) })
@@ -112,9 +110,10 @@ func upgrade(t *testing.T, m *machine) {
 	if got := id(); got != host || host == "" {
 		t.Errorf("the host's id was %q and is %q", host, got)
 	}
-	if out := m.run(t, "socketplane", "info"); !strings.Contains(out, "v1.3.0") || !strings.Contains(out, "renamed") {
-		t.Errorf("a new agent with the old settings is wanted: %s", out)
-	}
+	m.until(t, "a new agent has the old settings", func() bool {
+		out := m.try("socketplane", "info")
+		return strings.Contains(out, "v1.3.0") && strings.Contains(out, "renamed")
+	})
 }
 
 // purge removes the package while a container uses the bridge, and again when none does.

@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds whatever has no limit of its own.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // checkout is this repository, seen from this directory.
 const checkout = "../.."
