@@ -20,9 +20,10 @@ import (
 
 // Bounds of probes. One through a tunnel is sent again and again until it is answered.
 const (
-	probeAnswer  = time.Second
-	tunnelAnswer = 2 * time.Second
-	probesAtOnce = 16 // peers that are probed side by side
+	probeAnswer   = time.Second
+	refusalAnswer = 2 * time.Second // the frames of the probe before it were refused too, of which Linux tells once a second
+	tunnelAnswer  = 2 * time.Second
+	probesAtOnce  = 16 // peers that are probed side by side
 )
 
 // smallProbe is what every host must take whole, in bytes (RFC 791).
@@ -97,7 +98,7 @@ func (a *agent) closed(ctx context.Context, h store.Host, used bool, tunnel erro
 		return ""
 	}
 	port := netip.AddrPortFrom(h.VTEP, a.cfg.VXLANPort)
-	_, refused := within(ctx, probeAnswer, func(ctx context.Context) (int, error) { return 0, probe.Refused(ctx, port) })
+	_, refused := within(ctx, refusalAnswer, func(ctx context.Context) (int, error) { return 0, probe.Refused(ctx, port) })
 	switch {
 	case used && errors.Is(refused, syscall.ECONNREFUSED):
 		return fmt.Sprintf("UDP port %d of %s is refused: no tunnel ends there", port.Port(), h.VTEP)

@@ -90,8 +90,12 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// Refused sends a datagram that no VXLAN end takes to a UDP port, and returns an error if it is refused before ctx
-// ends. Silence is all that an open port gives, and a firewall that drops.
+// askAgain is the pause between two datagrams to a port that may refuse them.
+const askAgain = 100 * time.Millisecond
+
+// Refused sends datagrams that no VXLAN end takes to a UDP port, and returns an error if one is refused before ctx
+// ends. Silence is all that an open port gives, and a firewall that drops. Linux refuses once a second, after a few at once (icmp_ratelimit, icmp(7)): who
+// has sent something to the port before must give more time than that.
 func Refused(ctx context.Context, to netip.AddrPort) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "udp", to.String())
@@ -99,14 +103,18 @@ func Refused(ctx context.Context, to netip.AddrPort) error {
 		return fmt.Errorf("probe UDP %s: %w", to, err)
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
-	defer stop()
 	// Eight zero bytes: a VXLAN header whose I flag is not set, which is dropped (RFC 7348, section 5).
-	if _, err := conn.Write(make([]byte, headerEcho)); err != nil {
-		return fmt.Errorf("probe UDP %s: %w", to, err)
+	for ask, answer := make([]byte, headerEcho), make([]byte, 1); ; {
+		_, err := conn.Write(ask) // it tells, too, that an earlier one was refused
+		if err == nil {
+			_ = conn.SetReadDeadline(time.Now().Add(askAgain))
+			_, err = conn.Read(answer)
+		}
+		switch {
+		case ctx.Err() != nil || err == nil: // the second: somebody answers
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("probe UDP %s: %w", to, err)
+		}
 	}
-	if _, err := conn.Read(make([]byte, 1)); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("probe UDP %s: %w", to, err)
-	}
-	return nil
 }

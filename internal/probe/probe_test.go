@@ -51,6 +51,15 @@ func TestRefused(t *testing.T) {
 	if err := probe.Refused(within(t, inVain), addr); err != nil {
 		t.Errorf("open: %v", err)
 	}
+	// A host answers few of them: one question is not enough.
+	for buf, n := make([]byte, 64), 0; n < 3; n++ {
+		if err := open.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := open.ReadFrom(buf); err != nil {
+			t.Fatalf("%d datagrams came: %v", n, err)
+		}
+	}
 	if err := open.Close(); err != nil {
 		t.Fatal(err)
 	}
