@@ -35,7 +35,6 @@ func newCluster(d Deps) *cobra.Command {
 
 func newClusterInit(d Deps) *cobra.Command {
 	var r adminapi.InitRequest
-	var quiet bool
 	cmd := &cobra.Command{
 		Use: "init", Short: "Found a cluster on this host, without listening for others",
 		Long: "Found a cluster on this host, without listening for others. Agents do it by themselves when they hear none; this is for a\n" +
@@ -44,12 +43,9 @@ func newClusterInit(d Deps) *cobra.Command {
 		Args:    noArgs,
 	}
 	cmd.Flags().BoolVar(&r.Locked, "locked", false, "hosts need a token to join, from the start")
-	var wait time.Duration
-	bindQuiet(cmd, &quiet, "print nothing")
-	bindClusterWait(cmd, &wait)
-	ask := bindAsk(cmd, d)
+	change := bindChange(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return changed(cmd, d, ask, wait, quiet, hasJoined, func(ctx context.Context, c *adminapi.Client) error {
+		return change.run(cmd, hasJoined, func(ctx context.Context, c *adminapi.Client) error {
 			return c.InitCluster(ctx, r)
 		})
 	}
@@ -58,8 +54,6 @@ func newClusterInit(d Deps) *cobra.Command {
 
 func newClusterJoin(d Deps) *cobra.Command {
 	var tokenFile string
-	var quiet bool
-	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "join [ADDRESS...]", Short: "Join the cluster of other hosts",
 		Long: "Join the cluster of other hosts, given by address (HOST or HOST:PORT, of any of its hosts), or the one that this host hears.\n" +
@@ -70,15 +64,13 @@ func newClusterJoin(d Deps) *cobra.Command {
 			"  ssh alpha socketplane cluster token create | socketplane cluster join --token-file - alpha",
 	}
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from this file; - for standard input")
-	bindQuiet(cmd, &quiet, "print nothing")
-	bindClusterWait(cmd, &wait)
-	ask := bindAsk(cmd, d)
+	change := bindChange(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		token, err := readToken(cmd, d, tokenFile)
 		if err != nil {
 			return err
 		}
-		return changed(cmd, d, ask, wait, quiet, hasJoined, func(ctx context.Context, c *adminapi.Client) error {
+		return change.run(cmd, hasJoined, func(ctx context.Context, c *adminapi.Client) error {
 			return c.JoinCluster(ctx, adminapi.JoinRequest{Addresses: args, Token: token})
 		})
 	}
@@ -112,8 +104,7 @@ func readToken(cmd *cobra.Command, d Deps, file string) (string, error) {
 }
 
 func newClusterLeave(d Deps) *cobra.Command {
-	var force, quiet bool
-	var wait time.Duration
+	var force bool
 	cmd := &cobra.Command{
 		Use: "leave", Short: "Leave the cluster",
 		Long: "Leave the cluster: another host takes over what this one did for it, and this host's records and addresses go. It is refused\n" +
@@ -123,19 +114,30 @@ func newClusterLeave(d Deps) *cobra.Command {
 		Args:    noArgs,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "leave whatever containers use, and even if the others can't be asked")
-	bindQuiet(cmd, &quiet, "print nothing")
-	bindClusterWait(cmd, &wait)
-	ask := bindAsk(cmd, d)
+	change := bindChange(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return changed(cmd, d, ask, wait, quiet, hasLeft, func(ctx context.Context, c *adminapi.Client) error {
+		return change.run(cmd, hasLeft, func(ctx context.Context, c *adminapi.Client) error {
 			return c.LeaveCluster(ctx, force)
 		})
 	}
 	return cmd
 }
 
-func bindClusterWait(cmd *cobra.Command, wait *time.Duration) {
-	cmd.Flags().DurationVar(wait, "wait", clusterWait, "wait so long until it is done; 0 does not wait")
+// change is what commands that change this host's membership have in common.
+type change struct {
+	d      Deps
+	ask    asker
+	quiet  bool
+	wait   time.Duration
+	format *format
+}
+
+func bindChange(cmd *cobra.Command, d Deps) *change {
+	c := &change{d: d}
+	bindQuiet(cmd, &c.quiet, "print nothing")
+	cmd.Flags().DurationVar(&c.wait, "wait", clusterWait, "wait so long until it is done; 0 does not wait")
+	c.format, c.ask = bindFormat(cmd), bindAsk(cmd, d)
+	return c
 }
 
 // verdict says of a status whether what was asked for is done (with a sentence), goes on ("", nil), or has failed.
@@ -161,29 +163,47 @@ func hasLeft(s adminapi.ClusterStatus) (string, error) {
 	return "", nil
 }
 
-// changed asks for a change of this host's membership, waits until the verdict is there, and tells it.
-func changed(cmd *cobra.Command, d Deps, ask asker, wait time.Duration, quiet bool, judge verdict,
-	begin func(context.Context, *adminapi.Client) error) error {
-	c, err := ask(cmd)
+// run asks for a change of this host's membership, waits until the verdict is there, and tells it; as JSON, what this host is in which cluster then.
+func (c *change) run(cmd *cobra.Command, judge verdict, begin func(context.Context, *adminapi.Client) error) error {
+	client, err := c.ask(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
-	err = begin(ctx, c)
+	err = begin(ctx, client)
 	cancel()
-	if err != nil || wait == 0 {
+	if err != nil {
 		return err
 	}
-	text, err := follow(cmd.Context(), c, wait, newProgress(d, quiet), judge)
-	if err != nil || quiet {
+	if c.wait == 0 {
+		if c.quiet || *c.format != formatJSON {
+			return nil
+		}
+		return c.tell(cmd, client)
+	}
+	text, s, err := follow(cmd.Context(), client, c.wait, newProgress(c.d, c.quiet), judge)
+	if err != nil || c.quiet {
 		return err
 	}
-	_, err = fmt.Fprintln(d.Stdout, text)
-	return err
+	return c.format.write(c.d.Stdout, clusterShown(s), func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	})
+}
+
+// tell writes as JSON what this host is now.
+func (c *change) tell(cmd *cobra.Command, client *adminapi.Client) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+	defer cancel()
+	s, err := client.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	return c.format.write(c.d.Stdout, clusterShown(s), nil)
 }
 
 // follow asks how far the agent is until the verdict is there, and shows it.
-func follow(ctx context.Context, c *adminapi.Client, wait time.Duration, line *progress, judge verdict) (string, error) {
+func follow(ctx context.Context, c *adminapi.Client, wait time.Duration, line *progress, judge verdict) (string, adminapi.ClusterStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer line.end()
@@ -191,11 +211,11 @@ func follow(ctx context.Context, c *adminapi.Client, wait time.Duration, line *p
 	for {
 		s, err := c.Cluster(ctx)
 		if err != nil && ctx.Err() == nil {
-			return "", err
+			return "", s, err
 		}
 		if err == nil {
 			if done, err := judge(s); done != "" || err != nil {
-				return done, err
+				return done, s, err
 			}
 			last = either(s.State, "beginning")
 			if s.Trouble != "" {
@@ -205,7 +225,7 @@ func follow(ctx context.Context, c *adminapi.Client, wait time.Duration, line *p
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("after %v not done yet, but it goes on (%s): see 'socketplane cluster status'", wait, last)
+			return "", s, fmt.Errorf("after %v not done yet, but it goes on (%s): see 'socketplane cluster status'", wait, last)
 		case <-time.After(waitEvery):
 		}
 	}

@@ -33,15 +33,24 @@ func newClusterLock(d Deps, locked bool) *cobra.Command {
 	}
 	var quiet bool
 	bindQuiet(cmd, &quiet, "print nothing")
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		_, err := asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) (struct{}, error) {
 			return struct{}{}, c.SetLocked(ctx, locked)
 		})
-		if err == nil && !quiet {
-			_, err = fmt.Fprintln(d.Stdout, text)
+		if err != nil || quiet {
+			return err
 		}
-		return err
+		// Not the host's status: it has the new keys a moment later.
+		shown := struct {
+			Schema int  `json:"schema"`
+			Locked bool `json:"locked"`
+		}{adminapi.Schema, locked}
+		return format.write(d.Stdout, shown, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, text)
+			return err
+		})
 	}
 	return cmd
 }
@@ -128,20 +137,17 @@ func newTokenRemove(d Deps) *cobra.Command {
 		Args:    someArgs(1, -1, "the token's id"),
 	}
 	bindQuiet(cmd, &quiet, "print nothing")
+	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask(cmd)
 		if err != nil {
 			return err
 		}
-		return eachArg(args, func(id string) error {
+		return removeEach(d, format, quiet, args, func(id string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
-			if err := c.RemoveToken(ctx, id); err != nil || quiet {
-				return err
-			}
-			_, err := fmt.Fprintln(d.Stdout, id)
-			return err
+			return c.RemoveToken(ctx, id)
 		})
 	}
 	return cmd

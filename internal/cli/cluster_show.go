@@ -29,16 +29,20 @@ func newClusterStatus(d Deps) *cobra.Command {
 			_, err := fmt.Fprintln(d.Stdout, plain(s.State))
 			return err
 		}
-		shown := struct {
-			Schema int `json:"schema"`
-			adminapi.ClusterStatus
-		}{adminapi.Schema, s}
-		return format.write(d.Stdout, shown, func(w io.Writer) error {
+		return format.write(d.Stdout, clusterShown(s), func(w io.Writer) error {
 			facts(w, paletteFor(d.Stdout, d.Env), clusterFacts(s))
 			return nil
 		})
 	}
 	return cmd
+}
+
+// clusterShown is the JSON form of what this host is in which cluster.
+func clusterShown(s adminapi.ClusterStatus) any {
+	return struct {
+		Schema int `json:"schema"`
+		adminapi.ClusterStatus
+	}{adminapi.Schema, s}
 }
 
 func clusterFacts(s adminapi.ClusterStatus) []fact {

@@ -106,6 +106,18 @@ func inCluster(t *testing.T, m *member, env map[string]string, args ...string) r
 	return run(t, all, nil, args...)
 }
 
+// after is a member that is to be these, one after the other. What it is at the end has its members if it is one.
+func after(ahead ...adminapi.ClusterSummary) *member {
+	m := inside()
+	if last := ahead[len(ahead)-1]; last.State != adminapi.ClusterAlone {
+		ahead = append(ahead, m.status.ClusterSummary)
+	} else {
+		m.status.Members = nil
+	}
+	m.ahead = ahead
+	return m
+}
+
 func TestClusterOutput(t *testing.T) {
 	outside := inside()
 	outside.status = adminapi.ClusterStatus{ClusterSummary: adminapi.ClusterSummary{State: adminapi.ClusterForming,
@@ -122,6 +134,13 @@ func TestClusterOutput(t *testing.T) {
 		{"cluster-members.txt", inside(), []string{"cluster", "members"}},
 		{"cluster-members.json", inside(), []string{"cluster", "members", "--format", "json"}},
 		{"cluster-members-quiet.txt", inside(), []string{"cluster", "members", "--quiet"}},
+		{"cluster-join.json", after(joining("")), []string{"cluster", "join", "b", "--format", "json"}},
+		{"cluster-join-without-waiting.json", outside, []string{"cluster", "join", "b", "--wait", "0", "--format", "json"}},
+		{"cluster-leave.json", after(adminapi.ClusterSummary{ID: clusterID, State: adminapi.ClusterLeaving}, adminapi.ClusterSummary{State: adminapi.ClusterAlone}),
+			[]string{"cluster", "leave", "--format", "json"}},
+		{"cluster-lock.json", inside(), []string{"cluster", "lock", "--format", "json"}},
+		{"cluster-unlock.json", inside(), []string{"cluster", "unlock", "--format", "json"}},
+		{"cluster-token-rm.json", inside(), []string{"cluster", "token", "rm", "7k2m9q", "--format", "json"}},
 		{"cluster-token-create.json", inside(), []string{"cluster", "token", "create", "--format", "json"}},
 		{"cluster-token-ls.txt", inside(), []string{"cluster", "token", "ls"}},
 		{"cluster-token-ls.json", inside(), []string{"cluster", "token", "ls", "--format", "json"}},
@@ -213,6 +232,11 @@ func TestClusterChanges(t *testing.T) {
 			want: result{cli.ExitFailed, "", "socketplane: " + stays.Trouble + "\n"}},
 		{name: "lock", args: []string{"lock"}, asked: "lock true",
 			want: result{0, "locked: hosts need a token now, which 'socketplane cluster token create' makes\n", ""}},
+		{name: "lock is refused, as JSON", refuses: fmt.Errorf("%w: this host is in no cluster", adminapi.ErrConflict), args: []string{"lock", "--format", "json"},
+			asked: "lock true", want: result{cli.ExitFailed, "", "socketplane: this host is in no cluster\n"}},
+		{name: "leave as JSON, quietly", ahead: []adminapi.ClusterSummary{alone}, args: []string{"leave", "-q", "--format", "json"}, asked: "leave false"},
+		{name: "join fails later, as JSON", ahead: []adminapi.ClusterSummary{joining(""), refused}, args: []string{"join", "b", "--format", "json"},
+			asked: "join [b] ", want: result{cli.ExitFailed, "", "socketplane: " + refused.Trouble + "\n"}},
 		{name: "unlock quietly", args: []string{"unlock", "-q"}, asked: "lock false"},
 		{name: "token create", args: []string{"token", "create"}, asked: "token 24h0m0s 1", want: result{0, "sp1.7k2m9q.5ecre7.4a5b\n", ""}},
 		{name: "token create with all", args: []string{"token", "create", "--expires", "0", "--uses", "0"}, asked: "token 0s 0",
