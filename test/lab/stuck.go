@@ -27,7 +27,7 @@ func (e *StuckPluginError) Error() string {
 func (e *StuckPluginError) Unwrap() error { return e.err }
 
 // stuckPlugin is what dockerd writes then, before its panic.
-var stuckPlugin = regexp.MustCompile(`msg="failed to enable plugin" error="[^"]*(?:task [0-9a-f]{64}: already exists|mkdir [^ "]+: file exists)[^"]*" id=([0-9a-f]{64})`)
+var stuckPlugin = regexp.MustCompile(`msg="failed to enable plugin" error="[^"]*(?:task [0-9a-f]{64}: already exists|mkdir [^ "]+: file exists|id already in use)[^"]*" id=([0-9a-f]{64})`)
 
 // recognised gives a dockerd's failure to start its name, if it is that one. The log is this start's.
 func recognised(err error, log string) error {
