@@ -30,7 +30,13 @@ func TestSwarm(t *testing.T) {
 	}
 	id := docker(ctx, t, manager, strings.Fields(commands[2])[1:]...)
 	for _, h := range w.Hosts {
-		docker(ctx, t, h, "run", "-d", "--name", "attached", "--network", "tasks", lab.ImageName)
+		w.until(ctx, t, "a container on "+h.Name+" is attached", func() error { // a worker hears of the network from the manager
+			_, err := h.Docker(ctx, "run", "-d", "--name", "attached", "--network", "tasks", lab.ImageName)
+			if err != nil {
+				_, _ = h.Docker(ctx, "rm", "-f", "attached")
+			}
+			return err
+		})
 		if got := docker(ctx, t, h, "network", "inspect", "-f", "{{.Id}}", "tasks"); got != id {
 			t.Errorf("network tasks is %s on %s, want %s", got, h.Name, id)
 		}
