@@ -45,6 +45,10 @@ func TestEnsureBridgeMakes(t *testing.T) {
 	if ports := s.Ports(); len(ports) != 0 {
 		t.Errorf("the bridge's own port is among ours: %v", ports)
 	}
+	// Nobody has written the version into the database.
+	if got := s.Version(t.Context()); info.OVSVersion != "" || got == "" || !strings.Contains(sw.Appctl("version"), " "+got) {
+		t.Errorf("the version is %q, the database has %q, the switch says %q", got, info.OVSVersion, sw.Appctl("version"))
+	}
 	// Nothing to do is no transaction.
 	cfg := sw.Vsctl("get", "Open_vSwitch", ".", "next_cfg")
 	ensureBridge(t, s)

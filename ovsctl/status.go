@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovn-org/libovsdb/model"
 
+	"github.com/socketplane/socketplane/ovsctl/openflow"
 	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
 
@@ -24,7 +25,7 @@ const (
 
 // Info is what Open vSwitch says of itself. All is zero while there is no connection.
 type Info struct {
-	OVSVersion    string   // "" if ovs-vswitchd was started without ovs-ctl, which writes it
+	OVSVersion    string   // "" if ovs-vswitchd was started without ovs-ctl, which writes it; see [Switch.Version]
 	DatapathTypes []string // what this ovs-vswitchd was built with, sorted; not what the kernel has
 	Datapath      string   // of our bridge: DatapathSystem, DatapathNetdev, or "" without a bridge
 	TSO           bool     // user-space segmentation offload, as set when this ovs-vswitchd was first seen
@@ -87,6 +88,28 @@ func (s *Switch) Info() Info {
 		i.KernelDatapath = i.Datapath == DatapathSystem
 	}
 	return i
+}
+
+// versionPatience bounds the question to the switch: it is for people, who have better things to do.
+const versionPatience = time.Second
+
+// Version is Open vSwitch's. Where ovs-ctl has not written it into the database, as it does on packages' hosts only, the switch is asked; "" if it does not answer.
+func (s *Switch) Version(ctx context.Context) string {
+	if v := s.Info().OVSVersion; v != "" {
+		return v
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionPatience)
+	defer cancel()
+	conn, err := openflow.Dial(ctx, s.MgmtPath())
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	software, err := conn.Software(ctx)
+	if err != nil {
+		return ""
+	}
+	return software
 }
 
 // datapath gives the default its name.

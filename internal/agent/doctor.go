@@ -52,9 +52,9 @@ func (a *agent) checkKernel(context.Context) adminapi.Check {
 		Cure: "modprobe openvswitch, where the kernel comes with it, and restart Open vSwitch and the agent"}
 }
 
-func (a *agent) checkSwitch(context.Context) adminapi.Check {
+func (a *agent) checkSwitch(ctx context.Context) adminapi.Check {
 	const name = "Open vSwitch"
-	st, version := a.plane.Status(), cmp.Or(a.sw.Info().OVSVersion, "of unknown version")
+	st, version := a.plane.Status(), cmp.Or(a.sw.Version(ctx), "of unknown version")
 	if err := a.plane.Ready(); err != nil {
 		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: a.restartSwitch()}
 	}

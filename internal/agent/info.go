@@ -25,7 +25,7 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 			Kind: string(a.storage.kind), Address: a.storage.address, Alone: a.storage.kind == config.StoreBolt,
 		},
 		OVS: adminapi.OVS{
-			Version: a.sw.Info().OVSVersion, Datapath: st.Datapath, Tunnel: string(st.Tunnel), Bridge: config.Bridge, TSO: st.TSO,
+			Version: a.sw.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), Bridge: config.Bridge, TSO: st.TSO,
 		},
 	}
 	if a.storage.managed != nil {

@@ -62,11 +62,11 @@ func told[T any](value T, err error) ([]byte, error) {
 	return bundle.JSON(value)
 }
 
-func (a *agent) tellVersions(context.Context) ([]byte, error) {
+func (a *agent) tellVersions(ctx context.Context) ([]byte, error) {
 	v := a.opts.Version
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "socketplane %s, commit %s, %s, %s\nstarted %s, now %s\nOpen vSwitch %s\nrecords of schema %d\n", v.Version, v.Commit, v.Go,
-		v.Platform, a.started.Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339), a.sw.Info().OVSVersion, store.Schema)
+		v.Platform, a.started.Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339), a.sw.Version(ctx), store.Schema)
 	kernel, err := os.ReadFile("/proc/version")
 	out.Write(kernel)
 	if build, ok := debug.ReadBuildInfo(); ok {

@@ -215,6 +215,15 @@ func TestThousandOutputs(t *testing.T) {
 	}
 }
 
+func TestSoftware(t *testing.T) {
+	sw, c := startSwitch(t)
+	got, err := c.Software(deadline(t))
+	want := strings.Fields(strings.Split(sw.Appctl("version"), "\n")[0]) // ovs-vswitchd (Open vSwitch) 3.1.0
+	if err != nil || got == "" || got != want[len(want)-1] {
+		t.Errorf("the switch is %q, %v; it tells ovs-appctl %q", got, err, want)
+	}
+}
+
 func TestFeatures(t *testing.T) {
 	sw, c := startSwitch(t)
 	f, err := c.Features(deadline(t))

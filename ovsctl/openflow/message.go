@@ -58,6 +58,7 @@ const (
 	bundleCommitReply  = 5
 	bundleDiscard      = 6
 	bundleFlags        = 1<<0 | 1<<1 // atomic and ordered
+	multipartDesc      = 0
 	multipartFlow      = 1
 	multipartReplyMore = 1
 )

@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -120,4 +121,25 @@ func (c *Conn) Features(ctx context.Context) (Features, error) {
 			return false, nil
 		})
 	return features, err
+}
+
+// Where ofp_desc has the software (§7.3.5.1): after the maker's name and the hardware's.
+const softwareBegin, softwareEnd = 512, 768
+
+// Software asks the switch for its version, in its own words.
+func (c *Conn) Software(ctx context.Context) (string, error) {
+	var software string
+	err := c.roundTrip(ctx, "to describe itself",
+		func(xid uint32) []byte {
+			return simpleMessage(typeMultipartRequest, xid, append(put16(nil, multipartDesc), 0, 0, 0, 0, 0, 0))
+		},
+		func(m message) (bool, error) {
+			if m.kind != typeMultipartReply || len(m.body) < 8+softwareEnd || be16(m.body) != multipartDesc {
+				return false, fmt.Errorf("%w: description of type %d with %d bytes", ErrProtocol, m.kind, len(m.body))
+			}
+			text, _, _ := bytes.Cut(m.body[8+softwareBegin:8+softwareEnd], []byte{0})
+			software = string(text)
+			return false, nil
+		})
+	return software, err
 }

@@ -57,6 +57,8 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		}
 		w.finds(ctx, t, h1, tt.check, "ok")
 	}
+	words := strings.Fields(w.ovsVersion(ctx, t, h1))
+	version := words[len(words)-1]
 	for _, tt := range []struct {
 		check       string
 		kill        func()
@@ -64,7 +66,7 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		words, well []string
 	}{
 		{"Docker", h1.KillDocker, func(ctx context.Context) error { return h1.StartDocker(ctx) }, []string{"systemctl start docker"}, []string{"networks of SocketPlane"}},
-		{"Open vSwitch", h1.KillVSwitch, h1.StartVSwitch, []string{"systemctl restart openvswitch-switch"}, []string{"datapath netdev"}},
+		{"Open vSwitch", h1.KillVSwitch, h1.StartVSwitch, []string{"systemctl restart openvswitch-switch"}, []string{version, "datapath netdev"}},
 		{"store", w.Consul.Stop, w.Consul.Start, []string{"Consul at", "start Consul"}, []string{"3 hosts, 3 up"}},
 	} {
 		tt.kill()
@@ -88,6 +90,17 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		w.docker(ctx, t, h, "rm", "-f", "patient")
 	}
 	w.endpoints(ctx, t, "socketplane", 0)
+}
+
+// ovsVersion is what a host's switch says of itself, such as: ovs-vswitchd (Open vSwitch) 3.1.0
+func (w *once) ovsVersion(ctx context.Context, t *testing.T, h *lab.Host) string {
+	t.Helper()
+	out, err := h.Exec(ctx, "ovs-appctl", "-t", "ovs-vswitchd", "version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	return first
 }
 
 // wrongClock makes a host tell another time: it shares the machine's clock with all others, so its kernel's answers are changed
