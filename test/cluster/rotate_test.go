@@ -11,7 +11,7 @@ func keysRotate(w *world) {
 	w.must(err)
 	talks := []*talk{w.talking(w.Hosts[2], w.Hosts[3], web), w.talking(w.Hosts[3], w.Hosts[2], web)}
 	w.survive(nil, func() {
-		_, err := w.Hosts[1].SocketPlane(w.ctx, "cluster", "lock")
+		_, _, err := w.insist(w.Hosts[1], "", "cluster", "lock")
 		w.must(err)
 	})
 	w.epoch(w.Hosts, before.Epoch+3) // a new CA is told, used, and alone: three steps
