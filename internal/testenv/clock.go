@@ -40,6 +40,9 @@ func realtimeStub(offset time.Duration) []byte {
 		0xc3) // ret
 }
 
+// stops bounds the wait for a process that is being stopped: each of its threads needs a core for that.
+const stops = 10 * time.Second
+
 // SetClock sets a process's time of day off from the machine's. It stands still for a moment meanwhile.
 func SetClock(ctx context.Context, pid int, offset time.Duration) error {
 	if pid == 0 {
@@ -83,7 +86,7 @@ func SetClock(ctx context.Context, pid int, offset time.Duration) error {
 // resume lets a stopped process go on, and its parent if that is a wrapper which stops itself with its child: it does so
 // for certain, but in its own time.
 func resume(ctx context.Context, pid int) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, stops)
 	defer cancel()
 	if parent := statField(pid, 1); parent != "" {
 		name, err := os.ReadFile("/proc/" + parent + "/comm")
@@ -159,7 +162,7 @@ func clockFunction(mem *os.File, start, end uint64, need int) (int64, error) {
 
 // outside says whether all threads have stopped, and none within the code that is to be replaced.
 func outside(ctx context.Context, pid int, start, end uint64) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, stops)
 	defer cancel()
 	free := false
 	err := Poll(ctx, time.Millisecond, func() bool {

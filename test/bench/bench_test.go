@@ -17,7 +17,7 @@ func TestSmoke(t *testing.T) {
 	testenv.Need(t, "ovs-vswitchd", "ovsdb-server", "dockerd", "docker", "ip", "nsenter", "busybox", "iperf3", "ethtool", "consul")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 100 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Idle: time.Second, Prefix: "smoke", Log: t.Logf}
+	opts := Options{Rounds: 1, Throughput: time.Second, Rate: 500 * time.Millisecond, Calls: 2, Reach: 1, Endpoints: 6, AddressTimes: "50x", Idle: time.Second, Prefix: "smoke", Log: t.Logf}
 	r, err := Run(ctx, opts)
 	if err != nil {
 		t.Fatal(err)

@@ -108,10 +108,24 @@ func (w *world) testChoice(t *testing.T) {
 
 // testNeighbours comes before all other traffic: it sees the first questions.
 func (w *world) testNeighbours(t *testing.T, a1, b1 *container) {
+	// A host hears of the other's containers a moment after they have begun.
+	for h, c := range map[*lab.Host]*container{w.a: b1, w.b: a1} {
+		ctx, cancel := context.WithTimeout(w.ctx, patience)
+		var flows string
+		err := testenv.Poll(ctx, pollEvery, func() bool {
+			flows = w.exec(t, h, "ovs-ofctl", "-OOpenFlow14", "--no-stats", "dump-flows", "socketplane0")
+			return strings.Contains(flows, "dl_dst="+c.mac)
+		})
+		cancel()
+		if err != nil {
+			t.Fatalf("%s does not know %s: %v:\n%s", h.Name, c.name, err, flows)
+		}
+	}
 	wire := w.capture(t)
 	for _, to := range []string{b1.ip, b1.ip6} {
 		a1.run(t, "ping", "-c", "1", "-W", "20", to)
 	}
+	wire.says(t, "ICMP6, echo reply") // or it ends before it has read that
 	text := wire.stop(t)
 	if !strings.Contains(text, "ICMP echo request") || !strings.Contains(text, "ICMP6, echo request") {
 		t.Fatalf("the pings are not on the underlay:\n%s", text)
@@ -225,7 +239,7 @@ func testBroadcast(t *testing.T, from *container, members []*container, stranger
 	const frames = 20
 	var seen []*background
 	for _, c := range append(members, stranger) {
-		b := c.spawn(t, "labprobe", "sniff", "-q", "-type", "0x88b5", "-payload", experimental, "-for", "15s")
+		b := c.spawn(t, "labprobe", "sniff", "-q", "-type", "0x88b5", "-payload", experimental, "-for", "40s")
 		b.says(t, "listening")
 		seen = append(seen, b)
 	}
