@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -243,6 +242,3 @@ func (h *host) within(limit time.Duration, what string, is func() error) {
 
 // errNotYet says that what is awaited is not there yet.
 var errNotYet = errors.New("not yet")
-
-// signal sends a signal to the agent.
-func (h *host) signal(sig syscall.Signal) { h.proc.Signal(sig) }
