@@ -58,7 +58,7 @@ type Options struct {
 const (
 	defaultSpares = 32
 	defaultRest   = time.Minute
-	burstSpares   = 4096
+	burstSpares   = 8192
 	returnSoon    = 2 * time.Second  // how long a release waits for the cluster
 	recallWait    = 2 * time.Second  // how long a request waits for other hosts' spares
 	dryTime       = 10 * time.Second // how long no spares are kept of a pool of which somebody needed them
