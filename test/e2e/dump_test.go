@@ -29,9 +29,10 @@ func (w *world) settled(ctx context.Context) (string, error) {
 	return last, nil
 }
 
-// sameAs waits until the lab is as it was, for what is finished in the background.
+// sameAs waits until the lab is as it was, for what is finished in the background: that a host was away is forgotten when the others look again, once a
+// minute.
 func (w *world) sameAs(ctx context.Context, before string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var different string
 	err := testenv.Poll(ctx, 200*time.Millisecond, func() bool {

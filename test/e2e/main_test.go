@@ -118,7 +118,7 @@ func finish() error {
 	if w == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	if err == nil && w.web != nil {
 		if err = w.web.remove(ctx); err == nil {
