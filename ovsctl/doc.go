@@ -28,6 +28,7 @@ const MarkKey = "socketplane"
 var (
 	// ErrNotConnected is wrapped by every error whose cause is that ovsdb-server or ovs-vswitchd
 	// does not answer. The connection comes back by itself: try again after Switch.Changed.
+	//lint:ignore ST1005 a name
 	ErrNotConnected = errors.New("Open vSwitch does not answer")
 
 	// ErrForeign is wrapped by the errors about a bridge or port that has a name that we want but

@@ -111,6 +111,7 @@ func TestPanic(t *testing.T) {
 		"goexit": runtime.Goexit,
 		"nil-map": func() {
 			var m map[string]int
+			//lint:ignore SA5000 the panic is wanted
 			m["x"] = 1
 		},
 	} {

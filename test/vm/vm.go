@@ -76,6 +76,7 @@ func Run(ctx context.Context, o Options, argv ...string) (int, error) {
 	}
 	k, err := findKernel(ctx, cacheDir())
 	if err != nil {
+		//lint:ignore ST1005 a name
 		return Failed, fmt.Errorf("Debian's kernel: %w", err)
 	}
 	dir, err := runDir()
