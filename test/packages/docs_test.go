@@ -18,7 +18,7 @@ var documents = []string{"../../docs/install.md", "../../docs/operations.md"}
 func TestEveryCommandIsRun(t *testing.T) {
 	// What runs them: TestDocumentedHost and the tests beside it, TestRPM, and those of test/plugin.
 	known := []string{"host", "removal", "nft", "script", "binary", "rpm", "removal-rpm",
-		"policy", "policy-commands", "build", "push", "plugin", "plugin-upgrade", "swarm", "dockerfile"}
+		"policy", "policy-commands", "build", "push", "plugin", "plugin-upgrade", "plugin-stuck", "swarm", "dockerfile"}
 	for _, d := range documents {
 		blocks, err := fences.Read(d)
 		if err != nil {
