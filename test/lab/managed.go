@@ -39,10 +39,18 @@ func (h *Host) startManaged(ctx context.Context, flags []string) error {
 	return nil
 }
 
-// stopManaged ends the plugin until startManaged. Without force Docker refuses, as networks use it.
+// dialled is the age at which Docker has found a plugin that listens: it dials half a second after the start. If the plugin ends before that, Docker dials
+// for 12 s more, and till then takes no notice of its end (plugin.Manager.pluginPostStart, in all engines): disable lasts so long, and who enables it
+// next may be told "id already in use".
+const dialled = time.Second
+
+// stopManaged ends the plugin until startManaged, not before Docker has found it. Without force Docker refuses, as networks use it.
 func (h *Host) stopManaged() error {
 	ctx, cancel := context.WithTimeout(context.Background(), h.lab.opts.Patience)
 	defer cancel()
+	if err := testenv.Poll(ctx, 25*time.Millisecond, func() bool { p := h.managed(); return !p.alive() || p.age() >= dialled }); err != nil {
+		return err
+	}
 	_, err := h.Docker(ctx, "plugin", "disable", "-f", PluginName)
 	h.disabled = h.disabled || err == nil
 	return err

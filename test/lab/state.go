@@ -54,6 +54,19 @@ func (p process) alive() bool {
 	return p.Pid > 0 && p.Start != "" && startTime(p.Pid) == p.Start
 }
 
+// age is how long ago the process started, to a hundredth of a second.
+func (p process) age() time.Duration {
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0
+	}
+	var up, started float64
+	_, _ = fmt.Sscan(string(text), &up)
+	_, _ = fmt.Sscan(p.Start, &started)
+	const ticks = 100 // a second, in what Linux tells (USER_HZ)
+	return time.Duration((up - started/ticks) * float64(time.Second))
+}
+
 // kill ends the process and waits for its end.
 func (p process) kill(ctx context.Context) error {
 	if !p.alive() {
