@@ -15,13 +15,15 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|e2e|chaos|crash|bench|vm|plugin|onehost|packages)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
-# e2e COMBINATIONS FLAGS: the shell code that runs them all, and fails if one of them did.
+# The same for hosts as fresh as users' are.
+USERS := debian:kernel:. current:kernel:^TestCore
+# e2e COMBINATIONS FLAGS PACKAGES: the shell code that runs them all, and fails if one of them did.
 e2e = bad=0; for combination in $(1); do IFS=: read -r engine tunnel tests <<<"$$combination"; \
-	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" ./test/e2e/... || bad=1; done; [ $$bad = 0 ]
+	SOCKETPLANE_E2E_ENGINE=$$engine SOCKETPLANE_E2E_TUNNEL=$$tunnel $(LABTEST) $(2) -run "$$tests" $(3) || bad=1; done; [ $$bad = 0 ]
 # e2e-plugin FLAGS ENGINES TESTS E2E: the managed plugin's own tests on both engines, of the current one TESTS, and the tests E2E of e2e against it on ENGINES.
 e2e-plugin = bad=0; SOCKETPLANE_E2E_ENGINE=debian $(LABTEST) $(1) ./test/plugin/... || bad=1; \
 	SOCKETPLANE_E2E_ENGINE=current $(LABTEST) $(1) -run '$(3)' ./test/plugin/... || bad=1; \
@@ -67,7 +69,7 @@ agent: bin/lab ## start the agent of a demo host again: make agent HOST=2
 crash: bin/lab ## end the agent of a demo host as a crash would: make crash HOST=2
 	@bin/lab crash $(HOST)
 
-.PHONY: test unit e2e e2e-all e2e-kernel bench
+.PHONY: test unit e2e users e2e-all e2e-kernel bench
 # Clusters form and packages install mostly by waiting: they go beside e2e, and their results come after it.
 test: ## everything that must pass, with what it needs (root)
 	@$(INSTALL) consul ovs docker engine vm packages debian registry
@@ -76,7 +78,8 @@ test: ## everything that must pass, with what it needs (root)
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/crash/... ./test/chaos/... || failed=1; \
 	  $(LABTEST) -json ./test/cluster/... ./test/packages/... >"$$aside" 2>&1 & \
-	  { $(call e2e,$(E2E),-json); } || failed=1; \
+	  { $(call e2e,$(E2E),-json,./test/e2e/...); } || failed=1; \
+	  { $(call e2e,$(USERS),-json,./test/users/...); } || failed=1; \
 	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT),$(PLUGIN_E2E)); } || failed=1; \
 	  wait $$! || failed=1; cat "$$aside"; \
 	  $(LABTEST) -json ./test/vm/... || failed=1; \
@@ -87,11 +90,15 @@ unit: ## tests that need neither root nor other programs; seconds
 
 e2e: ## what users do, on several Docker hosts, with both engines and both tunnels (root)
 	@$(INSTALL) consul ovs docker engine
-	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(E2E),-v)
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(E2E),-v,./test/e2e/...)
+
+users: ## what users meet on fresh hosts, with both engines (root)
+	@$(INSTALL) consul ovs docker engine
+	@export SOCKETPLANE_TEST_STRICT=1; $(call e2e,$(USERS),-v,./test/users/...)
 
 e2e-all: ## the whole of it with every engine and every tunnel (root)
 	@$(INSTALL) consul ovs docker engine
-	@export SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_TEST_LONG=1; $(call e2e,$(E2E_ALL),-v)
+	@export SOCKETPLANE_TEST_STRICT=1 SOCKETPLANE_TEST_LONG=1; $(call e2e,$(E2E_ALL),-v,./test/e2e/...)
 
 .PHONY: chaos
 chaos: ## three hosts under faults: OPS=2000 operations, SEED replays a run, engine and tunnel as SOCKETPLANE_E2E_… say (root)
