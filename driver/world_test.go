@@ -382,7 +382,7 @@ func (w *world) claims() string {
 	var lines []string
 	for _, b := range blocks {
 		for a, c := range b.Claims {
-			lines = append(lines, a.String()+"="+c.Owner)
+			lines = append(lines, a.String()+"="+c.Owner.String())
 		}
 	}
 	slices.Sort(lines)

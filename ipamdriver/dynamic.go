@@ -266,7 +266,7 @@ func (d *Driver) survey(ctx context.Context, s *stock) (map[netip.Addr]store.Cla
 	s.view, s.seen = ipalloc.NewView(), true
 	for _, b := range blocks {
 		for a := range b.Claims {
-			s.see(d.cluster.Host(), store.BlockOf(s.pool, a), b.Claims)
+			s.see(d.cluster.Owner(), store.BlockOf(s.pool, a), b.Claims)
 			break
 		}
 		maps.Copy(all, b.Claims)
@@ -290,7 +290,7 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 		}
 		for a := first; left > 0 && a.IsValid() && block.Contains(a); a = next(a) {
 			has, is := claims[a]
-			if is && has.Owner != d.cluster.Host() || s.ledger.State(a) != ipalloc.None ||
+			if is && has.Owner != d.cluster.Owner() || s.ledger.State(a) != ipalloc.None ||
 				!s.within.Range.Contains(a) || !s.within.Assignable(a) {
 				continue
 			}
@@ -308,7 +308,7 @@ func (d *Driver) claimFrom(ctx context.Context, s *stock, blocks []netip.Prefix,
 	}
 	s.mu.Lock()
 	for block, claims := range after {
-		s.see(d.cluster.Host(), block, claims)
+		s.see(d.cluster.Owner(), block, claims)
 	}
 	s.mu.Unlock()
 	return len(taken), d.stockUp(ctx, s, taken)
@@ -346,7 +346,7 @@ func (d *Driver) exhausted(ctx context.Context, pool netip.Prefix, cause error) 
 	s.mu.Lock()
 	within := s.within
 	s.mu.Unlock()
-	count := map[string]int{}
+	count := map[store.Owner]int{}
 	blocks, err := d.cluster.Blocks(ctx, pool)
 	for _, b := range blocks {
 		for _, c := range b.Claims {
@@ -354,7 +354,7 @@ func (d *Driver) exhausted(ctx context.Context, pool netip.Prefix, cause error) 
 		}
 	}
 	var who []string
-	for _, owner := range slices.Sorted(maps.Keys(count)) {
+	for _, owner := range slices.SortedFunc(maps.Keys(count), store.Owner.Compare) {
 		who = append(who, fmt.Sprintf("%s: %d", d.cluster.OwnerName(ctx, owner), count[owner]))
 	}
 	return errors.Join(fmt.Errorf("%w in %s: all %d are in use (%s): remove containers or use a larger --subnet",

@@ -81,7 +81,7 @@ func (d *Driver) unclaim(ctx context.Context, s *stock) error {
 			return err
 		}
 		for _, b := range part {
-			s.see(d.cluster.Host(), b, after[b])
+			s.see(d.cluster.Owner(), b, after[b])
 			for _, a := range byBlock[b] {
 				delete(s.returning, a)
 			}

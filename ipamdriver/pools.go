@@ -113,7 +113,7 @@ func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
 			return err
 		}
 		// Swarm's networks come again with each start of Docker.
-		if id := n.Hosts[d.cluster.Host()]; d.opts.SwarmSpace == "" && id != "" && slices.Contains(p.Hosts, d.cluster.Host()) {
+		if id := n.Hosts[d.cluster.Host()]; d.opts.SwarmSpace == "" && id != "" && p.HeldBy(d.cluster.Owner()) {
 			return fmt.Errorf("%w: this host has a network with subnet %s already, Docker network %.12s: use that one or choose another --subnet",
 				store.ErrInUse, cidr, id)
 		}

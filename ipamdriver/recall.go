@@ -62,8 +62,9 @@ func (d *Driver) holders(ctx context.Context, pool netip.Prefix, addr netip.Addr
 	var hosts []string
 	for _, b := range blocks {
 		for a, c := range b.Claims {
-			if c.Owner != d.cluster.Host() && members.Alive[c.Owner] && (!addr.IsValid() || a == addr) && !slices.Contains(hosts, c.Owner) {
-				hosts = append(hosts, c.Owner)
+			id, host := c.Owner.Host()
+			if host && id != d.cluster.Host() && members.Alive[id] && (!addr.IsValid() || a == addr) && !slices.Contains(hosts, id) {
+				hosts = append(hosts, id)
 			}
 		}
 	}

@@ -74,7 +74,7 @@ func testSharedAgain(w *world) {
 	id := a.pool("10.1.0.0/24", "")
 	b.pool(id, "")
 	pool, addr := netip.MustParsePrefix(id), netip.MustParseAddr("10.1.0.9")
-	w.must(a.cluster.Claim(w.ctx, pool, addr, "a"))
+	w.must(a.cluster.Claim(w.ctx, pool, addr, store.HostOwner("a")))
 	a.alive(true)
 	ctx, cancel := context.WithCancel(w.ctx)
 	var wg sync.WaitGroup
@@ -87,7 +87,7 @@ func testSharedAgain(w *world) {
 			}
 			for _, ask := range asks {
 				if asked++; err == nil && asked == 2 {
-					err = a.cluster.Unclaim(ctx, pool, "a", addr)
+					err = a.cluster.Unclaim(ctx, pool, store.HostOwner("a"), addr)
 				}
 				err = errors.Join(err, a.cluster.Answer(ctx, ask))
 			}

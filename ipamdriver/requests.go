@@ -91,7 +91,7 @@ func (d *Driver) gateway(ctx context.Context, pool ipalloc.Pool, want netip.Addr
 
 // ReserveShared claims an address for the network on all of its hosts.
 func (d *Driver) ReserveShared(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
-	return d.share(ctx, pool, addr, func() error { return d.cluster.Claim(ctx, pool, addr, store.OwnerNetwork) })
+	return d.share(ctx, pool, addr, func() error { return d.cluster.Claim(ctx, pool, addr, store.NetworkOwner()) })
 }
 
 // ReleaseAddress takes an address back. Gateway and auxiliary addresses stay the

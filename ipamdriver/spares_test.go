@@ -210,7 +210,10 @@ func testLostJournal(w *world) {
 	w.must(err)
 	use, err := a.Use(w.ctx, prefix, []store.Endpoints{{Host: "b", Endpoints: []store.Endpoint{{Addrs: []netip.Addr{addr(other)}}}}})
 	w.must(err)
-	want := []ipamdriver.Use{{Host: "a", HandedOut: 3, Static: 2}, {Host: "b", HandedOut: 1, Spare: 4}, {Host: "network", HandedOut: 1}}
+	want := []ipamdriver.Use{
+		{Owner: store.HostOwner("a"), HandedOut: 3, Static: 2}, {Owner: store.HostOwner("b"), HandedOut: 1, Spare: 4},
+		{Owner: store.NetworkOwner(), HandedOut: 1},
+	}
 	if !slices.Equal(use, want) {
 		w.Errorf("use is %+v, want %+v", use, want)
 	}
@@ -236,7 +239,7 @@ func testUseIsTold(w *world) {
 		all, err := b.Use(w.ctx, netip.MustParsePrefix(id), endpoints)
 		w.must(err)
 		for _, u := range all {
-			if u.Host == "a" {
+			if u.Owner == store.HostOwner("a") {
 				return u
 			}
 		}

@@ -96,11 +96,11 @@ func (d *Driver) reserveOwn(ctx context.Context, s *stock, a address) (done bool
 
 // claimOne claims an address in the cluster and journals it. The caller has the address's lock and the turn.
 func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
-	var holder string
+	var holder store.Owner
 	block := store.BlockOf(a.Pool, a.Addr)
 	after, taken, err := d.cluster.ChangeBlocks(ctx, a.Pool, []netip.Prefix{block}, nil,
 		func(_ netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
-			if holder = claims[a.Addr].Owner; holder != "" && holder != d.cluster.Host() {
+			if holder = claims[a.Addr].Owner; !holder.IsZero() && holder != d.cluster.Owner() {
 				return nil, nil
 			}
 			return []netip.Addr{a.Addr}, nil
@@ -111,10 +111,10 @@ func (d *Driver) claimOne(ctx context.Context, s *stock, a address) error {
 		s.mu.Unlock()
 		return err
 	}
-	s.see(d.cluster.Host(), block, after[block])
+	s.see(d.cluster.Owner(), block, after[block])
 	if len(taken) == 0 {
 		s.mu.Unlock()
-		if holder == store.OwnerSwarm && d.opts.SwarmSpace != "" {
+		if holder == store.SwarmOwner() && d.opts.SwarmSpace != "" {
 			return nil // Swarm's manager has chosen it for this very container, and gives it back itself
 		}
 		return fmt.Errorf("%w: %s of %s belongs to %s", store.ErrTaken, a.Addr, a.Pool, d.cluster.OwnerName(ctx, holder))

@@ -169,13 +169,13 @@ func (s *stock) late(ctx context.Context) error {
 func (s *stock) endTurn() { <-s.turn }
 
 // see notes a block as it is in the cluster; s.mu is held.
-func (s *stock) see(host string, block netip.Prefix, claims map[netip.Addr]store.Claim) {
+func (s *stock) see(host store.Owner, block netip.Prefix, claims map[netip.Addr]store.Claim) {
 	u := ipalloc.Use{Claims: len(claims)}
 	for _, c := range claims {
 		switch c.Owner {
 		case host:
 			u.Own++
-		case store.OwnerNetwork:
+		case store.NetworkOwner():
 			u.Shared++
 		}
 	}

@@ -12,11 +12,11 @@ import (
 
 // swarmMark begins the ids of pools that Swarm's manager has asked for. The manager chooses all addresses of its network, of
 // whatever host, and its workers then ask for these again in the local space. So what the manager has belongs to a holder of its own,
-// [store.OwnerSwarm], in the cluster alone: the next manager, on another host, goes on with it.
+// [store.SwarmOwner], in the cluster alone: the next manager, on another host, goes on with it.
 const swarmMark = "swarm:"
 
 // swarm is the cluster as Swarm's manager changes it.
-func (d *Driver) swarm() *store.Cluster { return store.NewCluster(d.cluster.KV(), store.OwnerSwarm) }
+func (d *Driver) swarm() *store.Cluster { return d.cluster.ForSwarm() }
 
 // ofSwarm says whether Docker's requests are Swarm's, as far as one that comes in this address space can tell.
 func (d *Driver) ofSwarm(space string) bool {
@@ -76,7 +76,7 @@ func (d *Driver) swarmAddress(ctx context.Context, pool ipalloc.Pool, want netip
 
 // freeForSwarm claims an address that nobody has.
 func (d *Driver) freeForSwarm(ctx context.Context, pool ipalloc.Pool) (netip.Addr, error) {
-	for block := range pool.Blocks(store.OwnerSwarm) {
+	for block := range pool.Blocks(store.SwarmOwner().String()) {
 		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block}, nil,
 			func(block netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
 				addr, ok := pool.Free(block, func(a netip.Addr) bool { _, is := claims[a]; return is })

@@ -33,7 +33,7 @@ func (d *Driver) Sync(ctx context.Context) error {
 	for _, p := range pools {
 		mine := func(s *stock) bool { return s.pool == p.CIDR }
 		// Claims of pools that this host does not know are left by a lost journal: they are looked for once.
-		if !synced || slices.ContainsFunc(stocks, mine) || slices.Contains(p.Hosts, d.cluster.Host()) {
+		if !synced || slices.ContainsFunc(stocks, mine) || p.HeldBy(d.cluster.Owner()) {
 			errs = append(errs, d.syncPool(ctx, p.CIDR))
 		}
 		stocks = slices.DeleteFunc(stocks, mine)
@@ -101,7 +101,7 @@ func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	lost, keep, unknown := s.compare(d.cluster.Host(), claims)
+	lost, keep, unknown := s.compare(d.cluster.Owner(), claims)
 	if len(unknown) > 0 {
 		d.log.Info("giving back addresses that no container has", "pool", pool, "addrs", unknown)
 	}
@@ -129,7 +129,7 @@ func (d *Driver) syncPool(ctx context.Context, pool netip.Prefix) error {
 
 // compare finds spares that the cluster does not know as this host's, which it drops, held addresses for which that is so, and
 // claims that this host does not know, which are to be given back. The caller has the turn.
-func (s *stock) compare(host string, claims map[netip.Addr]store.Claim) (lost, keep, unknown []netip.Addr) {
+func (s *stock) compare(host store.Owner, claims map[netip.Addr]store.Claim) (lost, keep, unknown []netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ledger.All(func(a netip.Addr, st ipalloc.State) {
@@ -190,7 +190,7 @@ func (d *Driver) syncGone(ctx context.Context, s *stock) error {
 	if _, err := d.cluster.Pool(ctx, s.pool); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	lost, keep, _ := s.compare(d.cluster.Host(), nil)
+	lost, keep, _ := s.compare(d.cluster.Owner(), nil)
 	if s.news("gone", keep) {
 		// Mostly Docker has forgotten a container's address when it removed its network: that is found and given back a while later.
 		d.log.Warn("addresses are handed out of a subnet that the cluster does not know; those that no container has are given back soon",
@@ -215,7 +215,7 @@ func (d *Driver) syncHolds(ctx context.Context) error {
 	}
 	differ := map[netip.Prefix]bool{}
 	for _, p := range pools {
-		if slices.Contains(p.Hosts, d.cluster.Host()) {
+		if p.HeldBy(d.cluster.Owner()) {
 			differ[p.CIDR] = true
 		}
 	}

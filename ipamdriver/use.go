@@ -1,7 +1,6 @@
 package ipamdriver
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -9,10 +8,10 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// Use is what one host has of a pool.
+// Use is what one owner has of a pool.
 type Use struct {
-	// Host is its id, or store.OwnerNetwork for gateway and auxiliary addresses.
-	Host string
+	// Owner is the host, or the network (gateway and auxiliary addresses), or Swarm.
+	Owner store.Owner
 	// HandedOut counts addresses that containers have; of other hosts, as far as they have published them.
 	HandedOut int
 	// Static counts those among them that were asked for by name; of other hosts, as they told a few seconds ago.
@@ -28,7 +27,7 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 	if err != nil {
 		return nil, err
 	}
-	claims := map[string]map[netip.Addr]bool{}
+	claims := map[store.Owner]map[netip.Addr]bool{}
 	for _, b := range blocks {
 		for a, c := range b.Claims {
 			if claims[c.Owner] == nil {
@@ -37,7 +36,7 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 			claims[c.Owner][a] = true
 		}
 	}
-	delete(claims, d.cluster.Host())
+	delete(claims, d.cluster.Owner())
 	own, err := d.ownUse(ctx, pool)
 	if err != nil {
 		return nil, err
@@ -47,13 +46,14 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 		return nil, err
 	}
 	var all []Use
-	if own != (Use{Host: own.Host}) {
+	if own != (Use{Owner: own.Owner}) {
 		all = append(all, own)
 	}
-	for host, addrs := range claims {
-		u := Use{Host: host, HandedOut: published(endpoints, host, addrs)}
-		if host == store.OwnerNetwork || host == store.OwnerSwarm {
-			u.HandedOut = len(addrs)
+	for owner, addrs := range claims {
+		host, is := owner.Host()
+		u := Use{Owner: owner, HandedOut: len(addrs)}
+		if is {
+			u.HandedOut = published(endpoints, host, addrs)
 		}
 		// What was told is older than the claims: never more than there is.
 		u.Static = min(told[host].Static, u.HandedOut)
@@ -61,19 +61,18 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 		u.Spare = len(addrs) - u.HandedOut - u.Resting
 		all = append(all, u)
 	}
-	slices.SortFunc(all, func(a, b Use) int { return cmp.Compare(a.Host, b.Host) })
+	slices.SortFunc(all, func(a, b Use) int { return a.Owner.Compare(b.Owner) })
 	return all, nil
 }
 
 func (d *Driver) ownUse(ctx context.Context, pool netip.Prefix) (Use, error) {
-	u := Use{Host: d.cluster.Host()}
+	u := Use{Owner: d.cluster.Owner()}
 	s, err := d.find(ctx, pool)
 	if err != nil {
 		return u, err
 	}
-	host := u.Host
 	u = s.use()
-	u.Host = host
+	u.Owner = d.cluster.Owner()
 	return u, nil
 }
 

@@ -28,7 +28,7 @@ func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []
 	if len(blocks) > MaxBlocks {
 		return nil, nil, fmt.Errorf("%w: %d blocks in one transaction, more than %d", ErrInvalid, len(blocks), MaxBlocks)
 	}
-	claim := Claim{Owner: c.host, Nonce: NewNonce()}
+	claim := Claim{Owner: c.owner, Nonce: NewNonce()}
 	err = c.change(ctx, func() ([]Op, error) {
 		now, poolVersion, err := c.readBlocks(ctx, pool, blocks, empty)
 		if err != nil {
@@ -44,12 +44,12 @@ func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []
 			record.Claims = make(Claims, len(before)+len(take))
 			maps.Copy(record.Claims, before)
 			for _, a := range give {
-				if record.Claims[a].Owner == c.host {
+				if record.Claims[a].Owner == c.owner {
 					delete(record.Claims, a)
 				}
 			}
 			for _, a := range take {
-				if has, is := record.Claims[a]; !is || has.Owner == c.host {
+				if has, is := record.Claims[a]; !is || has.Owner == c.owner {
 					record.Claims[a] = claim
 				}
 			}

@@ -33,7 +33,7 @@ func testBlocks(w *world) {
 	w.must(err)
 	after, taken, err := a.ChangeBlocks(w.ctx, poolA, blocks, nil, first(2))
 	w.must(err)
-	if len(taken) != 4 || len(after) != 2 || after[blocks[0]][addr("10.1.0.1")].Owner != "a" {
+	if len(taken) != 4 || len(after) != 2 || after[blocks[0]][addr("10.1.0.1")].Owner != store.HostOwner("a") {
 		w.Fatalf("taken are %v, and after that %v", taken, after)
 	}
 	// b gets what is left, a keeps what it has, and its nonce: nobody wrote it.

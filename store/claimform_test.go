@@ -11,7 +11,7 @@ import (
 
 // TestClaimsForm: what a block's record may say, and what not: it expands to more than it has bytes.
 func TestClaimsForm(t *testing.T) {
-	claim := store.Claim{Owner: "a", Nonce: "x"}
+	claim := store.Claim{Owner: store.HostOwner("a"), Nonce: "x"}
 	for name, tt := range map[string]struct {
 		addrs string
 		want  []string // none: it is refused

@@ -31,21 +31,20 @@ func (c *Cluster) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Blo
 	return blocks, err
 }
 
-// Claim makes addr of the pool the property of owner (a host's id or
-// OwnerNetwork), or returns ErrTaken naming who has it. Claiming again what
-// the owner has is no error for OwnerNetwork; for a host it is ErrTaken: two of its
-// containers must not share an address either.
-func (c *Cluster) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner string) error {
-	return c.claim(ctx, pool, addr, owner, owner == OwnerNetwork)
+// Claim makes addr of the pool the property of owner, or returns ErrTaken naming who has it. Claiming again what
+// the owner has is an error only for a host: two of its containers must not share an address either.
+func (c *Cluster) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner) error {
+	_, host := owner.Host()
+	return c.claim(ctx, pool, addr, owner, !host)
 }
 
-// Keep claims an address for this host, which knows that it has handed it out:
+// Keep claims an address for [Cluster.Owner], which knows that it has handed it out:
 // that it has the claim already is no error.
 func (c *Cluster) Keep(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
-	return c.claim(ctx, pool, addr, c.host, true)
+	return c.claim(ctx, pool, addr, c.owner, true)
 }
 
-func (c *Cluster) claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner string, again bool) error {
+func (c *Cluster) claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner, again bool) error {
 	claim := Claim{Owner: owner, Nonce: NewNonce()}
 	return c.change(ctx, func() ([]Op, error) { return c.claimOps(ctx, pool, addr, claim, again) })
 }
@@ -84,7 +83,7 @@ func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Ad
 }
 
 // Unclaim gives addresses of the pool back that owner has; others are left alone.
-func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner string, addrs ...netip.Addr) error {
+func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner Owner, addrs ...netip.Addr) error {
 	byBlock := map[string][]netip.Addr{}
 	for _, a := range addrs {
 		key := BlockKey(pool, BlockOf(pool, a))
@@ -118,17 +117,25 @@ func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner string, 
 }
 
 // OwnerName tells a person who the owner of a claim is.
-func (c *Cluster) OwnerName(ctx context.Context, owner string) string {
-	if owner == OwnerNetwork {
+func (c *Cluster) OwnerName(ctx context.Context, owner Owner) string {
+	switch owner {
+	case NetworkOwner():
 		return "the network itself (gateway or auxiliary address)"
-	}
-	if owner == OwnerSwarm {
+	case SwarmOwner():
 		return "a task of Swarm"
 	}
-	if h, version, err := find[Host](ctx, c.kv, HostKey(owner)); err == nil && version != 0 {
-		return "host " + h.Name
+	if id, is := owner.Host(); is {
+		return "host " + c.hostName(ctx, id)
 	}
-	return "host " + owner
+	return fmt.Sprintf("%q", owner)
+}
+
+// hostName is a host's name, or its id if its record can't be had.
+func (c *Cluster) hostName(ctx context.Context, id string) string {
+	if h, version, err := find[Host](ctx, c.kv, HostKey(id)); err == nil && version != 0 {
+		return h.Name
+	}
+	return id
 }
 
 // SetGateway makes addr the pool's gateway on all hosts, claimed by the
@@ -146,7 +153,7 @@ func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.
 			return nil, fmt.Errorf("%w: subnet %s has the gateway %s on the other hosts, not %s: use --gateway %s",
 				ErrMismatch, pool, p.Gateway, addr, p.Gateway)
 		}
-		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: OwnerNetwork, Nonce: NewNonce()}, true)
+		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: NetworkOwner(), Nonce: NewNonce()}, true)
 		if err != nil || (len(ops) == 0 && p.Gateway == addr) {
 			return nil, err
 		}

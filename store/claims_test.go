@@ -12,42 +12,42 @@ import (
 
 func testClaims(w *world) {
 	a, b, five := w.host("a"), w.host("b"), addr("10.1.0.5")
-	w.wants(a.Claim(w.ctx, poolA, five, "a"), store.ErrNotFound, poolA.String())
+	w.wants(a.Claim(w.ctx, poolA, five, store.HostOwner("a")), store.ErrNotFound, poolA.String())
 	w.wants(a.Keep(w.ctx, poolA, five), store.ErrNotFound, poolA.String())
 	w.empty()
 	_, err := a.AcquirePool(w.ctx, poolA)
 	w.must(err)
 	w.must(a.PutHost(w.ctx, store.Host{Name: "alpha"}))
 
-	w.must(a.Claim(w.ctx, poolA, five, "a"))
+	w.must(a.Claim(w.ctx, poolA, five, store.HostOwner("a")))
 	before := w.dump()
-	w.wants(b.Claim(w.ctx, poolA, five, "b"), store.ErrTaken, five.String(), "host alpha")
-	w.wants(a.Claim(w.ctx, poolA, five, "a"), store.ErrTaken, five.String(), "host alpha") // another container
+	w.wants(b.Claim(w.ctx, poolA, five, store.HostOwner("b")), store.ErrTaken, five.String(), "host alpha")
+	w.wants(a.Claim(w.ctx, poolA, five, store.HostOwner("a")), store.ErrTaken, five.String(), "host alpha") // another container
 	w.wants(b.Keep(w.ctx, poolA, five), store.ErrTaken)
-	w.wants(b.Claim(w.ctx, poolA, five, store.OwnerNetwork), store.ErrTaken)
+	w.wants(b.Claim(w.ctx, poolA, five, store.NetworkOwner()), store.ErrTaken)
 	w.must(a.Keep(w.ctx, poolA, five))
-	w.must(b.Unclaim(w.ctx, poolA, "b", five, addr("10.1.0.6"), addr("10.1.0.200"))) // not b's
+	w.must(b.Unclaim(w.ctx, poolA, store.HostOwner("b"), five, addr("10.1.0.6"), addr("10.1.0.200"))) // not b's
 	if after := w.dump(); !slices.Equal(after, before) {
 		w.Fatalf("refused requests changed %q to %q", before, after)
 	}
 
-	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.7"), store.OwnerNetwork))
-	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.7"), store.OwnerNetwork)) // on all hosts
-	w.wants(b.Claim(w.ctx, poolA, addr("10.1.0.7"), "b"), store.ErrTaken, "network itself")
-	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.70"), "b"))
+	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.7"), store.NetworkOwner()))
+	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.7"), store.NetworkOwner())) // on all hosts
+	w.wants(b.Claim(w.ctx, poolA, addr("10.1.0.7"), store.HostOwner("b")), store.ErrTaken, "network itself")
+	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.70"), store.HostOwner("b")))
 	w.must(b.Keep(w.ctx, poolA, addr("10.1.0.71")))
 	want := []string{"10.1.0.5=a", "10.1.0.70=b", "10.1.0.71=b", "10.1.0.7=network"} // as text
 	if got := w.claims(poolA); !slices.Equal(got, want) {
 		w.Fatalf("claims are %q, want %q", got, want)
 	}
 	for range 2 {
-		w.must(b.Unclaim(w.ctx, poolA, "b", addr("10.1.0.70"), addr("10.1.0.71"), five))
+		w.must(b.Unclaim(w.ctx, poolA, store.HostOwner("b"), addr("10.1.0.70"), addr("10.1.0.71"), five))
 	}
 	if got := w.claims(poolA); !slices.Equal(got, []string{want[0], want[3]}) {
 		w.Fatalf("claims are %q", got)
 	}
-	w.wants(b.Claim(w.ctx, poolA, five, "b"), store.ErrTaken)
-	if got := b.OwnerName(w.ctx, "nobody"); got != "host nobody" {
+	w.wants(b.Claim(w.ctx, poolA, five, store.HostOwner("b")), store.ErrTaken)
+	if got := b.OwnerName(w.ctx, store.HostOwner("nobody")); got != "host nobody" {
 		w.Errorf("an unknown host is called %q", got)
 	}
 }
@@ -66,7 +66,7 @@ func testClaimsRace(w *world) {
 			a = a.Next()
 		}
 		for range 128 {
-			err := c.Claim(w.ctx, pool, a, c.Host())
+			err := c.Claim(w.ctx, pool, a, store.HostOwner(c.Host()))
 			mu.Lock()
 			switch {
 			case err == nil && owner[a] != "":
@@ -113,9 +113,9 @@ func testGateway(w *world) {
 	w.wants(a.SetGateway(w.ctx, poolA, addr("10.1.0.1")), store.ErrNotFound)
 	_, err := a.AcquirePool(w.ctx, poolA)
 	w.must(err)
-	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.9"), "a"))
+	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.9"), store.HostOwner("a")))
 	w.wants(a.SetGateway(w.ctx, poolA, addr("10.1.0.9")), store.ErrTaken)
-	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.1"), store.OwnerNetwork)) // was an auxiliary address
+	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.1"), store.NetworkOwner())) // was an auxiliary address
 	for _, c := range []*store.Cluster{a, a, b} {
 		w.must(c.SetGateway(w.ctx, poolA, addr("10.1.0.1")))
 	}

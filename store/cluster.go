@@ -29,18 +29,27 @@ var (
 // transaction, repeated when another host was faster. All changes can be
 // repeated safely, also when the answer to the first try was lost.
 type Cluster struct {
-	kv   KV
-	host string
+	kv    KV
+	host  string
+	owner Owner // of what is claimed
 }
 
 // NewCluster returns the cluster's state in kv as the host with this id sees and changes it.
-func NewCluster(kv KV, host string) *Cluster { return &Cluster{kv: kv, host: host} }
+func NewCluster(kv KV, host string) *Cluster {
+	return &Cluster{kv: kv, host: host, owner: HostOwner(host)}
+}
+
+// ForSwarm is the same cluster as Swarm's manager on this host claims addresses in it: [Cluster.Keep] and [Cluster.ChangeBlocks] claim for Swarm.
+func (c *Cluster) ForSwarm() *Cluster { return &Cluster{kv: c.kv, host: c.host, owner: SwarmOwner()} }
 
 // KV is the store in which the records are.
 func (c *Cluster) KV() KV { return c.kv }
 
 // Host is the id of the host that makes the changes.
 func (c *Cluster) Host() string { return c.host }
+
+// Owner is whose the addresses are that are claimed: the host's, or Swarm's.
+func (c *Cluster) Owner() Owner { return c.owner }
 
 // change runs decide and applies its operations until they meet no conflict, which
 // decide may meet too. No operations mean that there is nothing to do.

@@ -92,7 +92,7 @@ func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) 
 			if err != nil {
 				return nil, err
 			}
-			if version != 0 && (p.Network != "" || len(p.Hosts) > 0) {
+			if version != 0 && (p.Network != "" || len(p.Holders) > 0) {
 				return nil, fmt.Errorf("%w: %s is a subnet of the cluster already: choose another", ErrOverlap, cidr)
 			}
 			p.Schema, p.CIDR = Schema, cidr
@@ -122,7 +122,7 @@ func (c *Cluster) Remove(ctx context.Context, id string) error {
 		}
 		if len(users) > 0 {
 			for i, u := range users {
-				users[i] = strings.TrimPrefix(c.OwnerName(ctx, u), "host ")
+				users[i] = c.hostName(ctx, u)
 			}
 			return nil, fmt.Errorf("%w: network %s is used by containers on %s: remove or disconnect these first",
 				ErrHasEndpoints, n.Title(), strings.Join(users, ", "))
@@ -212,6 +212,6 @@ func deletingOps(n *Network) []Op {
 }
 
 // without is a list without one value, in memory of its own.
-func without(list []string, value string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(v string) bool { return v == value })
+func without[T comparable](list []T, value T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return v == value })
 }

@@ -180,7 +180,7 @@ func testRemoveHost(w *world) {
 	w.must(err)
 	n, err := gone.Bind(w.ctx, binding("dg", "", poolA))
 	w.must(err)
-	w.must(gone.Claim(w.ctx, poolA, addr("10.1.0.9"), "gone"))
+	w.must(gone.Claim(w.ctx, poolA, addr("10.1.0.9"), store.HostOwner("gone")))
 	w.must(gone.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e"}}))
 	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey("gone"), Value: []byte("gone")}))
 	w.wants(a.RemoveHost(w.ctx, "gone"), store.ErrConflict, "old", "stop it")

@@ -85,14 +85,14 @@ func testFaults(w *world) {
 			w.fill(a, big, 150)
 		}, func(a *store.Cluster) error { return a.ReleasePool(w.ctx, big) }},
 		{"keep", pool, func(a *store.Cluster) error { return a.Keep(w.ctx, poolA, addr("10.1.0.2")) }},
-		{"shared", pool, func(a *store.Cluster) error { return a.Claim(w.ctx, poolA, addr("10.1.0.2"), store.OwnerNetwork) }},
+		{"shared", pool, func(a *store.Cluster) error { return a.Claim(w.ctx, poolA, addr("10.1.0.2"), store.NetworkOwner()) }},
 		{"gateway", pool, func(a *store.Cluster) error { return a.SetGateway(w.ctx, poolA, addr("10.1.0.1")) }},
 		{"unclaim", func(a *store.Cluster) {
 			pool(a)
 			w.must(a.Keep(w.ctx, poolA, addr("10.1.0.2")))
 			w.must(a.Keep(w.ctx, poolA, addr("10.1.0.202")))
 		}, func(a *store.Cluster) error {
-			return a.Unclaim(w.ctx, poolA, a.Host(), addr("10.1.0.2"), addr("10.1.0.202"))
+			return a.Unclaim(w.ctx, poolA, store.HostOwner(a.Host()), addr("10.1.0.2"), addr("10.1.0.202"))
 		}},
 		{"bind-new", func(*store.Cluster) {}, func(a *store.Cluster) error {
 			_, err := a.Bind(w.ctx, binding("da", "web", poolA, pool6))

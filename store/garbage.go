@@ -89,16 +89,14 @@ func census(entries []Entry) (seen, error) {
 			}
 		case "pools":
 			s.pools[rest], err = Decode[Pool](e)
-			for _, id := range s.pools[rest].Hosts {
-				s.referred[id] = "subnet " + s.pools[rest].CIDR.String()
+			for _, holder := range s.pools[rest].Holders {
+				s.refer(holder, "subnet "+s.pools[rest].CIDR.String())
 			}
 		case "blocks":
 			var b Block
 			b, err = Decode[Block](e)
 			for addr, claim := range b.Claims {
-				if claim.Owner != OwnerNetwork {
-					s.referred[claim.Owner] = "address " + addr.String()
-				}
+				s.refer(claim.Owner, "address "+addr.String())
 			}
 		case "hosts":
 			id, alive := strings.CutSuffix(rest, "/alive")
@@ -113,6 +111,13 @@ func census(entries []Entry) (seen, error) {
 		}
 	}
 	return s, nil
+}
+
+// refer notes what an owner has, if it is a host.
+func (s seen) refer(owner Owner, what string) {
+	if id, is := owner.Host(); is {
+		s.referred[id] = what
+	}
 }
 
 // judge says whether nothing needs a record. Kinds that it does not know are somebody's.
@@ -141,7 +146,7 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 		p := s.pools[rest]
 		_, is := s.networks[p.Network]
 		return Garbage{Kind: "pool", Text: "no network and no host has this subnet",
-			remove: func(ctx context.Context) error { return c.dropPool(ctx, p, e.Version) }}, !is && len(p.Hosts) == 0
+			remove: func(ctx context.Context) error { return c.dropPool(ctx, p, e.Version) }}, !is && len(p.Holders) == 0
 	case "networks":
 		n := s.networks[rest]
 		return Garbage{Kind: "network", Text: "no host has it, and none is to have it",

@@ -9,6 +9,8 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
+var poolSwarm = netip.MustParsePrefix("10.5.0.0/24")
+
 // busyCluster is a cluster with everything that hosts have, of which nothing is garbage.
 func busyCluster(w *world) (a, b *store.Cluster, n store.Network) {
 	a, b = w.host("aaa"), w.host("bbb")
@@ -22,13 +24,18 @@ func busyCluster(w *world) (a, b *store.Cluster, n store.Network) {
 	_, err = b.Bind(w.ctx, store.Binding{DockerID: "d2", Name: "web", Pools: []netip.Prefix{poolA}})
 	w.must(err)
 	w.must(a.SetGateway(w.ctx, poolA, addr("10.1.0.1")))
-	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.2"), "bbb"))
+	w.must(b.Claim(w.ctx, poolA, addr("10.1.0.2"), store.HostOwner("bbb")))
 	w.must(b.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{addr("10.1.0.2")}}}))
 	_, err = b.Ask(w.ctx, poolA, netip.Addr{}, []string{"aaa"})
 	w.must(err)
 	w.must(b.PutUse(w.ctx, map[netip.Prefix]store.PoolUse{poolA: {Static: 1}}))
 	_, err = a.Create(w.ctx, store.NewNetwork{Name: "declared", Pools: []netip.Prefix{poolB}})
 	w.must(err)
+	// Swarm holds a subnet, and its manager has chosen addresses there and in a network's subnet.
+	w.must(a.ManagePool(w.ctx, poolSwarm, "aaa", false))
+	for _, pool := range []netip.Prefix{poolSwarm, poolA} {
+		w.must(a.ForSwarm().Keep(w.ctx, pool, pool.Addr().Next().Next().Next()))
+	}
 	w.put("socketplane/v1/something-of-a-later-agent/x", "y")
 	return a, b, n
 }
@@ -74,7 +81,7 @@ func testGarbage(w *world) {
 	w.must(err)
 	_, err = ghost.AcquirePool(w.ctx, poolA)
 	w.must(err)
-	w.must(ghost.Claim(w.ctx, poolA, addr("10.1.0.9"), "ghost"))
+	w.must(ghost.Claim(w.ctx, poolA, addr("10.1.0.9"), store.HostOwner("ghost")))
 	w.put(store.NetworkKey("00000000000000aa"), `{"schema":1,"id":"00000000000000aa","vni":5,"pools":["10.69.0.0/24"],"hosts":{},"nonce":"x"}`)
 	w.put(store.VNIKey(5), "00000000000000aa")
 	w.put(store.PoolKey(netip.MustParsePrefix("10.69.0.0/24")), `{"schema":1,"cidr":"10.69.0.0/24","network":"00000000000000aa","nonce":"x"}`)

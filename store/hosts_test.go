@@ -96,7 +96,7 @@ func testNewerSchema(w *world) {
 	for name, err := range map[string]error{
 		"acquire": acquire, "bind": bind, "networks": networks, "hosts": hosts,
 		"release": a.ReleasePool(w.ctx, poolA), "unbind": a.Unbind(w.ctx, "n", "da"),
-		"claim": a.Claim(w.ctx, poolB, addr("10.2.0.1"), "a"), "unclaim": a.Unclaim(w.ctx, poolB, "a", addr("10.2.0.1")),
+		"claim": a.Claim(w.ctx, poolB, addr("10.2.0.1"), store.HostOwner("a")), "unclaim": a.Unclaim(w.ctx, poolB, store.HostOwner("a"), addr("10.2.0.1")),
 	} {
 		w.Log(name)
 		w.wants(err, store.ErrInvalid, "schema 2", "upgrade socketplane")
@@ -127,12 +127,12 @@ func TestRecords(t *testing.T) {
 		`{"schema":1,"id":"n","vni":7,"pools":["10.1.0.0/24"],"hosts":{"a":"da"},"nonce":"x"}`: store.Network{
 			Schema: 1, ID: "n", VNI: 7, Pools: []netip.Prefix{poolA}, Hosts: map[string]string{"a": "da"}, Nonce: "x"},
 		`{"schema":1,"cidr":"10.1.0.0/24","network":"n","gateway":"10.1.0.1","hosts":["a"],"nonce":"x"}`: store.Pool{
-			Schema: 1, CIDR: poolA, Network: "n", Gateway: addr("10.1.0.1"), Hosts: []string{"a"}, Nonce: "x"},
+			Schema: 1, CIDR: poolA, Network: "n", Gateway: addr("10.1.0.1"), Holders: []store.Owner{store.HostOwner("a")}, Nonce: "x"},
 		`{"schema":1,"cidr":"10.1.0.0/24","nonce":"x"}`: store.Pool{Schema: 1, CIDR: poolA, Nonce: "x"},
 		`{"schema":1,"claims":[{"owner":"a","nonce":"x","addrs":["10.1.0.2-10.1.0.4","10.1.0.6"]},{"owner":"a","nonce":"y","addrs":["10.1.0.5"]}]}`: store.Block{
 			Schema: 1, Claims: store.Claims{
-				addr("10.1.0.2"): {Owner: "a", Nonce: "x"}, addr("10.1.0.3"): {Owner: "a", Nonce: "x"}, addr("10.1.0.4"): {Owner: "a", Nonce: "x"},
-				addr("10.1.0.5"): {Owner: "a", Nonce: "y"}, addr("10.1.0.6"): {Owner: "a", Nonce: "x"}}},
+				addr("10.1.0.2"): {Owner: store.HostOwner("a"), Nonce: "x"}, addr("10.1.0.3"): {Owner: store.HostOwner("a"), Nonce: "x"}, addr("10.1.0.4"): {Owner: store.HostOwner("a"), Nonce: "x"},
+				addr("10.1.0.5"): {Owner: store.HostOwner("a"), Nonce: "y"}, addr("10.1.0.6"): {Owner: store.HostOwner("a"), Nonce: "x"}}},
 		`{"schema":1,"id":"a","name":"alpha","vtep":"192.0.2.1","subnets":["10.1.0.0/24"],"version":"1","started":"2026-01-02T03:04:05Z"}`: store.Host{
 			Schema: 1, ID: "a", Name: "alpha", VTEP: addr("192.0.2.1"), Subnets: []netip.Prefix{poolA}, Version: "1",
 			Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},

@@ -108,7 +108,7 @@ func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
 		all = append(all, g)
 	}
 	for _, p := range pools {
-		if p.Network == "" && slices.Contains(p.Hosts, c.host) {
+		if p.Network == "" && (p.HeldBy(HostOwner(c.host)) || p.HeldBy(SwarmOwner())) {
 			all = append(all, cargo{pools: []Pool{p}})
 		}
 	}
@@ -120,7 +120,7 @@ func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
 	return all, nil
 }
 
-// claimsOf reads what this host and the networks have claimed.
+// claimsOf reads what this host, the networks and Swarm have claimed.
 func (c *Cluster) claimsOf(ctx context.Context, pools []Pool) (map[netip.Prefix]map[netip.Addr]Claim, error) {
 	claims := map[netip.Prefix]map[netip.Addr]Claim{}
 	for _, p := range pools {
@@ -131,7 +131,7 @@ func (c *Cluster) claimsOf(ctx context.Context, pools []Pool) (map[netip.Prefix]
 		claims[p.CIDR] = map[netip.Addr]Claim{}
 		for _, b := range blocks {
 			for addr, claim := range b.Claims {
-				if claim.Owner == c.host || claim.Owner == OwnerNetwork {
+				if id, host := claim.Owner.Host(); !host || id == c.host {
 					claims[p.CIDR][addr] = claim
 				}
 			}
@@ -197,9 +197,13 @@ func (c *Cluster) collides(g cargo, networks []Network, pools []Pool) []string {
 	return found
 }
 
-// free says whether nobody but this host has the pool.
+// free says whether nobody but this host, and Swarm by its manager on this host, has the pool.
 func (c *Cluster) free(p Pool) bool {
-	return p.Network == "" && len(without(p.Hosts, c.host)) == 0
+	others := without(p.Holders, HostOwner(c.host))
+	if p.Manager == c.host {
+		others = without(others, SwarmOwner())
+	}
+	return p.Network == "" && len(others) == 0
 }
 
 // take makes one network here, with its pools and as many claims as fit into its transaction: nobody can claim in a pool that
@@ -255,7 +259,7 @@ func (c *Cluster) settleClaims(ctx context.Context, g cargo) error {
 		for some := range slices.Chunk(sorted, MaxBlocks) {
 			_, _, err := c.ChangeBlocks(ctx, p.CIDR, some, nil, func(block netip.Prefix, claims map[netip.Addr]Claim) (take, give []netip.Addr) {
 				for addr, claim := range g.claims[p.CIDR] {
-					if _, taken := claims[addr]; !taken && claim.Owner == c.host && block.Contains(addr) {
+					if _, taken := claims[addr]; !taken && claim.Owner == c.owner && block.Contains(addr) {
 						take = append(take, addr)
 					}
 				}
@@ -266,10 +270,10 @@ func (c *Cluster) settleClaims(ctx context.Context, g cargo) error {
 			}
 		}
 		for addr, claim := range g.claims[p.CIDR] {
-			if claim.Owner != OwnerNetwork {
+			if _, host := claim.Owner.Host(); host {
 				continue
 			}
-			if err := c.Claim(ctx, p.CIDR, addr, OwnerNetwork); err != nil {
+			if err := c.Claim(ctx, p.CIDR, addr, claim.Owner); err != nil {
 				return err
 			}
 		}
@@ -284,7 +288,7 @@ func (c *Cluster) undo(ctx context.Context, made []cargo) error {
 		switch docker := g.network.Hosts[c.host]; {
 		case g.network.ID == "":
 			for _, p := range g.pools {
-				errs = append(errs, c.leavePool(ctx, p.CIDR))
+				errs = append(errs, c.leavePool(ctx, p.CIDR), c.LeaveManaged(ctx, p.CIDR, p.Manager))
 			}
 		case docker != "":
 			errs = append(errs, c.Release(ctx, g.network.ID, docker))

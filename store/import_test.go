@@ -51,6 +51,11 @@ func (w *world) lone() (web, raw store.Network) {
 	_, err = a.Bind(w.ctx, binding("df", "first", netip.MustParsePrefix("10.32.0.0/20")))
 	w.must(err)
 	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.DefaultMadeKey, Value: []byte("first")}))
+	// Swarm's manager on this host has a subnet of its own, and a task in another one.
+	w.must(a.ManagePool(w.ctx, poolSwarm, "a", false))
+	w.must(a.ManagePool(w.ctx, poolA, "a", false))
+	w.must(a.ForSwarm().Keep(w.ctx, poolSwarm, addr("10.5.0.2")))
+	w.must(a.ForSwarm().Keep(w.ctx, poolA, addr("10.1.0.4")))
 	return web, raw
 }
 
@@ -90,16 +95,24 @@ func testImport(w *world) {
 	if kept, err := a.Network(w.ctx, raw.ID); err != nil || kept.VNI != raw.VNI || kept.Declared != nil || kept.Hosts["a"] != "dr" {
 		w.Errorf("the other is %+v, was %+v, %v", kept, raw, err)
 	}
-	want := []string{"10.1.0.1=network", "10.1.0.200=a", "10.1.0.2=a", "10.1.0.3=a"}
+	want := []string{"10.1.0.1=network", "10.1.0.200=a", "10.1.0.2=a", "10.1.0.3=a", "10.1.0.4=swarm"}
 	if got := w.claims(poolA); !slices.Equal(got, want) {
 		w.Errorf("claims are %q, want %q", got, want)
 	}
 	if got := w.claims(pool6); !slices.Equal(got, []string{"fd00:1::2=a"}) {
 		w.Errorf("claims are %q", got)
 	}
+	if got := w.claims(poolSwarm); !slices.Equal(got, []string{"10.5.0.2=swarm"}) {
+		w.Errorf("claims are %q", got)
+	}
+	for _, cidr := range []netip.Prefix{poolA, poolSwarm} {
+		if p, err := a.Pool(w.ctx, cidr); err != nil || !p.HeldBy(store.SwarmOwner()) || p.Manager != "a" {
+			w.Errorf("pool %+v, %v", p, err)
+		}
+	}
 	for cidr, held := range map[netip.Prefix]bool{poolA: true, pool6: false, netip.MustParsePrefix("10.3.0.0/24"): true} {
 		p, err := a.Pool(w.ctx, cidr)
-		if err != nil || slices.Contains(p.Hosts, "a") != held || (cidr == poolA && p.Gateway != addr("10.1.0.1")) {
+		if err != nil || p.HeldBy(store.HostOwner("a")) != held || (cidr == poolA && p.Gateway != addr("10.1.0.1")) {
 			w.Errorf("pool %+v, %v", p, err)
 		}
 	}
@@ -120,6 +133,12 @@ func testImport(w *world) {
 	for _, id := range []string{web.ID, pickID(w, a, "first")} {
 		w.must(a.Remove(w.ctx, id))
 	}
+	// Swarm's goes only when its manager ends it.
+	if got := append(w.claims(poolSwarm), w.claims(poolA)...); !slices.Equal(got, []string{"10.5.0.2=swarm", "10.1.0.1=network", "10.1.0.4=swarm"}) {
+		w.Errorf("claims are %q", got)
+	}
+	w.must(a.LeaveManaged(w.ctx, poolSwarm, "a"))
+	w.must(a.LeaveManaged(w.ctx, poolA, "a"))
 	all, err := a.Networks(w.ctx)
 	w.must(err)
 	w.must(w.host("b").Unbind(w.ctx, all[0].ID, "db"))
@@ -210,7 +229,7 @@ func testImportBig(w *world) {
 	from.fill(a, big, 150)
 	last := addr("10.7.255.9") // the block of a container comes with the network itself
 	w.must(a.Keep(w.ctx, big, last))
-	w.must(a.Claim(w.ctx, big, addr("10.7.250.1"), store.OwnerNetwork))
+	w.must(a.Claim(w.ctx, big, addr("10.7.250.1"), store.NetworkOwner()))
 	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e", Addrs: []netip.Addr{last}}}))
 	want := from.claims(big)
 	cut := &flaky{KV: w.kv, fault: failBefore}
@@ -312,7 +331,7 @@ func testImportFrom(w *world) {
 	w.lone()
 	_, err := to.host("a").Import(w.ctx, w.kv)
 	w.must(err)
-	if got, want := to.claims(poolA), []string{"10.1.0.1=network", "10.1.0.200=a", "10.1.0.2=a", "10.1.0.3=a"}; !slices.Equal(got, want) {
+	if got, want := to.claims(poolA), []string{"10.1.0.1=network", "10.1.0.200=a", "10.1.0.2=a", "10.1.0.3=a", "10.1.0.4=swarm"}; !slices.Equal(got, want) {
 		w.Errorf("claims are %q, want %q", got, want)
 	}
 	if e, err := to.host("a").Endpoints(w.ctx, pickID(to, to.host("a"), "web"), "a"); err != nil || len(e.Endpoints) != 1 {

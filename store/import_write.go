@@ -71,10 +71,10 @@ func (c *Cluster) poolOps(ctx context.Context, g cargo) ([]Op, error) {
 		if version == 0 {
 			fresh = append(fresh, p.CIDR)
 		}
-		held := slices.Contains(p.Hosts, c.host)
-		if p.Hosts = nil; held {
-			p.Hosts = []string{c.host}
-		}
+		p.Holders = slices.DeleteFunc(slices.Clone(p.Holders), func(o Owner) bool {
+			id, host := o.Host()
+			return host && id != c.host
+		})
 		ops = append(ops, setPool(p, version))
 	}
 	if len(fresh) > 0 {
@@ -119,7 +119,7 @@ func (c *Cluster) firstClaims(ctx context.Context, g cargo) ([]Op, error) {
 				pieces = append(pieces, at)
 			}
 			at.claims[addr] = claim
-			if urgent[addr] || claim.Owner == OwnerNetwork {
+			if urgent[addr] || claim.Owner != c.owner {
 				at.urgent++
 			}
 		}

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 )
 
 // ManagePool makes Swarm a holder of the pool, as the manager on the given host asked for it; fresh is for a subnet that nobody named (MakePool).
 // What a manager of before still has to give back of it is void from then on: its successor tells again what its networks have.
 func (c *Cluster) ManagePool(ctx context.Context, cidr netip.Prefix, manager string, fresh bool) error {
-	_, err := c.holdPool(ctx, cidr, fresh, OwnerSwarm, manager)
+	_, err := c.holdPool(ctx, cidr, fresh, SwarmOwner(), manager)
 	return err
 }
 
@@ -23,7 +22,7 @@ func (c *Cluster) LeaveManaged(ctx context.Context, cidr netip.Prefix, manager s
 			return nil, err
 		}
 		pool.Manager = ""
-		pool.Hosts = slices.DeleteFunc(pool.Hosts, func(h string) bool { return h == OwnerSwarm })
+		pool.Holders = without(pool.Holders, SwarmOwner())
 		return c.leavePools(ctx, nil, versioned{pool, version})
 	})
 }
@@ -37,7 +36,7 @@ func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager
 		}
 		key := BlockKey(cidr, BlockOf(cidr, addr))
 		block, version, err := find[Block](ctx, c.kv, key)
-		if err != nil || block.Claims[addr].Owner != OwnerSwarm {
+		if err != nil || block.Claims[addr].Owner != SwarmOwner() {
 			return nil, err
 		}
 		block.Claims = maps.Clone(block.Claims)
@@ -52,7 +51,7 @@ func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager
 
 // managedBy says whether Swarm holds the pool by this host's manager, or by one of an agent that does not say.
 func (p Pool) managedBy(manager string) bool {
-	return slices.Contains(p.Hosts, OwnerSwarm) && (p.Manager == manager || p.Manager == "")
+	return p.HeldBy(SwarmOwner()) && (p.Manager == manager || p.Manager == "")
 }
 
 // LocalSwarmKey is the key of what Swarm's manager on this host still has to give back: an address of a pool, or with none the pool itself, which

@@ -160,13 +160,13 @@ func cycle(ctx context.Context, c *store.Cluster, pool netip.Prefix, own netip.A
 	if err != nil {
 		return err
 	}
-	if err = c.Claim(ctx, pool, own, c.Host()); err != nil {
+	if err = c.Claim(ctx, pool, own, store.HostOwner(c.Host())); err != nil {
 		return err
 	}
 	if err = c.PutEndpoints(ctx, n.ID, []store.Endpoint{{ID: "e", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{own}}}); err != nil {
 		return err
 	}
-	if err = c.Unclaim(ctx, pool, c.Host(), own); err != nil {
+	if err = c.Unclaim(ctx, pool, store.HostOwner(c.Host()), own); err != nil {
 		return err
 	}
 	if err = c.ReleasePool(ctx, pool); err != nil {

@@ -27,18 +27,18 @@ func (c *Cluster) Pools(ctx context.Context) ([]Pool, error) {
 // AcquirePool makes this host a holder of the pool, which is made when it does not
 // exist. It returns ErrOverlap when it overlaps another pool.
 func (c *Cluster) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
-	return c.holdPool(ctx, cidr, false, c.host, "")
+	return c.holdPool(ctx, cidr, false, HostOwner(c.host), "")
 }
 
 // MakePool is AcquirePool for a subnet that this host chose by itself: it returns
 // ErrOverlap also when the pool exists, lest two hosts that choose the same
 // subnet at once share a network that neither of them meant.
 func (c *Cluster) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
-	return c.holdPool(ctx, cidr, true, c.host, "")
+	return c.holdPool(ctx, cidr, true, HostOwner(c.host), "")
 }
 
 // holdPool makes holder one of the pool's, with manager if that is not empty.
-func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder, manager string) (Pool, error) {
+func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder Owner, manager string) (Pool, error) {
 	var pool Pool
 	err := c.change(ctx, func() ([]Op, error) {
 		var version uint64
@@ -49,7 +49,7 @@ func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, h
 		if version != 0 && fresh {
 			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrOverlap, cidr)
 		}
-		held := slices.Contains(pool.Hosts, holder)
+		held := pool.HeldBy(holder)
 		if held && (manager == "" || pool.Manager == manager) {
 			return nil, nil
 		}
@@ -61,7 +61,7 @@ func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, h
 			pool = Pool{Schema: Schema, CIDR: cidr}
 		}
 		if !held {
-			pool.Hosts = append(pool.Hosts, holder)
+			pool.Holders = append(pool.Holders, holder)
 		}
 		if manager != "" {
 			pool.Manager = manager
@@ -98,10 +98,10 @@ func (c *Cluster) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, 
 func (c *Cluster) ReleasePool(ctx context.Context, cidr netip.Prefix) error {
 	return c.change(ctx, func() ([]Op, error) {
 		pool, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
-		if err != nil || version == 0 || !slices.Contains(pool.Hosts, c.host) {
+		if err != nil || version == 0 || !pool.HeldBy(HostOwner(c.host)) {
 			return nil, err
 		}
-		pool.Hosts = slices.DeleteFunc(pool.Hosts, func(h string) bool { return h == c.host })
+		pool.Holders = without(pool.Holders, HostOwner(c.host))
 		return c.leavePools(ctx, nil, versioned{pool, version})
 	})
 }
@@ -112,7 +112,7 @@ func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...versione
 	var ops []Op
 	var unused []versioned
 	for _, p := range pools {
-		if len(p.Hosts) > 0 || p.Network != "" {
+		if len(p.Holders) > 0 || p.Network != "" {
 			ops = append(ops, setPool(p.Pool, p.version))
 		} else {
 			unused = append(unused, p)

@@ -16,13 +16,13 @@ func testPools(w *world) {
 	for range 2 { // acquiring is idempotent
 		p, err := a.AcquirePool(w.ctx, poolA)
 		w.must(err)
-		if !slices.Equal(p.Hosts, []string{"a"}) || p.CIDR != poolA {
+		if !slices.Equal(p.Holders, []store.Owner{store.HostOwner("a")}) || p.CIDR != poolA {
 			w.Fatalf("pool is %+v", p)
 		}
 	}
 	p, err := b.AcquirePool(w.ctx, poolA)
 	w.must(err)
-	if !slices.Equal(p.Hosts, []string{"a", "b"}) {
+	if !slices.Equal(p.Holders, []store.Owner{store.HostOwner("a"), store.HostOwner("b")}) {
 		w.Fatalf("pool is %+v", p)
 	}
 	for _, overlapping := range []string{"10.1.0.0/16", "10.1.0.128/25", "0.0.0.0/0"} {
@@ -33,7 +33,7 @@ func testPools(w *world) {
 	w.wants(err, store.ErrOverlap, poolA.String())
 	_, err = a.Pool(w.ctx, poolB)
 	w.wants(err, store.ErrNotFound, poolB.String())
-	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.9"), "a"))
+	w.must(a.Claim(w.ctx, poolA, addr("10.1.0.9"), store.HostOwner("a")))
 	w.must(a.ReleasePool(w.ctx, poolA))
 	w.must(a.ReleasePool(w.ctx, poolA))
 	w.must(a.ReleasePool(w.ctx, poolB)) // unknown
@@ -101,7 +101,7 @@ func (w *world) fill(c *store.Cluster, pool netip.Prefix, n int) {
 	a := pool.Addr().As4()
 	for i := range n {
 		ip := netip.AddrFrom4([4]byte{a[0], a[1], byte(i / 4), byte(i%4*64 + 1)})
-		block := store.Block{Schema: store.Schema, Claims: map[netip.Addr]store.Claim{ip: {Owner: c.Host(), Nonce: store.NewNonce()}}}
+		block := store.Block{Schema: store.Schema, Claims: map[netip.Addr]store.Claim{ip: {Owner: store.HostOwner(c.Host()), Nonce: store.NewNonce()}}}
 		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.BlockKey(pool, store.BlockOf(pool, ip)), Value: store.Encode(block)})
 	}
 	for batch := range slices.Chunk(ops, store.MaxOps) {
@@ -133,12 +133,12 @@ func testManyBlocks(w *world) {
 			bound, err := b.Bind(w.ctx, store.Binding{DockerID: "db", Pools: []netip.Prefix{big}})
 			claimed := addr("10.7.3.3")
 			if err == nil {
-				err = b.Claim(w.ctx, big, claimed, "b")
+				err = b.Claim(w.ctx, big, claimed, store.HostOwner("b"))
 			}
 			if err == nil {
 				err = w.stillClaimed(b, big, claimed)
 			}
-			errs <- errors.Join(err, b.Unclaim(w.ctx, big, "b", claimed), b.Unbind(w.ctx, bound.ID, "db"))
+			errs <- errors.Join(err, b.Unclaim(w.ctx, big, store.HostOwner("b"), claimed), b.Unbind(w.ctx, bound.ID, "db"))
 		}()
 		w.must(a.Unbind(w.ctx, n.ID, "da"))
 		w.must(<-errs)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -80,24 +81,19 @@ type Pool struct {
 	Network string `json:"network,omitempty"`
 	// Gateway is the same on all hosts; it may be invalid (none asked for).
 	Gateway netip.Addr `json:"gateway,omitzero"`
-	// Hosts hold the pool through our IPAM.
-	Hosts []string `json:"hosts,omitempty"`
+	// Holders hold the pool through our IPAM: hosts, or Swarm.
+	Holders []Owner `json:"hosts,omitempty"`
 	// Manager is the host whose Swarm manager asked last, if Swarm is one of the holders.
 	Manager string `json:"manager,omitempty"`
 	Nonce   string `json:"nonce"`
 }
 
-// OwnerNetwork owns the claims of gateway and auxiliary addresses: they belong to the
-// network on all of its hosts.
-const OwnerNetwork = "network"
-
-// OwnerSwarm owns the claims that Swarm's manager has made, and holds its pools: they are no host's, as any host may be the next manager.
-const OwnerSwarm = "swarm"
+// HeldBy says whether the owner is one of the pool's holders.
+func (p Pool) HeldBy(o Owner) bool { return slices.Contains(p.Holders, o) }
 
 // Claim says who has an address.
 type Claim struct {
-	// Owner is a host's id, OwnerNetwork or OwnerSwarm.
-	Owner string `json:"owner"`
+	Owner Owner `json:"owner"`
 	// Nonce makes two claims differ: Consul accepts an identical second write.
 	Nonce string `json:"nonce"`
 }

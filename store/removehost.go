@@ -62,12 +62,12 @@ func (c *Cluster) leavePool(ctx context.Context, pool netip.Prefix) error {
 	var addrs []netip.Addr
 	for _, b := range blocks {
 		for addr, claim := range b.Claims {
-			if claim.Owner == c.host {
+			if claim.Owner == HostOwner(c.host) {
 				addrs = append(addrs, addr)
 			}
 		}
 	}
-	if err := c.Unclaim(ctx, pool, c.host, addrs...); err != nil {
+	if err := c.Unclaim(ctx, pool, HostOwner(c.host), addrs...); err != nil {
 		return err
 	}
 	return c.ReleasePool(ctx, pool)

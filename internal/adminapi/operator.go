@@ -75,10 +75,18 @@ type NetworkDetail struct {
 	Trouble string `json:"trouble,omitempty"`
 }
 
+// What AddressUse.Host says where the addresses are no host's.
+const (
+	// UseNetwork stands for gateway and auxiliary addresses, which all hosts share.
+	UseNetwork = "network"
+	// UseSwarm stands for the addresses that Swarm's manager has chosen for tasks.
+	UseSwarm = "swarm"
+)
+
 // AddressUse is what one host has of a pool.
 type AddressUse struct {
 	Pool netip.Prefix `json:"pool"`
-	// Host is the host's id, or "network" for gateway and auxiliary addresses, which all hosts share.
+	// Host is the host's id, or UseNetwork or UseSwarm.
 	Host string `json:"host"`
 	Name string `json:"name,omitempty"`
 	// HandedOut counts containers' addresses, Static those of them that were asked for by name, Resting those released a

@@ -114,7 +114,7 @@ func (j *janitor) expire(ctx context.Context, now time.Time) error {
 			continue
 		}
 		j.log.Warn("removing a host whose agent has been away for too long: its addresses and networks are free; it may come back as a new one",
-			"host", j.cluster.OwnerName(ctx, id), "id", id, "since", g.Since, "limit", j.expiry)
+			"host", j.cluster.OwnerName(ctx, store.HostOwner(id)), "id", id, "since", g.Since, "limit", j.expiry)
 		err := j.cluster.RemoveHost(ctx, id)
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) { // else it is back, or another was faster
 			errs = append(errs, err)

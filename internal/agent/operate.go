@@ -96,9 +96,10 @@ func (a *agent) addressUse(ctx context.Context, n store.Network, members store.M
 		}
 		var ofPool []adminapi.AddressUse
 		for _, u := range use {
+			host, _ := u.Owner.Host()
 			ofPool = append(ofPool, adminapi.AddressUse{
-				Pool: pool, Host: u.Host, Name: members.Hosts[u.Host].Name, HandedOut: u.HandedOut, Static: u.Static,
-				Resting: u.Resting, Spare: u.Spare, Here: u.Host == a.cluster.Host(),
+				Pool: pool, Host: u.Owner.String(), Name: members.Hosts[host].Name, HandedOut: u.HandedOut, Static: u.Static,
+				Resting: u.Resting, Spare: u.Spare, Here: u.Owner == a.cluster.Owner(),
 			})
 		}
 		slices.SortStableFunc(ofPool, func(a, b adminapi.AddressUse) int { return cmp.Compare(a.Name, b.Name) })

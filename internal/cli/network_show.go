@@ -181,8 +181,11 @@ func addressTable(use []adminapi.AddressUse) [][]string {
 			pool = ""
 		}
 		name, static, resting := hostName(u.Name, u.Host), strconv.Itoa(u.Static), strconv.Itoa(u.Resting)
-		if u.Host == "network" {
+		switch u.Host {
+		case adminapi.UseNetwork:
 			name, static, resting = "all (gateway, auxiliary)", "-", "-"
+		case adminapi.UseSwarm:
+			name, static, resting = "all (tasks of Swarm)", "-", "-"
 		}
 		rows = append(rows, []string{pool, clip(plain(name), 30), strconv.Itoa(u.HandedOut), static, resting, strconv.Itoa(u.Spare)})
 	}

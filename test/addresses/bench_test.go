@@ -153,7 +153,7 @@ func BenchmarkAllocate(b *testing.B) {
 				callers(b, nHosts*nCallers, b.N, func(int) error {
 					slots <- struct{}{}
 					defer func() { <-slots }()
-					claim := store.Encode(store.Claim{Owner: "host", Nonce: store.NewNonce()})
+					claim := store.Encode(store.Claim{Owner: store.HostOwner("host"), Nonce: store.NewNonce()})
 					return kv.Apply(context.Background(), store.Op{
 						Kind: store.OpSet, Key: fmt.Sprintf("%sone/%d", store.Root, n.Add(1)), Value: claim})
 				})

@@ -238,7 +238,7 @@ func (f *fleet) claims(kv store.KV) (map[string]string, error) {
 		}
 		for _, b := range blocks {
 			for a, c := range b.Claims {
-				claims[a.String()] = c.Owner
+				claims[a.String()] = c.Owner.String()
 			}
 		}
 	}

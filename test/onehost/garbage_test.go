@@ -237,13 +237,13 @@ func (w *planter) cluster() []garbage {
 		return garbage{kind, func() { w.put(w.kv, key, value) }, func() bool { return w.get(key) != "" }, foreign}
 	}
 	pool := netip.MustParsePrefix("10.1.0.0/24")
-	claim := func(kind, owner, addr string) garbage {
+	claim := func(kind string, owner store.Owner, addr string, foreign bool) garbage {
 		return garbage{kind, func() {
-			if err := store.NewCluster(w.kv, owner).Claim(w.ctx, pool, netip.MustParseAddr(addr), owner); err != nil {
+			if err := store.NewCluster(w.kv, "planter").Claim(w.ctx, pool, netip.MustParseAddr(addr), owner); err != nil {
 				w.h.t.Fatal(err)
 			}
 		}, func() bool {
-			blocks, err := store.NewCluster(w.kv, owner).Blocks(w.ctx, pool)
+			blocks, err := store.NewCluster(w.kv, "planter").Blocks(w.ctx, pool)
 			if err != nil {
 				w.h.t.Fatal(err)
 			}
@@ -253,7 +253,7 @@ func (w *planter) cluster() []garbage {
 				}
 			}
 			return false
-		}, false}
+		}, foreign}
 	}
 	away := store.Host{Schema: 1, ID: "away", Name: "away", VTEP: netip.MustParseAddr("192.0.2.9"), Started: time.Now()}
 	return []garbage{
@@ -265,10 +265,11 @@ func (w *planter) cluster() []garbage {
 		record("network", store.NetworkKey("00000000000000aa"), `{"schema":1,"id":"00000000000000aa","vni":5,"pools":["10.69.0.0/24"],"hosts":{},"nonce":"x"}`, false),
 		record("subnet", store.PoolKey(netip.MustParsePrefix("10.67.0.0/24")), `{"schema":1,"cidr":"10.67.0.0/24","nonce":"x"}`, false),
 		record("claims of a subnet that is gone", store.BlockKey(netip.MustParsePrefix("10.70.0.0/26"), netip.MustParsePrefix("10.70.0.0/26")), `{"schema":1,"claims":[]}`, false),
-		claim("address of this host that it does not know", w.me, "10.1.0.40"),
-		claim("address of a host that nobody knows", "nobody", "10.1.0.41"),
+		claim("address of this host that it does not know", store.HostOwner(w.me), "10.1.0.40", false),
+		claim("address of a host that nobody knows", store.HostOwner("nobody"), "10.1.0.41", false),
+		claim("address of a task of Swarm", store.SwarmOwner(), "10.1.0.43", true),
 		record("host that is gone for good", store.HostKey("away"), string(store.Encode(away)), false),
-		claim("its address", "away", "10.1.0.42"),
+		claim("its address", store.HostOwner("away"), "10.1.0.42", false),
 		{"its network", func() {
 			if _, err := store.NewCluster(w.kv, "away").Bind(w.ctx, store.Binding{DockerID: "docker-away", Pools: []netip.Prefix{pool}}); err != nil {
 				w.h.t.Fatal(err)

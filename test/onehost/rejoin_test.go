@@ -57,7 +57,7 @@ func TestRemovedHostComesBack(t *testing.T) {
 	if err := other.RemoveHost(ctx, me); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Claim(ctx, pool, netip.MustParseAddr(lost.addr), "other"); err != nil {
+	if err := other.Claim(ctx, pool, netip.MustParseAddr(lost.addr), store.HostOwner("other")); err != nil {
 		t.Fatal(err)
 	}
 	h.start()
@@ -85,7 +85,7 @@ func TestRemovedHostComesBack(t *testing.T) {
 		owner := map[string]string{}
 		for _, b := range blocks {
 			for a, c := range b.Claims {
-				owner[a.String()] = c.Owner
+				owner[a.String()] = c.Owner.String()
 			}
 		}
 		if members.Hosts[me].ID != me || !members.Alive[me] || record.Hosts[me] != n.id || !slices.Equal(ids, []string{kept.id, lost.id}) ||
