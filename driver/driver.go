@@ -63,7 +63,9 @@ const (
 type Options struct {
 	// AddressSpace is the name by which Docker tells that our IPAM gave the pool.
 	AddressSpace string
-	Logger       *slog.Logger
+	// EngineAPI tells the API version of this host's Docker Engine, "" while it is not known. It must not wait for Docker.
+	EngineAPI func() string
+	Logger    *slog.Logger
 }
 
 // Driver serves the life of networks and endpoints. It is safe for concurrent use.
@@ -73,7 +75,8 @@ type Driver struct {
 	dp      Dataplane
 	addrs   Addresses
 	space   string
-	indexes *indexes // of other hosts' endpoints
+	engine  func() string // Options.EngineAPI
+	indexes *indexes      // of other hosts' endpoints
 	log     *slog.Logger
 
 	mu       sync.Mutex // guards what follows
@@ -105,9 +108,12 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.EngineAPI == nil {
+		opts.EngineAPI = func() string { return "" }
+	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}

@@ -94,11 +94,15 @@ func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*end
 	if err := e.setMAC(r.Interface.MacAddress); err != nil {
 		return nil, err
 	}
+	asked, err := d.endpointOptions(r)
+	if err != nil {
+		return nil, err
+	}
+	e.IfName = asked.IfName
 	if holder := n.macHolder(e.MAC); holder != "" {
 		return nil, fmt.Errorf("%w: MAC address %s is in use on this network (%s): choose another --mac-address",
 			store.ErrTaken, e.MAC, holder)
 	}
-	var err error
 	if e.Port, err = d.takePort(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +11,13 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // Join attaches an endpoint: its links, port and flows are there when it
 // answers, and the other hosts are told at once. No gateway is answered, so that Docker
 // adds docker_gwbridge, with outbound NAT and published ports as its users know them.
-func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.JoinResponse, error) {
+func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.JoinResponse, error) {
 	if err := d.dp.Ready(); err != nil {
 		return nil, err
 	}
@@ -33,8 +35,8 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*network.Joi
 		return nil, fmt.Errorf("attach endpoint %.12s: %w", e.ID, err)
 	}
 	d.markDirty(n.rec.Network)
-	return &network.JoinResponse{
-		InterfaceName: network.InterfaceName{SrcName: e.PeerLink, DstPrefix: "eth"},
+	return &netapi.JoinResponse{
+		InterfaceName: netapi.InterfaceName{SrcName: e.PeerLink, DstPrefix: cmp.Or(n.rec.IfPrefix, "eth"), DstName: e.IfName},
 	}, nil
 }
 

@@ -35,7 +35,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	}
 	b := binding{
 		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
-		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, OwnIPAM: want.ownIPAM, Copied: want.ID != "",
+		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, IfPrefix: want.ifPrefix, OwnIPAM: want.ownIPAM, Copied: want.ID != "",
 	}
 	err = d.claimShared(ctx, want)
 	if err == nil {

@@ -3,12 +3,10 @@ package driver
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
-	"strconv"
-	"strings"
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/socketplane/socketplane/internal/netopt"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -16,25 +14,13 @@ import (
 const (
 	optGeneric  = "com.docker.network.generic"
 	optInternal = "com.docker.network.internal"
-	optMTUAlias = "com.docker.network.driver.mtu"
-	// OptName is the -o option that names the cluster's network.
-	OptName = "network"
 )
-
-// Bounds of -o mtu: IPv4's smallest that every host must reassemble (RFC 791), and the largest packet.
-const (
-	minMTU     = 576
-	minMTUIPv6 = 1280 // RFC 8200
-	maxMTU     = 65535
-)
-
-// nameForm is what Docker takes for a network's name.
-var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // spec is a CreateNetwork request, understood.
 type spec struct {
 	store.Binding
 	ownIPAM  bool
+	ifPrefix string
 	gateways map[netip.Prefix]netip.Addr // by pool
 	shared   map[netip.Prefix][]netip.Addr
 }
@@ -43,7 +29,8 @@ type spec struct {
 func parseCreate(r *network.CreateNetworkRequest, space string) (spec, error) {
 	s := spec{gateways: map[netip.Prefix]netip.Addr{}, shared: map[netip.Prefix][]netip.Addr{}}
 	s.DockerID = r.NetworkID
-	if err := s.options(r.Options); err != nil {
+	asked, err := s.options(r.Options)
+	if err != nil {
 		return s, err
 	}
 	for _, data := range append(append([]*network.IPAMData{}, r.IPv4Data...), r.IPv6Data...) {
@@ -58,46 +45,42 @@ func parseCreate(r *network.CreateNetworkRequest, space string) (spec, error) {
 	if len(s.Pools) == 0 {
 		return s, fmt.Errorf("%w: a SocketPlane network needs a subnet: leave out --ipam-driver null or give --subnet", ErrBadRequest)
 	}
+	var v4, v6 bool
 	for _, p := range s.Pools {
-		if s.MTU != 0 && s.MTU < minMTUIPv6 && p.Addr().Is6() {
-			return s, fmt.Errorf("%w: -o mtu=%d is too small for IPv6, which needs %d", ErrBadRequest, s.MTU, minMTUIPv6)
-		}
+		v4, v6 = v4 || p.Addr().Is4(), v6 || p.Addr().Is6()
+	}
+	if s.MTU != 0 && s.MTU < netopt.MinMTUIPv6 && v6 {
+		return s, fmt.Errorf("%w: -o mtu=%d is too small for IPv6, which needs %d", ErrBadRequest, s.MTU, netopt.MinMTUIPv6)
+	}
+	if err := asked.CheckFamilies(v4, v6); err != nil {
+		return s, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return s, nil
 }
 
-func (s *spec) options(options map[string]any) error {
+// options reads what the network's options ask for.
+func (s *spec) options(options map[string]any) (netopt.Network, error) {
 	if v, ok := options[optInternal].(bool); ok {
 		s.Internal = v
 	}
 	generic, ok := options[optGeneric].(map[string]any)
 	if !ok && options[optGeneric] != nil {
-		return fmt.Errorf("%w: the network's options are not an object", ErrBadRequest)
+		return netopt.Network{}, fmt.Errorf("%w: the network's options are not an object", ErrBadRequest)
 	}
+	given := map[string]string{}
 	for k, v := range generic {
 		text, ok := v.(string)
 		if !ok {
-			return fmt.Errorf("%w: option %s is not text", ErrBadRequest, k)
+			return netopt.Network{}, fmt.Errorf("%w: option %s is not text", ErrBadRequest, k)
 		}
-		switch {
-		case k == OptName:
-			if !nameForm.MatchString(text) {
-				return fmt.Errorf("%w: -o network=%q is not a network's name", ErrBadRequest, text)
-			}
-			s.Name = text
-		case k == "mtu" || k == optMTUAlias:
-			n, err := strconv.Atoi(text)
-			if err != nil || n < minMTU || n > maxMTU {
-				return fmt.Errorf("%w: -o %s=%q is not a number from %d to %d", ErrBadRequest, k, text, minMTU, maxMTU)
-			}
-			s.MTU = n
-		case strings.HasPrefix(k, "com.docker."):
-			// Meant for other drivers, by the daemon's default-network-opts.
-		default:
-			return fmt.Errorf("%w: unknown option -o %s: SocketPlane knows network=NAME and mtu=BYTES", ErrBadRequest, k)
-		}
+		given[k] = text
 	}
-	return nil
+	asked, err := netopt.ParseNetwork(given)
+	if err != nil {
+		return asked, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	s.Name, s.MTU, s.ifPrefix = asked.Name, asked.MTU, asked.IfPrefix
+	return asked, nil
 }
 
 func (s *spec) pool(data *network.IPAMData) error {
@@ -137,4 +120,23 @@ func parseAddr(text string) (netip.Addr, error) {
 		return a, fmt.Errorf("%q is not an IP address", text)
 	}
 	return a, nil
+}
+
+// endpointOptions reads what an endpoint's options ask for. Docker's own, of which some are not text, are among them.
+func (d *Driver) endpointOptions(r *network.CreateEndpointRequest) (netopt.Endpoint, error) {
+	given := map[string]string{}
+	for k, v := range r.Options {
+		if text, ok := v.(string); ok {
+			given[k] = text
+		}
+	}
+	asked, err := netopt.ParseEndpoint(given, d.engine())
+	if err != nil {
+		return asked, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if len(asked.Unknown) > 0 {
+		d.log.Warn("options of a container's endpoint are ignored: this version of socketplane does not know them",
+			"network_docker_id", r.NetworkID, "endpoint", r.EndpointID, "options", asked.Unknown)
+	}
+	return asked, nil
 }

@@ -19,6 +19,8 @@ type binding struct {
 	Pools    []netip.Prefix `json:"pools"`
 	MTU      int            `json:"mtu,omitempty"`
 	Internal bool           `json:"internal,omitempty"`
+	// IfPrefix begins the names of interfaces in containers, "" for eth.
+	IfPrefix string `json:"if_prefix,omitempty"`
 	// OwnIPAM says that our IPAM gave the pools; else Docker chooses addresses,
 	// and CreateEndpoint claims them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
@@ -40,6 +42,8 @@ type endpoint struct {
 	Port     uint32         `json:"port"`
 	HostLink string         `json:"host_link"`
 	PeerLink string         `json:"peer_link"`
+	// IfName is the name of the interface in the container that was asked for, "" for one that Docker makes.
+	IfName string `json:"if_name,omitempty"`
 	// Reserved are the addresses that this driver claimed, to be released with the endpoint.
 	Reserved []netip.Prefix `json:"reserved,omitempty"`
 	Joined   bool           `json:"joined,omitempty"`

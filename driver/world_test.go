@@ -231,6 +231,7 @@ type host struct {
 	ipam          *ipamdriver.Driver
 	plane         *plane
 	stop          func()
+	api           string // of the engine
 }
 
 func (w *world) host(id string) *host {
@@ -251,7 +252,7 @@ func (h *host) boot() {
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
 	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
-		driver.Options{AddressSpace: space})
+		driver.Options{AddressSpace: space, EngineAPI: func() string { return h.api }})
 	h.w.must(err)
 	h.Replay(h.w.ctx)
 }

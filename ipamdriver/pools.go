@@ -12,28 +12,18 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/internal/netopt"
 	"github.com/socketplane/socketplane/store"
-)
-
-// optNetwork names the cluster's network whose subnet is wanted (--ipam-opt network=NAME).
-const optNetwork = "network"
-
-// OptFill says from where addresses are chosen (--ipam-opt socketplane.fill=top): other hosts' copies of a network
-// whose addresses Docker chooses from the bottom are filled from the top.
-const (
-	OptFill = "socketplane.fill"
-	FillTop = "top"
 )
 
 // RequestPool makes this host a holder of the asked subnet, of the named network's
 // subnet, or of one that it chooses. The pool's id is its CIDR, and its range if there is one.
 func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
-	for k := range r.Options {
-		if k != optNetwork && k != OptFill && !strings.HasPrefix(k, "com.docker.") {
-			return nil, fmt.Errorf("%w: unknown --ipam-opt %s: only %q is known", ErrBadRequest, k, optNetwork)
-		}
+	asked, err := netopt.ParseIPAM(r.Options)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	pool, err := d.wanted(ctx, r)
+	pool, err := d.wanted(ctx, r, asked.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -51,12 +41,12 @@ func (d *Driver) RequestPool(ctx context.Context, r *ipam.RequestPoolRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	pool.Top = r.Options[OptFill] == FillTop
+	pool.Top = asked.Top
 	return &ipam.RequestPoolResponse{PoolID: pool.String(), Pool: pool.CIDR.String(), Data: map[string]string{}}, nil
 }
 
 // wanted is the pool that the request names, or an empty one.
-func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest) (ipalloc.Pool, error) {
+func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest, name string) (ipalloc.Pool, error) {
 	var cidr, within netip.Prefix
 	var err error
 	if r.Pool != "" {
@@ -69,7 +59,7 @@ func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest) (ipallo
 			return ipalloc.Pool{}, fmt.Errorf("%w: range %q is not a CIDR such as 10.1.2.0/24", ErrBadRequest, r.SubPool)
 		}
 	}
-	if name := r.Options[optNetwork]; name != "" && !cidr.IsValid() {
+	if name != "" && !cidr.IsValid() {
 		n, err := d.cluster.NetworkNamed(ctx, name)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return ipalloc.Pool{}, err

@@ -324,5 +324,5 @@ func testNamed(w *world) {
 		w.Errorf("a network that is not there has the pool %s", id)
 	}
 	_, err = b.RequestPool(w.ctx, &ipam.RequestPoolRequest{Options: map[string]string{"network": "../web"}})
-	w.wants(err, store.ErrInvalid)
+	w.wants(err, ipamdriver.ErrBadRequest)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // memory is both drivers at once, with their state in maps. before, if set, runs at the begin of each
@@ -89,8 +91,8 @@ func (m *memory) EndpointInfo(ctx context.Context, r *network.InfoRequest) (*net
 	})
 }
 
-func (m *memory) Join(ctx context.Context, r *network.JoinRequest) (*network.JoinResponse, error) {
-	resp := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: "sp0", DstPrefix: "eth"}}
+func (m *memory) Join(ctx context.Context, r *network.JoinRequest) (*netapi.JoinResponse, error) {
+	resp := &netapi.JoinResponse{InterfaceName: netapi.InterfaceName{SrcName: "sp0", DstPrefix: "eth"}}
 	return resp, m.locked(ctx, "Join", r.EndpointID, func() error {
 		key := r.NetworkID + "/" + r.EndpointID
 		if _, ok := m.endpoints[key]; !ok {

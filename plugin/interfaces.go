@@ -5,6 +5,8 @@ import (
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // NetworkDriver is what this package needs of a network driver. Requests arrive with their ids checked
@@ -21,7 +23,7 @@ type NetworkDriver interface {
 	CreateEndpoint(context.Context, *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error)
 	DeleteEndpoint(context.Context, *network.DeleteEndpointRequest) error
 	EndpointInfo(context.Context, *network.InfoRequest) (*network.InfoResponse, error)
-	Join(context.Context, *network.JoinRequest) (*network.JoinResponse, error)
+	Join(context.Context, *network.JoinRequest) (*netapi.JoinResponse, error)
 	Leave(context.Context, *network.LeaveRequest) error
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // Settled returns n, whose methods that need a switch call wait first: Docker, which starts its containers the moment that
@@ -26,7 +28,7 @@ func (s settled) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	return s.NetworkDriver.CreateEndpoint(ctx, r)
 }
 
-func (s settled) Join(ctx context.Context, r *network.JoinRequest) (*network.JoinResponse, error) {
+func (s settled) Join(ctx context.Context, r *network.JoinRequest) (*netapi.JoinResponse, error) {
 	s.wait(ctx)
 	return s.NetworkDriver.Join(ctx, r)
 }

@@ -48,6 +48,8 @@ type NetworkRequest struct {
 	// MTU is in bytes; 0 for what each host's underlay allows.
 	MTU    int               `json:"mtu,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
+	// Options are those of 'docker network create -o'.
+	Options map[string]string `json:"options,omitempty"`
 }
 
 // NetworkDetail is all that is known of a network.

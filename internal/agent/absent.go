@@ -11,6 +11,7 @@ import (
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/plugin"
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // underlayPause is between two looks for the host's address.
@@ -73,7 +74,7 @@ func (a absent) DeleteEndpoint(context.Context, *network.DeleteEndpointRequest) 
 func (a absent) EndpointInfo(context.Context, *network.InfoRequest) (*network.InfoResponse, error) {
 	return nil, a.err
 }
-func (a absent) Join(context.Context, *network.JoinRequest) (*network.JoinResponse, error) {
+func (a absent) Join(context.Context, *network.JoinRequest) (*netapi.JoinResponse, error) {
 	return nil, a.err
 }
 func (a absent) Leave(context.Context, *network.LeaveRequest) error { return a.err }

@@ -204,7 +204,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
-	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, Logger: a.log})
+	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Logger: a.log})
 	if err != nil {
 		return err
 	}
@@ -216,6 +216,14 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.server = plugin.New(plugin.Settled(a.driver, a.settle), a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
 	a.metrics.collect(a)
 	return nil
+}
+
+// engineAPI is the API version of this host's Docker Engine, "" while it is not known.
+func (a *agent) engineAPI() string {
+	if a.docker == nil {
+		return ""
+	}
+	return a.docker.APIVersion()
 }
 
 // buildMirror makes what talks to Docker's API; that is optional.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/internal/netopt"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -184,9 +186,7 @@ func (a *agent) CreateNetwork(ctx context.Context, r adminapi.NetworkRequest) (a
 func (a *agent) wanted(ctx context.Context, r adminapi.NetworkRequest) (store.NewNetwork, error) {
 	want := store.NewNetwork{Name: r.Name, MTU: r.MTU, Internal: r.Internal}
 	want.IPv6, want.Labels = r.IPv6, r.Labels
-	if r.MTU != 0 {
-		want.Options = map[string]string{"mtu": strconv.Itoa(r.MTU)}
-	}
+	want.Options = netopt.Copied(r.Options)
 	pools := slices.Clone(r.Subnets)
 	if len(pools) == 0 {
 		p, err := a.ipam.Propose(ctx, false)
@@ -261,9 +261,32 @@ func checkRequest(r *adminapi.NetworkRequest) error {
 			return fmt.Errorf("address %s can't be used in any of the network's subnets: name the subnet", addr)
 		}
 	}
-	const least, least6, most = 576, 1280, 65535 // RFC 791, RFC 8200, the largest packet
-	if r.MTU != 0 && (r.MTU < least || r.MTU > most || (r.IPv6 && r.MTU < least6)) {
-		return fmt.Errorf("MTU %d is not from %d (%d with IPv6) to %d", r.MTU, least, least6, most)
+	return checkOptions(r)
+}
+
+// checkOptions reads the options, and makes one of the MTU: copies get it by that.
+func checkOptions(r *adminapi.NetworkRequest) error {
+	asked, err := netopt.ParseNetwork(r.Options)
+	if err != nil {
+		return err
+	}
+	v4 := len(r.Subnets) == 0 || slices.ContainsFunc(r.Subnets, func(p netip.Prefix) bool { return p.Addr().Is4() })
+	switch err := asked.CheckFamilies(v4, r.IPv6); {
+	case err != nil:
+		return err
+	case asked.Name != "":
+		return fmt.Errorf("-o %s=%s is for 'docker network create': here the name is an argument", netopt.KeyName, asked.Name)
+	case asked.MTU != 0 && r.MTU != 0 && asked.MTU != r.MTU:
+		return fmt.Errorf("the MTU is %d by --mtu and %d by -o: leave one of them out", r.MTU, asked.MTU)
+	}
+	if asked.MTU == 0 && r.MTU != 0 {
+		options := map[string]string{netopt.KeyMTU: strconv.Itoa(r.MTU)}
+		maps.Copy(options, r.Options)
+		r.Options = options
+	}
+	r.MTU = cmp.Or(r.MTU, asked.MTU)
+	if r.MTU != 0 && (r.MTU < netopt.MinMTU || r.MTU > netopt.MaxMTU || (r.IPv6 && r.MTU < netopt.MinMTUIPv6)) {
+		return fmt.Errorf("MTU %d is not from %d (%d with IPv6) to %d", r.MTU, netopt.MinMTU, netopt.MinMTUIPv6, netopt.MaxMTU)
 	}
 	return nil
 }

@@ -35,6 +35,12 @@ func TestCheckRequest(t *testing.T) {
 		{"a gateway without subnet", adminapi.NetworkRequest{Name: "web", Gateways: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}, "name the subnet"},
 		{"the broadcast address", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Aux: map[string]string{"a": "10.1.255.255"}}, "can't be used"},
 		{"no address", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Aux: map[string]string{"a": "x"}}, "not an IP address"},
+		{"options", adminapi.NetworkRequest{Name: "web", MTU: 1400, Options: map[string]string{"mtu": "1400", "com.docker.network.bridge.enable_icc": "true"}}, ""},
+		{"an option that is not given", adminapi.NetworkRequest{Name: "web", Options: map[string]string{"com.docker.network.bridge.enable_icc": "false"}}, "enable_icc"},
+		{"an option that is unknown", adminapi.NetworkRequest{Name: "web", Options: map[string]string{"colour": "red"}}, "colour"},
+		{"another name", adminapi.NetworkRequest{Name: "web", Options: map[string]string{"network": "db"}}, "argument"},
+		{"two MTUs", adminapi.NetworkRequest{Name: "web", MTU: 1400, Options: map[string]string{"mtu": "1300"}}, "--mtu"},
+		{"IPv6 that is not there", adminapi.NetworkRequest{Name: "web", Options: map[string]string{"com.docker.network.enable_ipv6": "true"}}, "--ipv6"},
 		{"an MTU too small for IPv6", adminapi.NetworkRequest{Name: "web", IPv6: true, MTU: 600}, "MTU"},
 	}
 	for _, tt := range tests {

@@ -15,7 +15,7 @@ import (
 
 func newNetworkCreate(d Deps) *cobra.Command {
 	var r adminapi.NetworkRequest
-	var ranges, gateways, aux, labels []string
+	var ranges, gateways, aux, labels, options []string
 	var quiet bool
 	var wait time.Duration
 	cmd := &cobra.Command{
@@ -36,6 +36,7 @@ func newNetworkCreate(d Deps) *cobra.Command {
 	f.StringArrayVar(&gateways, "gateway", nil, "gateway of a subnet (default the first address)")
 	f.StringArrayVar(&aux, "aux-address", nil, "NAME=ADDRESS that no container gets")
 	f.IntVar(&r.MTU, "mtu", 0, "the containers' MTU in bytes (default what the hosts' network allows)")
+	f.StringArrayVarP(&options, "opt", "o", nil, "KEY=VALUE as of 'docker network create -o'")
 	f.StringArrayVar(&labels, "label", nil, "NAME=VALUE to keep with the network")
 	bindQuiet(cmd, &quiet, "print nothing")
 	bindWait(cmd, &wait)
@@ -43,7 +44,11 @@ func newNetworkCreate(d Deps) *cobra.Command {
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r.Name = args[0]
-		if err := fill(&r, args[1:], ranges, gateways, aux, labels); err != nil {
+		err := fill(&r, args[1:], ranges, gateways, aux, labels)
+		if err == nil {
+			r.Options, err = pairs(options, "--opt")
+		}
+		if err != nil {
 			return &usageError{err}
 		}
 		c, err := ask(cmd)

@@ -280,13 +280,13 @@ func TestOperations(t *testing.T) {
 func TestCreateAsksForAll(t *testing.T) {
 	c := busy()
 	got := operated(t, c, "network", "create", "--internal", "--ipv6", "--mtu", "1400", "--ip-range", "10.3.1.0/24", "--gateway", "10.3.0.9",
-		"--aux-address", "router=10.3.0.5", "--label", "a=b=c", "db", "10.3.0.0/16", "fd00:3::/64")
+		"--aux-address", "router=10.3.0.5", "--label", "a=b=c", "-o", "mtu=1400", "db", "10.3.0.0/16", "fd00:3::/64")
 	if got.code != 0 || len(c.requests) != 1 {
 		t.Fatalf("%+v, %d requests", got, len(c.requests))
 	}
 	r := c.requests[0]
 	if text := fmt.Sprintf("%+v", r); text != "{Name:db Subnets:[10.3.0.0/16 fd00:3::/64] Ranges:[10.3.1.0/24] Gateways:[10.3.0.9] "+
-		"Aux:map[router:10.3.0.5] IPv6:true Internal:true MTU:1400 Labels:map[a:b=c]}" {
+		"Aux:map[router:10.3.0.5] IPv6:true Internal:true MTU:1400 Labels:map[a:b=c] Options:map[mtu:1400]}" {
 		t.Error(text)
 	}
 }

@@ -60,6 +60,8 @@ type Watcher struct {
 	mu  sync.Mutex // guards what follows
 	api *client.Client
 	err error // why there is no connection
+	// version is the API version of the last connection, "" before the first.
+	version string
 }
 
 // New returns a watcher of the engine at host (unix://PATH or tcp://HOST:PORT). Nothing is dialled before Run.
@@ -150,6 +152,17 @@ func (w *Watcher) set(api *client.Client, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.api, w.err = api, err
+	if api != nil {
+		w.version = api.ClientVersion()
+	}
+}
+
+// APIVersion is the version of the API that was negotiated with the engine last, "" before it was ever there. It is not newer than
+// the newest that this program knows, and never waits for Docker.
+func (w *Watcher) APIVersion() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.version
 }
 
 // connected returns the client while there is a connection.

@@ -3,19 +3,17 @@ package mirror
 import (
 	"maps"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
-	"github.com/socketplane/socketplane/ipamdriver"
+	"github.com/socketplane/socketplane/internal/netopt"
 	"github.com/socketplane/socketplane/store"
 )
 
 // declaration is what other hosts must know of a network that Docker has here.
 func declaration(n dockerwatch.Network) store.Declaration {
 	d := store.Declaration{
-		IPv6: n.IPv6, Attachable: n.Attachable, Options: maps.Clone(n.Options), Labels: maps.Clone(n.Labels),
+		IPv6: n.IPv6, Attachable: n.Attachable, Options: netopt.Copied(n.Options), Labels: maps.Clone(n.Labels),
 		DockerIPAM: n.IPAMDriver != DriverName,
 	}
-	delete(d.Options, driver.OptName)
 	for _, s := range n.Subnets {
 		d.Subnets = append(d.Subnets, store.Subnet{CIDR: s.CIDR, Range: s.Range, Gateway: s.Gateway, Aux: s.Aux})
 	}
@@ -29,7 +27,7 @@ func copied(n store.Network) dockerwatch.Network {
 		Options: maps.Clone(n.Declared.Options), Labels: n.Declared.Labels,
 	}
 	if n.Declared.DockerIPAM {
-		c.IPAMOptions = map[string]string{ipamdriver.OptFill: ipamdriver.FillTop}
+		c.IPAMOptions = map[string]string{netopt.KeyFill: netopt.FillTop}
 	}
 	for _, pool := range n.Pools {
 		subnet := dockerwatch.Subnet{CIDR: pool}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // drivers is what stands behind the socket: both drivers for one network of 10.1.0.0/24, with the last request
@@ -18,7 +20,7 @@ type drivers struct {
 	last   map[string]any
 	next   netip.Addr
 	answer *network.EndpointInterface // of CreateEndpoint
-	join   network.JoinResponse
+	join   netapi.JoinResponse
 	fail   error // of every call, if set
 }
 
@@ -61,7 +63,7 @@ func (d *drivers) EndpointInfo(_ context.Context, r *network.InfoRequest) (*netw
 	return &network.InfoResponse{Value: map[string]string{"host": "a"}}, d.keep("EndpointInfo", r)
 }
 
-func (d *drivers) Join(_ context.Context, r *network.JoinRequest) (*network.JoinResponse, error) {
+func (d *drivers) Join(_ context.Context, r *network.JoinRequest) (*netapi.JoinResponse, error) {
 	return &d.join, d.keep("Join", r)
 }
 

@@ -8,6 +8,8 @@ import (
 	"github.com/docker/docker/libnetwork/discoverapi"
 	"github.com/docker/docker/libnetwork/driverapi"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 func cidr(s string) *net.IPNet {
@@ -36,7 +38,7 @@ func TestCapabilities(t *testing.T) {
 // TestNetworkLife sends the calls of a network with one container, and compares what arrives.
 func TestNetworkLife(t *testing.T) {
 	d := newDrivers()
-	d.join = network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: "sp0123456789", DstPrefix: "eth"}}
+	d.join = netapi.JoinResponse{InterfaceName: netapi.InterfaceName{SrcName: "sp0123456789", DstPrefix: "eth"}}
 	e := setup(t, d)
 	ctx := t.Context()
 
@@ -97,7 +99,7 @@ func TestNetworkLife(t *testing.T) {
 // TestJoinAnswer: gateways and routes arrive, for the day when a driver answers them.
 func TestJoinAnswer(t *testing.T) {
 	d := newDrivers()
-	d.join = network.JoinResponse{Gateway: "10.1.0.1", GatewayIPv6: "fd00::1", DisableGatewayService: true,
+	d.join.JoinResponse = network.JoinResponse{Gateway: "10.1.0.1", GatewayIPv6: "fd00::1", DisableGatewayService: true,
 		StaticRoutes: []*network.StaticRoute{{Destination: "10.9.0.0/16", NextHop: "10.1.0.1"}}}
 	ep := &endpoint{}
 	if err := setup(t, d).network.Join(t.Context(), "n1", "e1", "", ep, nil, nil); err != nil {

@@ -1,0 +1,156 @@
+package netopt
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+)
+
+// Keys that others need by name.
+const (
+	KeyName   = "network"
+	KeyMTU    = "mtu"
+	bridge    = "com.docker.network.bridge."
+	onlyTrue  = only + "true"
+	onlyFalse = only + "false"
+)
+
+// Network is what the options of a network ask for.
+type Network struct {
+	// Name is the cluster's network that is meant, "" if none is named.
+	Name string
+	// MTU is in bytes, 0 for what the hosts' networks allow.
+	MTU int
+	// IfPrefix begins the names of interfaces in containers, "" for eth.
+	IfPrefix string
+	// IPv4 and IPv6 say whether the network has such addresses; nil for what its subnets say.
+	IPv4, IPv6 *bool
+}
+
+// ParseNetwork reads a network's options. The error names the option, the cause and the cure.
+func ParseNetwork(options map[string]string) (Network, error) {
+	var n Network
+	return n, parse("-o", Networks(), options, &n)
+}
+
+// Copied are the options that copies of a network get.
+func Copied(options map[string]string) map[string]string {
+	copied := maps.Clone(options)
+	for _, r := range Networks() {
+		if r.Merge == Here {
+			delete(copied, r.Key)
+		}
+	}
+	return copied
+}
+
+// Networks are the rows of -o.
+func Networks() []Row[Network] {
+	return append(ownRows(), append(bridgeRows(), otherRows()...)...)
+}
+
+func ownRows() []Row[Network] {
+	const mtu = "the containers' MTU in bytes; without it, what the hosts' networks allow"
+	values := fmt.Sprintf("%d (%d with IPv6) to %d", MinMTU, MinMTUIPv6, MaxMTU)
+	return []Row[Network]{
+		{Key: KeyName, Values: "a network's name", Merge: Here, set: setName,
+			Help: "binds this Docker network to the cluster's network of that name"},
+		{Key: KeyMTU, Values: values, Merge: Same, set: setMTU, Help: mtu},
+		{Key: "com.docker.network.driver.mtu", Values: values, Merge: Same, set: setMTU, Help: mtu},
+		{Key: "com.docker.network.container_iface_prefix", Values: fmt.Sprintf("up to %d bytes", maxName-4), Merge: Same, set: setPrefix,
+			Help: "begins the names of the interfaces in containers, instead of eth"},
+	}
+}
+
+// bridgeRows are the options of Docker's bridge driver.
+func bridgeRows() []Row[Network] {
+	const (
+		icc     = "containers of a SocketPlane network always reach each other: put those that must not into networks of their own"
+		masq    = "docker_gwbridge masquerades what leaves the host, for all networks: use --internal for a network without a way out"
+		mode    = "containers leave the host through docker_gwbridge, by NAT: use --internal for a network without a way out"
+		inhibit = "a SocketPlane network has no bridge of its own, and gives that no address: leave it out"
+		trusted = "published ports are docker_gwbridge's, which this does not reach: leave it out, and publish ports with -p ADDRESS:PORT:PORT"
+		binding = "published ports are docker_gwbridge's, which this does not reach: publish ports with -p ADDRESS:PORT:PORT"
+		named   = "a SocketPlane network has no bridge of its own: leave it out"
+	)
+	var rows []Row[Network]
+	add := func(key, values, help string, set func(*Network, string) error) {
+		rows = append(rows, Row[Network]{Key: bridge + key, Values: values, Help: help, Merge: Same, set: set})
+	}
+	add("enable_icc", onlyTrue, icc, flag[Network](true, icc))
+	add("enable_ip_masquerade", onlyTrue, masq, flag[Network](true, masq))
+	add("gateway_mode_ipv4", only+"nat", mode, oneOf[Network](mode, "nat", ""))
+	add("gateway_mode_ipv6", only+"nat", mode, oneOf[Network](mode, "nat", ""))
+	add("inhibit_ipv4", onlyFalse, inhibit, flag[Network](false, inhibit))
+	add("trusted_host_interfaces", none, trusted, oneOf[Network](trusted, ""))
+	add("host_binding_ipv4", only+"0.0.0.0", binding, oneOf[Network](binding, "0.0.0.0", ""))
+	add("name", none, named, oneOf[Network](named))
+	add("default_bridge", onlyFalse, named, flag[Network](false, named))
+	return rows
+}
+
+// otherRows are the options of Docker's other drivers, and of Docker itself.
+func otherRows() []Row[Network] {
+	const (
+		encrypted = "SocketPlane does not encrypt tunnels: keep the underlay among hosts that trust each other, or encrypt below it"
+		vxlan     = "the cluster chooses the VXLAN network identifier: leave it out"
+		snat      = "docker_gwbridge chooses the address with which containers leave the host: leave it out"
+		parent    = "SocketPlane's networks are tunnels between hosts and have no parent interface: use the driver macvlan or ipvlan, or leave it out"
+		advertise = "Docker announces a container's addresses that often, on engines since 28.0"
+	)
+	family := func(which func(*Network) **bool) func(*Network, string) error {
+		return func(n *Network, value string) error {
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return errors.New("is neither true nor false")
+			}
+			*which(n) = &on
+			return nil
+		}
+	}
+	row := func(key, values, help string, set func(*Network, string) error) Row[Network] {
+		return Row[Network]{Key: key, Values: values, Help: help, Merge: Same, set: set}
+	}
+	return []Row[Network]{
+		row("encrypted", onlyFalse, encrypted, func(n *Network, value string) error {
+			return flag[Network](false, encrypted)(n, cmp.Or(value, "true")) // the overlay driver takes the bare word for yes
+		}),
+		row("com.docker.network.driver.overlay.vxlanid_list", none, vxlan, oneOf[Network](vxlan)),
+		row("com.docker.network.host_ipv4", none, snat, oneOf[Network](snat)),
+		row("com.docker.network.host_ipv6", none, snat, oneOf[Network](snat)),
+		row("parent", none, parent, oneOf[Network](parent)),
+		row("macvlan_mode", none, parent, oneOf[Network](parent)),
+		row("ipvlan_mode", none, parent, oneOf[Network](parent)),
+		row("ipvlan_flag", none, parent, oneOf[Network](parent)),
+		row("com.docker.network.enable_ipv4", "as the network's subnets are", "Docker reads it, on engines since 28.0",
+			family(func(n *Network) **bool { return &n.IPv4 })),
+		row("com.docker.network.enable_ipv6", "as the network's subnets are", "Docker reads it, on engines since 28.0",
+			family(func(n *Network) **bool { return &n.IPv6 })),
+		row("com.docker.network.advertise_addr_nmsgs", "0 to 3", advertise, engines[Network]),
+		row("com.docker.network.advertise_addr_ms", "100 to 2000", advertise, engines[Network]),
+	}
+}
+
+// CheckFamilies says whether the options contradict the families of the network's subnets.
+func (n Network) CheckFamilies(v4, v6 bool) error {
+	for _, f := range []struct {
+		key       string
+		asked     *bool
+		has       bool
+		more, not string
+	}{
+		{"com.docker.network.enable_ipv4", n.IPv4, v4, "give an IPv4 --subnet", "use --ipv4=false"},
+		{"com.docker.network.enable_ipv6", n.IPv6, v6, "use --ipv6", "leave out --ipv6"},
+	} {
+		switch {
+		case f.asked == nil || *f.asked == f.has:
+		case *f.asked:
+			return fmt.Errorf("-o %s=true, but the network has no such subnet: %s", f.key, f.more)
+		default:
+			return fmt.Errorf("-o %s=false, but the network has such a subnet: %s", f.key, f.not)
+		}
+	}
+	return nil
+}
