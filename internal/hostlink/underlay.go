@@ -23,36 +23,88 @@ type Underlay struct {
 	MTU int
 }
 
-// Underlay chooses the address of our tunnels: advertise if it is valid, which must be on an interface; else the
-// source address of the default route (IPv4 before IPv6); else the first global unicast address of an interface
-// that is up. Docker's interfaces, container ends and ours are never chosen. The error wraps ErrNoUnderlay.
+// Choice is an answer of Choose.
+type Choice struct {
+	Underlay
+	// Passing says that the choice may be temporary: nothing names it as the way out, or it is of another family than the present one.
+	Passing bool
+	// Trouble is what keeps tunnels from working though the address is there; nil if nothing is known.
+	Trouble error
+}
+
+// Underlay is Choose without a present one.
 func (l *Links) Underlay(ctx context.Context, advertise netip.Addr) (Underlay, error) {
+	c, err := l.Choose(ctx, advertise, Underlay{})
+	return c.Underlay, err
+}
+
+// Choose finds the address of our tunnels: advertise if it is valid, which must be on an interface; else the source address of
+// the default route (IPv4 before IPv6, point-to-point interfaces, as VPNs have them, last); else the first global unicast address
+// of an interface that is up. Docker's interfaces, container ends and ours are never chosen. present is the underlay in use, or
+// zero: while its address is there, only a default route by an ordinary interface is preferred to it. The error wraps ErrNoUnderlay.
+func (l *Links) Choose(ctx context.Context, advertise netip.Addr, present Underlay) (Choice, error) {
 	v, err := l.view(ctx)
 	if err != nil {
-		return Underlay{}, err
+		return Choice{}, err
 	}
+	v.present = present
+	c, err := v.choose(advertise.Unmap())
+	if err != nil {
+		return Choice{}, err
+	}
+	if present.Addr.IsValid() && c.Addr != present.Addr {
+		c.Passing = c.Passing && c.Dev != present.Dev || c.Addr.Is4() != present.Addr.Is4()
+	}
+	if link := v.links[c.Index]; link != nil && link.Attrs().Flags&net.FlagUp == 0 {
+		c.Trouble = fmt.Errorf("interface %s, which has the tunnels' address %s, is down: set it up with 'ip link set %s up'", c.Dev, c.Addr, c.Dev)
+	}
+	return c, nil
+}
+
+func (v *view) choose(advertise netip.Addr) (Choice, error) {
 	if advertise.IsValid() {
-		return v.having(advertise.Unmap())
+		u, err := v.having(advertise)
+		return Choice{Underlay: u}, err
 	}
-	if u, ok := v.byDefaultRoute(); ok {
-		return u, nil
+	if u, ok := v.byDefaultRoute(ordinary); ok {
+		return Choice{Underlay: u}, nil
+	}
+	if u, ok := v.still(); ok {
+		return Choice{Underlay: u}, nil
+	}
+	if u, ok := v.byDefaultRoute(eligible); ok {
+		return Choice{Underlay: u, Passing: true}, nil
 	}
 	for _, want4 := range []bool{true, false} {
 		for _, a := range v.addrs {
 			addr := addrOf(a)
 			if link := v.links[a.LinkIndex]; eligible(link) && addr.Is4() == want4 && usable(a) {
-				return underlayOf(link, addr), nil
+				return Choice{Underlay: underlayOf(link, addr), Passing: true}, nil
 			}
 		}
 	}
-	return Underlay{}, fmt.Errorf("%w: no default route and no global address on an interface that is up: give one with --advertise ADDRESS", ErrNoUnderlay)
+	return Choice{}, fmt.Errorf("%w: no default route and no global address on an interface that is up: give one with --advertise ADDRESS", ErrNoUnderlay)
+}
+
+// still gives the present underlay if its address is on an interface, which may be down.
+func (v *view) still() (Underlay, bool) {
+	if !v.present.Addr.IsValid() {
+		return Underlay{}, false
+	}
+	for _, a := range v.addrs {
+		if link := v.links[a.LinkIndex]; link != nil && addrOf(a) == v.present.Addr && usable(a) {
+			return underlayOf(link, v.present.Addr), true
+		}
+	}
+	return Underlay{}, false
 }
 
 // view is what one choice looks at.
 type view struct {
-	links  map[int]netlink.Link
-	addrs  []netlink.Addr
-	routes []netlink.Route
+	links   map[int]netlink.Link
+	addrs   []netlink.Addr
+	routes  []netlink.Route
+	present Underlay // the one in use; zero for none
 }
 
 func (l *Links) view(ctx context.Context) (*view, error) {
@@ -89,7 +141,7 @@ func (v *view) having(advertise netip.Addr) (Underlay, error) {
 		u := underlayOf(link, advertise)
 		// Routed fabrics put the host's address on the loopback, whose MTU says nothing about the path.
 		if link.Attrs().Flags&net.FlagLoopback != 0 {
-			if path, ok := v.byDefaultRoute(); ok {
+			if path, ok := v.byDefaultRoute(eligible); ok {
 				u.MTU = path.MTU
 			}
 		}
@@ -98,7 +150,8 @@ func (v *view) having(advertise netip.Addr) (Underlay, error) {
 	return Underlay{}, fmt.Errorf("%w: %s is on no interface of this host: give one of its own addresses with --advertise ADDRESS (see `ip addr`)", ErrNoUnderlay, advertise)
 }
 
-func (v *view) byDefaultRoute() (Underlay, bool) {
+// byDefaultRoute gives the source address of the best default route whose interface is one that may be chosen.
+func (v *view) byDefaultRoute(may func(netlink.Link) bool) (Underlay, bool) {
 	for _, r := range v.routes {
 		if r.Type != unix.RTN_UNICAST || !isDefault(r) {
 			continue
@@ -108,7 +161,7 @@ func (v *view) byDefaultRoute() (Underlay, bool) {
 			index, gw = r.MultiPath[0].LinkIndex, r.MultiPath[0].Gw
 		}
 		link := v.links[index]
-		if !eligible(link) {
+		if !may(link) {
 			continue
 		}
 		if src, ok := netip.AddrFromSlice(r.Src); ok {
@@ -121,20 +174,24 @@ func (v *view) byDefaultRoute() (Underlay, bool) {
 	return Underlay{}, false
 }
 
-// sourceOn gives the address of a link from which it would speak to the gateway: that of its subnet, else the first.
+// sourceOn gives the address of a link from which it would speak to the gateway: one of its subnet, else any, and of several the
+// present one before the first.
 func (v *view) sourceOn(index int, v4 bool, gw net.IP) (netip.Addr, bool) {
-	var first netip.Addr
+	var near, first netip.Addr
 	for _, a := range v.addrs {
 		addr := addrOf(a)
 		if a.LinkIndex != index || addr.Is4() != v4 || !usable(a) {
 			continue
 		}
-		if gw != nil && a.IPNet.Contains(gw) {
-			return addr, true
+		if gw != nil && a.IPNet.Contains(gw) && (!near.IsValid() || addr == v.present.Addr) {
+			near = addr
 		}
-		if !first.IsValid() {
+		if !first.IsValid() || addr == v.present.Addr {
 			first = addr
 		}
+	}
+	if near.IsValid() {
+		return near, true
 	}
 	return first, first.IsValid()
 }
@@ -165,6 +222,12 @@ func eligible(link netlink.Link) bool {
 	}
 	a := link.Attrs()
 	return a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && !owns(a) && link.Type() != "vxlan" && !foreignSwitch(a.Name)
+}
+
+// ordinary is eligible without point-to-point interfaces: VPN clients take the default route by them, and the other hosts
+// are still where they were.
+func ordinary(link netlink.Link) bool {
+	return eligible(link) && link.Attrs().Flags&net.FlagPointToPoint == 0
 }
 
 // foreignSwitch knows the interfaces of Docker (its bridges and container ends), of Open vSwitch and of our own

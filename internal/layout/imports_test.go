@@ -79,6 +79,7 @@ var rules = []struct {
 		"who runs Consul must not know what the cluster is"},
 	{"internal/cluster/discovery", []string{"golang.org/x/net", "golang.org/x/sys"}, []string{"net/http", "os/exec"},
 		"what is heard must not know what follows from it"},
+	{"internal/underlay", []string{"internal/hostlink"}, nil, "where tunnels end does not depend on who builds them"},
 	{"internal/hostlink", []string{"internal/crashpoint", "internal/dataplane", "github.com/vishvananda", "golang.org/x/sys"}, nil,
 		"links must not know the switch or the store"},
 }

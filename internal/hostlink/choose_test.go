@@ -1,0 +1,126 @@
+package hostlink
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// TestChooseStays: what comes and goes beside the underlay's address does not move the tunnels, and what replaces it does.
+func TestChooseStays(t *testing.T) {
+	for _, c := range []struct {
+		name, present string
+		prep          func(s *space)
+		addr, dev     string
+		passing       bool
+		trouble       bool
+	}{
+		{"a VPN takes the default route", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.ip("tuntap", "add", "tun0", "mode", "tun")
+			s.ip("addr", "add", "10.9.0.1/32", "dev", "tun0")
+			s.ip("link", "set", "tun0", "up")
+			s.ip("route", "add", "default", "dev", "tun0")
+		}, "10.1.0.1", "eth0", false, false},
+		{"no default route for a moment", "10.2.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+		}, "10.2.0.1", "eth1", false, false},
+		{"another IPv6 address beside it", "2001:db8:1::1", func(s *space) {
+			s.nic("eth0", "2001:db8:1::1/64", "2001:db8:1::2/64")
+			s.ip("route", "add", "default", "via", "2001:db8:1::ff")
+		}, "2001:db8:1::1", "eth0", false, false},
+		{"another IPv6 prefix beside it", "2001:db8:1::1", func(s *space) {
+			s.nic("eth0", "2001:db8:1::1/64", "2001:db8:2::2/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+		}, "2001:db8:1::1", "eth0", false, false},
+		{"its NIC is down", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("link", "set", "eth0", "down")
+		}, "10.1.0.1", "eth0", false, true},
+		{"a default route by another NIC", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("route", "add", "default", "via", "10.2.0.254")
+		}, "10.2.0.1", "eth1", false, false},
+		{"another address on the same NIC", "10.1.0.1", func(s *space) { s.nic("eth0", "10.1.0.9/24") }, "10.1.0.9", "eth0", false, false},
+		{"only another NIC is left", "10.1.0.1", func(s *space) { s.nic("eth1", "10.2.0.1/24") }, "10.2.0.1", "eth1", true, false},
+		{"only the other family is left", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "2001:db8:1::1/64")
+			s.ip("route", "add", "default", "via", "2001:db8:1::ff")
+		}, "2001:db8:1::1", "eth0", true, false},
+		{"its address is on another NIC", "10.1.0.1", func(s *space) { s.nic("eth1", "10.1.0.1/24") }, "10.1.0.1", "eth1", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSpace(t)
+			c.prep(s)
+			present := Underlay{Addr: netip.MustParseAddr(c.present), Dev: "eth0", MTU: 1500}
+			got, err := s.Choose(t.Context(), netip.Addr{}, present)
+			if err != nil || got.Addr != netip.MustParseAddr(c.addr) || got.Dev != c.dev || got.Passing != c.passing || (got.Trouble != nil) != c.trouble {
+				t.Errorf("got %+v, %v, want %+v", got, err, c)
+			}
+		})
+	}
+}
+
+// TestChooseMTU: the MTU is that of the address's interface as it is now.
+func TestChooseMTU(t *testing.T) {
+	s := newSpace(t)
+	s.nic("eth0", "10.1.0.1/24")
+	s.ip("link", "set", "eth0", "mtu", "1400")
+	present := Underlay{Addr: netip.MustParseAddr("10.1.0.1"), Dev: "eth0", MTU: 1500}
+	if got, err := s.Choose(t.Context(), netip.Addr{}, present); err != nil || got.MTU != 1400 {
+		t.Errorf("got %+v, %v, want MTU 1400", got, err)
+	}
+}
+
+// TestWatchNetwork: what concerns the host's network is signalled, what containers do is not.
+func TestWatchNetwork(t *testing.T) {
+	s := newSpace(t)
+	s.nic("eth0", "10.1.0.1/24")
+	ctx, cancel := context.WithCancel(t.Context())
+	changed, err := s.WatchNetwork(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][]string{
+		{"addr", "add", "10.1.0.2/24", "dev", "eth0"},
+		{"link", "set", "eth0", "mtu", "1400"},
+		{"route", "add", "default", "via", "10.1.0.254"},
+		{"link", "set", "eth0", "down"},
+		{"addr", "add", "2001:db8:1::1/64", "dev", "eth0", "nodad"},
+	} {
+		s.ip(change...)
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%v is not signalled", change)
+		}
+		drain(changed)
+	}
+	s.ip("link", "add", "veth0123456", "type", "veth", "peer", "name", "veth7654321")
+	s.ip("link", "set", "veth0123456", "up")
+	s.ip("link", "add", "spo0123456789ab", "type", "bridge")
+	s.ip("link", "del", "spo0123456789ab")
+	select {
+	case <-changed:
+		t.Error("links of containers are signalled")
+	case <-time.After(300 * time.Millisecond):
+	}
+	cancel()
+	for range changed { // closed when ctx ends
+	}
+}
+
+// drain takes the signals of one change, which comes in several messages.
+func drain(changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+		case <-time.After(200 * time.Millisecond):
+			return
+		}
+	}
+}

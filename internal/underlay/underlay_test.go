@@ -1,0 +1,215 @@
+package underlay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/testenv/leaks"
+	"github.com/socketplane/socketplane/internal/underlay"
+)
+
+func TestMain(m *testing.M) { leaks.Main(m) }
+
+// host is a network namespace with a tracker that runs in it.
+type host struct {
+	t  *testing.T
+	ns string
+	*underlay.Tracker
+	changes <-chan struct{}
+}
+
+var hosts atomic.Int32
+
+// newHost makes a host with these ip commands, and starts its tracker.
+func newHost(t *testing.T, advertise string, commands ...string) *host {
+	t.Helper()
+	testenv.Root(t)
+	testenv.Need(t, "ip")
+	h := &host{t: t, ns: fmt.Sprintf("spul%d-%d", os.Getpid(), hosts.Add(1))}
+	run(t, "ip", "netns", "add", h.ns)
+	t.Cleanup(func() { run(t, "ip", "netns", "del", h.ns) })
+	h.ip(commands...)
+	links := h.links()
+	t.Cleanup(func() { _ = links.Close() })
+	opts := underlay.Options{}
+	if advertise != "" {
+		opts.Advertise = netip.MustParseAddr(advertise)
+	}
+	h.Tracker = underlay.New(links, opts)
+	h.Look(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
+	h.changes = h.Subscribe(ctx)
+	done := make(chan error)
+	go func() { done <- h.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func (h *host) ip(commands ...string) {
+	h.t.Helper()
+	for _, c := range commands {
+		run(h.t, "ip", append([]string{"-n", h.ns}, strings.Fields(c)...)...)
+	}
+}
+
+func (h *host) links() *hostlink.Links {
+	h.t.Helper()
+	var links *hostlink.Links
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		ns, err := os.Open("/run/netns/" + h.ns)
+		if err == nil {
+			defer ns.Close()
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			links, err = hostlink.New(hostlink.Options{})
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		h.t.Fatal(err)
+	}
+	return links
+}
+
+// becomes waits until the underlay is as wanted: "ADDR DEV MTU", with "!" at the end if there is an error beside it.
+func (h *host) becomes(want string, limit time.Duration) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), limit)
+	defer cancel()
+	for {
+		if got := h.now(); got == want {
+			return
+		}
+		select {
+		case <-h.changes:
+		case <-ctx.Done():
+			_, err := h.Current()
+			h.t.Fatalf("the underlay is %q (%v) after %v, want %q", h.now(), err, limit, want)
+		}
+	}
+}
+
+func (h *host) now() string {
+	u, err := h.Current()
+	text := fmt.Sprintf("%v %s %d", u.Addr, u.Dev, u.MTU)
+	if err != nil {
+		text += " !"
+	}
+	return text
+}
+
+// soon bounds what is to be followed at once; the debounce is 0.2 s, and the rest is for a busy machine.
+const soon = 3 * time.Second
+
+func nic(name, addr string) []string {
+	return []string{"link add " + name + " type bridge", "link set " + name + " up", "addr add " + addr + " dev " + name + nodad(addr)}
+}
+
+func nodad(addr string) string {
+	if strings.Contains(addr, ":") {
+		return " nodad"
+	}
+	return ""
+}
+
+func TestFollowsAddressMTUAndNIC(t *testing.T) {
+	h := newHost(t, "", append(nic("eth0", "10.1.0.1/24"), "route add default via 10.1.0.254")...)
+	h.becomes("10.1.0.1 eth0 1500", soon)
+	// A DHCP renewal: the former address goes, and with it the route, and then the next one comes.
+	h.ip("addr del 10.1.0.1/24 dev eth0", "addr add 10.1.0.2/24 dev eth0", "route replace default via 10.1.0.254")
+	h.becomes("10.1.0.2 eth0 1500", soon)
+	h.ip("link set eth0 mtu 1400")
+	h.becomes("10.1.0.2 eth0 1400", soon)
+	// Another NIC gets the default route.
+	h.ip(append(nic("eth1", "10.2.0.1/24"), "route add default via 10.2.0.254 metric 1", "route del default via 10.1.0.254")...)
+	h.becomes("10.2.0.1 eth1 1500", soon)
+	// The address moves to another NIC, with the route.
+	h.ip("addr del 10.2.0.1/24 dev eth1", "link add eth2 mtu 1450 type bridge", "link set eth2 up", "addr add 10.2.0.1/24 dev eth2",
+		"route add default via 10.2.0.254")
+	h.becomes("10.2.0.1 eth2 1450", soon)
+	// To IPv6.
+	h.ip("addr flush dev eth2", "addr flush dev eth0", "addr add 2001:db8:1::1/64 dev eth2 nodad", "route add default via 2001:db8:1::ff")
+	h.becomes("2001:db8:1::1 eth2 1450", soon+3*time.Second)
+}
+
+func TestKeepsTheLastAddress(t *testing.T) {
+	h := newHost(t, "10.1.0.7", append(nic("eth0", "10.1.0.7/24"), nic("eth1", "10.2.0.1/24")...)...)
+	h.becomes("10.1.0.7 eth0 1500", soon)
+	h.ip("addr del 10.1.0.7/24 dev eth0")
+	h.becomes("10.1.0.7 eth0 1500 !", soon)
+	if _, err := h.Current(); !errors.Is(err, underlay.ErrNone) || !strings.Contains(err.Error(), "10.1.0.7") {
+		t.Errorf("the error is %v", err)
+	}
+	h.ip("addr add 10.1.0.7/32 dev eth1")
+	h.becomes("10.1.0.7 eth1 1500", soon)
+}
+
+func TestNoneYet(t *testing.T) {
+	h := newHost(t, "")
+	h.becomes("invalid IP  0 !", soon)
+	if _, err := h.Current(); !errors.Is(err, underlay.ErrNone) || !strings.Contains(err.Error(), "--advertise") {
+		t.Errorf("the error is %v", err)
+	}
+	h.ip(nic("eth0", "2001:db8:1::1/64")...)
+	h.becomes("2001:db8:1::1 eth0 1500", soon)
+}
+
+// TestGapIsNoChange: while a DHCP client exchanges the address, tunnels do not move to another NIC.
+func TestGapIsNoChange(t *testing.T) {
+	h := newHost(t, "", append(append(nic("eth0", "10.1.0.1/24"), nic("eth1", "10.2.0.1/24")...), "route add default via 10.1.0.254")...)
+	h.ip("addr flush dev eth0")
+	deadline := time.After(time.Second)
+	for open := true; open; {
+		select {
+		case <-h.changes:
+			if got := h.now(); got != "10.1.0.1 eth0 1500" {
+				t.Fatalf("the underlay is %s", got)
+			}
+		case <-deadline:
+			open = false
+		}
+	}
+	h.ip("addr add 10.1.0.3/24 dev eth0", "route add default via 10.1.0.254")
+	h.becomes("10.1.0.3 eth0 1500", soon)
+	h.ip("link del eth0") // for good
+	h.becomes("10.2.0.1 eth1 1500", soon+3*time.Second)
+}
+
+func TestNICDownAndUp(t *testing.T) {
+	h := newHost(t, "", append(nic("eth0", "10.1.0.1/24"), "route add default via 10.1.0.254")...)
+	h.ip("link set eth0 down")
+	h.becomes("10.1.0.1 eth0 1500 !", soon)
+	if _, err := h.Current(); err == nil || !strings.Contains(err.Error(), "ip link set eth0 up") {
+		t.Errorf("the error is %v", err)
+	}
+	h.ip("link set eth0 up")
+	h.becomes("10.1.0.1 eth0 1500", soon)
+}
+
+func run(t *testing.T, program string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+}
