@@ -74,7 +74,7 @@ func (r *Reconciler) ensureDevice(ctx context.Context, n *network) error {
 
 func (r *Reconciler) vxlan(n *network) hostlink.VXLAN {
 	return hostlink.VXLAN{
-		Name: n.device.name, VNI: n.want.VNI, Local: r.opts.Underlay.Addr, Port: r.opts.VXLANPort,
+		Name: n.device.name, VNI: n.want.VNI, Local: r.underlay.Addr, Port: r.opts.VXLANPort,
 		MTU: n.want.MTU, Alias: deviceAlias(n.want.ID),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/socketplane/socketplane/ovsctl"
@@ -25,10 +26,11 @@ type basis struct {
 	port     uint32
 	config   pipeline.Config
 	cookie   uint64
+	vtep     netip.Addr // of this host: peers that have it are left out
 }
 
 func (r *Reconciler) basisOf(n *network) basis {
-	return basis{n.revision, n.tunnelPort(), r.pipeline(), r.cookie}
+	return basis{n.revision, n.tunnelPort(), r.pipeline(), r.cookie, r.underlay.Addr}
 }
 
 // pipeline is what all networks of this host have in common. The kernel's datapath can't set what

@@ -64,6 +64,11 @@ func (r *Reconciler) take(id string) *network {
 	if n.gone = !ok; n.gone {
 		want = desired{Network: dataplane.Network{ID: id, VNI: n.want.VNI}}
 	}
+	// A record of another host that has our address is one of ours, from before this host lost
+	// its identity: frames would come back in.
+	want.Remote = slices.DeleteFunc(slices.Clone(want.Remote), func(p dataplane.Peer) bool {
+		return !p.VTEP.IsValid() || p.VTEP.Unmap() == r.underlay.Addr.Unmap()
+	})
 	n.want, n.revision = want.Network, want.revision
 	return n
 }
@@ -166,7 +171,7 @@ func (r *Reconciler) ports() []ovsctl.Port {
 		ports = append(ports, ovsctl.Port{
 			Name: tunnelPort, OFPort: dataplane.PortTunnel, Type: "vxlan",
 			Options: map[string]string{
-				"remote_ip": "flow", "key": "flow", "local_ip": r.opts.Underlay.Addr.String(),
+				"remote_ip": "flow", "key": "flow", "local_ip": r.underlay.Addr.String(),
 				"dst_port": strconv.Itoa(int(r.opts.VXLANPort)),
 			},
 			ExternalIDs: map[string]string{idKind: kindTunnel},

@@ -33,7 +33,7 @@ type Options struct {
 	Tunnel dataplane.TunnelKind
 	// VXLANPort is the UDP port of the tunnels, here and on the other hosts.
 	VXLANPort uint16
-	// Underlay is where this host's tunnels end.
+	// Underlay is where this host's tunnels end, until SetUnderlay says otherwise.
 	Underlay hostlink.Underlay
 	// Resync is how often everything is compared with what is; 0 means 30 s.
 	Resync time.Duration
@@ -75,6 +75,7 @@ type Reconciler struct {
 
 	// applying has room for one: who puts something in may change the host and what follows.
 	applying chan struct{}
+	underlay hostlink.Underlay // as it was when the present turn began
 	networks map[string]*network
 	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
 	conn     *openflow.Conn           // only Run's goroutine changes it
@@ -86,7 +87,8 @@ type Reconciler struct {
 	baseFor  pipeline.Config // from what base was computed
 	trouble  string          // the last that was logged
 
-	mu       sync.Mutex // guards what follows; never held while anything is waited for
+	mu       sync.Mutex        // guards what follows; never held while anything is waited for
+	where    hostlink.Underlay // what SetUnderlay said last
 	desired  map[string]desired
 	revision uint64
 	status   Status
@@ -109,7 +111,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 	}
 	return &Reconciler{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
-		poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
+		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
@@ -126,7 +128,22 @@ func (r *Reconciler) Ready() error {
 func (r *Reconciler) Up() <-chan struct{} { return r.up }
 
 // MTU is the containers' MTU: the underlay's less what VXLAN adds.
-func (r *Reconciler) MTU() int { return overlayMTU(r.opts.Underlay) }
+func (r *Reconciler) MTU() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return overlayMTU(r.where)
+}
+
+// SetUnderlay moves this host's tunnels. Devices, ports and flows follow in the pass that it causes.
+func (r *Reconciler) SetUnderlay(u hostlink.Underlay) {
+	r.mu.Lock()
+	same := r.where == u
+	r.where = u
+	r.mu.Unlock()
+	if !same {
+		r.nudge()
+	}
+}
 
 // Outer Ethernet 14, IPv4 20 or IPv6 40, UDP 8, VXLAN 8 (RFC 7348), less the outer
 // Ethernet header, which the underlay's MTU does not count, plus the inner one of 14.
@@ -208,11 +225,7 @@ func (r *Reconciler) attach(ctx context.Context, id string, veth hostlink.Veth) 
 
 // want sets what is wanted, and returns what takes it back if nothing else has been wanted since.
 func (r *Reconciler) want(want dataplane.Network) (undo func()) {
-	// A record of another host that has our address is one of ours, from before this host lost
-	// its identity: frames would come back in.
-	want.Remote = slices.DeleteFunc(slices.Clone(want.Remote), func(p dataplane.Peer) bool {
-		return !p.VTEP.IsValid() || p.VTEP.Unmap() == r.opts.Underlay.Addr.Unmap()
-	})
+	want.Remote = slices.Clone(want.Remote) // the caller's may change
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	former, known := r.desired[want.ID]
@@ -253,6 +266,9 @@ func (r *Reconciler) serve(ctx context.Context, id string) error {
 func (r *Reconciler) acquire(ctx context.Context) (release func(), err error) {
 	select {
 	case r.applying <- struct{}{}:
+		r.mu.Lock()
+		r.underlay = r.where
+		r.mu.Unlock()
 		return func() { <-r.applying }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: another change is still being applied: see whether ovs-vswitchd hangs (its log, ovs-appctl version): %w",

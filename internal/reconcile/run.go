@@ -173,7 +173,7 @@ func (r *Reconciler) decide() error {
 	}
 	r.tso = r.datapath == ovsctl.DatapathSystem || info.TSO
 	r.tunnel = r.opts.Tunnel
-	onBridge := r.sw.HasBridge(r.opts.Underlay.Dev, r.datapath)
+	onBridge := r.sw.HasBridge(r.underlay.Dev, r.datapath)
 	if r.tunnel == "" {
 		r.tunnel = dataplane.TunnelKernel
 		if r.datapath == ovsctl.DatapathSystem || onBridge {
@@ -183,7 +183,7 @@ func (r *Reconciler) decide() error {
 	r.setStatus(func(s *Status) { s.Datapath, s.Tunnel, s.TSO = r.datapath, r.tunnel, r.tso })
 	if r.tunnel == dataplane.TunnelOVS && r.datapath == ovsctl.DatapathNetdev && !onBridge {
 		return fmt.Errorf("--tunnel ovs in user space needs the address %s on an OVS bridge, it is on %s: "+
-			"use --tunnel kernel, or move the interface into a bridge", r.opts.Underlay.Addr, r.opts.Underlay.Dev)
+			"use --tunnel kernel, or move the interface into a bridge", r.underlay.Addr, r.underlay.Dev)
 	}
 	return nil
 }

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
-	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/reconcile"
 )
 
@@ -135,19 +133,7 @@ func (h *host) bridgeAddress(number int) {
 }
 
 func TestOVSTunnelInUserSpace(t *testing.T) {
-	p := &pair{a: newHost(t), b: newHost(t)}
-	join(p.a, p.b, "198.51.100.1/24", "198.51.100.2/24", 1550)
-	for i, h := range []*host{p.a, p.b} {
-		h.ovs.AddBridge("und", "fail_mode=standalone")
-		h.ovs.Vsctl("add-port", "und", "eth0")
-		h.ip("addr", "flush", "dev", "eth0")
-		h.bridgeAddress(i + 1)
-		h.opts.Underlay = hostlink.Underlay{Addr: netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)), Dev: "und", MTU: 1500}
-	}
-	p.start(t)
-	if s := p.a.agent.Status(); s.Tunnel != dataplane.TunnelOVS {
-		t.Fatalf("status %+v", s)
-	}
+	p := ovsPair(t)
 	if p.a.link("vxlan") != "" {
 		t.Error("there is a device")
 	}

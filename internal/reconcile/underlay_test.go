@@ -1,0 +1,113 @@
+package reconcile_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/hostlink"
+)
+
+// TestKernelTunnelFollowsTheUnderlay: the host's address changes while its agent runs, and containers keep theirs.
+func TestKernelTunnelFollowsTheUnderlay(t *testing.T) {
+	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
+	for _, to := range [][2]string{{"192.0.2.7/24", "192.0.2.2/24"}, {"2001:db8::7/64", "2001:db8::2/64"}} {
+		p.a.ip("addr", "flush", "dev", "eth0")
+		p.b.ip("addr", "flush", "dev", "eth0")
+		for i, h := range []*host{p.a, p.b} {
+			h.address(to[i])
+			h.agent.SetUnderlay(h.opts.Underlay)
+		}
+		p.netA.Remote[0].VTEP, p.netB.Remote[0].VTEP = p.b.opts.Underlay.Addr, p.a.opts.Underlay.Addr
+		p.a.set(p.netA)
+		p.b.set(p.netB)
+		p.mustTalk(t)
+		eventually(t, "nothing is wrong", func() error { return p.a.agent.Status().Err })
+		for _, h := range []*host{p.a, p.b} {
+			shown := h.ip("-d", "link", "show", "type", "vxlan")
+			if strings.Count(shown, " vxlan id ") != 1 || !strings.Contains(shown, "local "+h.opts.Underlay.Addr.String()+" ") {
+				t.Errorf("devices of %s:\n%s", h.opts.Underlay.Addr, shown)
+			}
+		}
+	}
+}
+
+// TestAddressOfAPeerIsOwnLater: a peer's record with an address that this host gets later is left out from then on.
+func TestAddressOfAPeerIsOwnLater(t *testing.T) {
+	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
+	to := func(addr netip.Addr) func() error {
+		return func() error {
+			dev := p.a.link("vxlan")
+			if dev == "" {
+				return errors.New("there is no device")
+			}
+			out, err := exec.Command("bridge", "-n", p.a.ns, "fdb", "show", "dev", dev).CombinedOutput()
+			shown := string(out)
+			if err != nil { // it was replaced at this moment
+				return fmt.Errorf("%w: %s", err, shown)
+			}
+			if strings.Contains(shown, "dst 192.0.2.2 ") != (addr != p.b.opts.Underlay.Addr) {
+				return fmt.Errorf("with the address %s the entries are %s", addr, shown)
+			}
+			return nil
+		}
+	}
+	for _, addr := range []netip.Addr{p.b.opts.Underlay.Addr, p.a.opts.Underlay.Addr} {
+		p.a.agent.SetUnderlay(hostlink.Underlay{Addr: addr, Dev: "eth0", MTU: 1500})
+		eventually(t, "peers with the address "+addr.String(), to(addr))
+	}
+}
+
+// TestOVSTunnelFollowsTheUnderlay is the same for the switch's own tunnel.
+func TestOVSTunnelFollowsTheUnderlay(t *testing.T) {
+	p := ovsPair(t)
+	p.a.ip("addr", "flush", "dev", "und")
+	p.a.bridgeAddress(7)
+	p.a.opts.Underlay.Addr = netip.MustParseAddr("192.0.2.7")
+	p.a.agent.SetUnderlay(p.a.opts.Underlay)
+	p.netB.Remote[0].VTEP = p.a.opts.Underlay.Addr
+	p.b.set(p.netB)
+	p.mustTalk(t)
+	if got := p.a.ovs.Vsctl("get", "interface", "socketplane-vx", "options:local_ip"); !strings.Contains(got, "192.0.2.7") {
+		t.Errorf("the tunnel's address is %s", got)
+	}
+}
+
+// TestMTUFollowsTheUnderlay: containers' MTU is that of the underlay as it is now, and devices follow the network's.
+func TestMTUFollowsTheUnderlay(t *testing.T) {
+	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
+	u := p.a.opts.Underlay
+	u.MTU = 1400
+	p.a.agent.SetUnderlay(u)
+	if got := p.a.agent.MTU(); got != 1350 {
+		t.Errorf("the containers' MTU is %d", got)
+	}
+	p.netA.MTU = 1350
+	p.a.set(p.netA)
+	if shown := p.a.ip("link", "show", p.a.link("vxlan")); !strings.Contains(shown, "mtu 1350") {
+		t.Errorf("the device is %s", shown)
+	}
+	p.mustTalk(t)
+}
+
+// ovsPair is two hosts whose underlay's address is on a bridge of the switch.
+func ovsPair(t *testing.T) *pair {
+	p := &pair{a: newHost(t), b: newHost(t)}
+	join(p.a, p.b, "198.51.100.1/24", "198.51.100.2/24", 1550)
+	for i, h := range []*host{p.a, p.b} {
+		h.ovs.AddBridge("und", "fail_mode=standalone")
+		h.ovs.Vsctl("add-port", "und", "eth0")
+		h.ip("addr", "flush", "dev", "eth0")
+		h.bridgeAddress(i + 1)
+		h.opts.Underlay = hostlink.Underlay{Addr: netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)), Dev: "und", MTU: 1500}
+	}
+	p.start(t)
+	if s := p.a.agent.Status(); s.Tunnel != dataplane.TunnelOVS {
+		t.Fatalf("status %+v", s)
+	}
+	return p
+}
