@@ -20,7 +20,7 @@ const underlayPause = time.Second
 // awaitUnderlay returns when the host has an address for tunnels. Until then it answers Docker that it has none: a managed plugin that
 // does not listen is given up after ten seconds, and networks may come up later than Docker does.
 func awaitUnderlay(ctx context.Context, cfg config.Config, opts Options) error {
-	missing := underlay(ctx, cfg)
+	missing := lookForAddress(ctx, cfg)
 	if !errors.Is(missing, hostlink.ErrNoUnderlay) {
 		return missing
 	}
@@ -39,7 +39,7 @@ func awaitUnderlay(ctx context.Context, cfg config.Config, opts Options) error {
 		defer found()
 		ticker := time.NewTicker(underlayPause)
 		defer ticker.Stop()
-		for errors.Is(underlay(ctx, cfg), hostlink.ErrNoUnderlay) {
+		for errors.Is(lookForAddress(ctx, cfg), hostlink.ErrNoUnderlay) {
 			select {
 			case <-ctx.Done():
 				return
@@ -51,8 +51,8 @@ func awaitUnderlay(ctx context.Context, cfg config.Config, opts Options) error {
 	return plugin.New(none, absentIPAM{none}, plugin.Options{Scope: string(cfg.Scope), Logger: opts.Logger}).Serve(ctx, sockets...)
 }
 
-// underlay looks for the host's address once.
-func underlay(ctx context.Context, cfg config.Config) error {
+// lookForAddress looks for the host's address once.
+func lookForAddress(ctx context.Context, cfg config.Config) error {
 	links, err := hostlink.New(hostlink.Options{})
 	if err != nil {
 		return err

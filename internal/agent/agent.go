@@ -26,6 +26,7 @@ import (
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/ovsctl"
@@ -57,7 +58,7 @@ type agent struct {
 	presence gate        // of what makes this host part of the cluster
 	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links
-	underlay hostlink.Underlay
+	underlay *underlay.Tracker
 	sw       *ovsctl.Switch
 	plane    *reconcile.Reconciler
 	ipam     *ipamdriver.Driver
@@ -93,7 +94,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		return err
 	}
 	a.log.Info("agent is up", "version", opts.Version.Version, "host", cfg.Name, "id", a.cluster.Host(),
-		"vtep", a.underlay.Addr, "store", a.storage.kind, "address", a.storage.address)
+		"vtep", a.where().Addr, "store", a.storage.kind, "address", a.storage.address)
 
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(f func(context.Context) error) {
@@ -107,6 +108,8 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if a.storage.managed != nil {
 		run(a.storage.managed.Run)
 	}
+	run(a.underlay.Run)
+	run(a.followUnderlay)
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
@@ -158,7 +161,9 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
 		return err
 	}
-	if a.underlay, err = a.links.Underlay(ctx, a.cfg.Advertise); err != nil {
+	a.underlay = underlay.New(a.links, underlay.Options{Advertise: a.cfg.Advertise, Logger: a.log})
+	a.underlay.Look(ctx)
+	if u, err := a.underlay.Current(); !u.Addr.IsValid() {
 		return err
 	}
 	a.storage, err = a.openCluster(ctx, id)
@@ -186,7 +191,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		tunnel = ""
 	}
 	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
-		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Underlay: a.underlay, Logger: a.log,
+		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Underlay: a.where(), Logger: a.log,
 	})
 	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
 		return err

@@ -115,14 +115,14 @@ func (a *agent) checkPeerMTU(ctx context.Context, h store.Host, tunnel bool) (st
 		_, err := within(ctx, probeAnswer, func(ctx context.Context) (int, error) { return 0, probe.Echo(ctx, h.VTEP, size) })
 		return err
 	}
-	mtu := a.underlay.MTU
+	mtu := a.where().MTU
 	if err := echo(mtu); err == nil {
 		return adminapi.CheckOK, fmt.Sprintf("%s gets whole packets of %d bytes", h.VTEP, mtu), ""
 	}
 	small := echo(smallProbe)
 	if small == nil {
 		return adminapi.CheckBad, fmt.Sprintf("packets of %d bytes, this host's MTU, do not reach %s whole", mtu, h.VTEP),
-			fmt.Sprintf("make the MTU between the hosts equal, or lower it here with 'ip link set %s mtu BYTES' and restart the agent", a.underlay.Dev)
+			fmt.Sprintf("make the MTU between the hosts equal, or lower it here with 'ip link set %s mtu BYTES' and restart the agent", a.where().Dev)
 	}
 	if !tunnel {
 		return adminapi.CheckWarn, fmt.Sprintf("%s answers no ICMP echo: %v", h.VTEP, small),
@@ -131,7 +131,7 @@ func (a *agent) checkPeerMTU(ctx context.Context, h store.Host, tunnel bool) (st
 	size, err := within(ctx, tunnelAnswer, func(ctx context.Context) (int, error) { return a.plane.Probe(ctx, h.VTEP, 0) })
 	if err != nil {
 		return adminapi.CheckBad, fmt.Sprintf("small packets reach %s through the tunnel, containers' packets of %d bytes do not", h.VTEP, size),
-			fmt.Sprintf("make the MTU between the hosts equal, or lower it here with 'ip link set %s mtu BYTES' and restart the agent", a.underlay.Dev)
+			fmt.Sprintf("make the MTU between the hosts equal, or lower it here with 'ip link set %s mtu BYTES' and restart the agent", a.where().Dev)
 	}
 	return adminapi.CheckOK, fmt.Sprintf("%s drops ICMP, but gets containers' packets of %d bytes", h.VTEP, size), ""
 }

@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
+	"reflect"
 	"sync"
 	"time"
 
@@ -35,32 +35,57 @@ func (a *agent) announce(ctx context.Context) error {
 	return nil
 }
 
-// refreshHost writes the host's record when it differs from what was written.
+// refreshHost writes the host's record when it differs from what was written: as soon as the host's network changes, and now and
+// then, as the record may have been removed because this host was taken for gone.
 func (a *agent) refreshHost(ctx context.Context) {
+	stirred := a.underlay.Subscribe(ctx)
 	var written *store.Host
-	for wait := refreshEvery; ctx.Err() == nil; pause(ctx, wait) {
-		wait = refreshEvery
-		h := store.Host{
-			Name: a.cfg.Name, VTEP: a.underlay.Addr, Version: a.opts.Version.Version, Started: a.started,
-		}
-		var err error
-		if h.Subnets, err = a.links.Subnets(ctx); err != nil {
+	for look := true; ctx.Err() == nil; {
+		wait := refreshEvery
+		h, err := a.hostRecord(ctx)
+		if err != nil {
 			a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)
 		}
-		// The record may have been removed, because this host was taken for gone.
-		_, err = a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
-		if err == nil && written != nil && slices.Equal(written.Subnets, h.Subnets) {
-			continue
+		if look || written == nil || !reflect.DeepEqual(*written, h) {
+			if !a.putHost(ctx, h, &written) {
+				wait = announceAgain // announce has said so
+			}
 		}
-		if errors.Is(err, store.ErrNotFound) && written != nil {
-			a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			look = true
+		case <-stirred:
+			look = false
 		}
-		if err := a.cluster.PutHost(ctx, h); err != nil {
-			wait = announceAgain
-			continue // announce has said so
-		}
-		written = &h
+		timer.Stop()
 	}
+}
+
+// hostRecord is what this host says of itself; with an error it may be incomplete.
+func (a *agent) hostRecord(ctx context.Context) (store.Host, error) {
+	h := store.Host{Name: a.cfg.Name, VTEP: a.where().Addr, Version: a.opts.Version.Version, Started: a.started}
+	var err error
+	h.Subnets, err = a.links.Subnets(ctx)
+	return h, err
+}
+
+// putHost writes the record unless the cluster has it, and notes what it wrote.
+func (a *agent) putHost(ctx context.Context, h store.Host, written **store.Host) bool {
+	_, err := a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
+	if err == nil && *written != nil && reflect.DeepEqual(**written, h) {
+		return true
+	}
+	if errors.Is(err, store.ErrNotFound) && *written != nil {
+		a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
+	}
+	if err := a.cluster.PutHost(ctx, h); err != nil {
+		*written = nil // it may have been written all the same
+		return false
+	}
+	*written = &h
+	return true
 }
 
 // pause waits for a while or until ctx ends.
