@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 )
 
 // RemoveHost removes everything of a host that will not come back: its endpoints, networks, pools and claims, and last
@@ -71,21 +70,4 @@ func (c *Cluster) leavePool(ctx context.Context, pool netip.Prefix) error {
 		return err
 	}
 	return c.ReleasePool(ctx, pool)
-}
-
-// FindHost returns the host with this name or id, or the beginning of one host's id; else ErrNotFound.
-func (m Membership) FindHost(name string) (Host, error) {
-	var found []Host
-	for id, h := range m.Hosts {
-		if id == name || h.Name == name {
-			return h, nil
-		}
-		if name != "" && strings.HasPrefix(id, name) {
-			found = append(found, h)
-		}
-	}
-	if len(found) != 1 {
-		return Host{}, fmt.Errorf("%w: the cluster has no host %s: see 'socketplane host ls'", ErrNotFound, name)
-	}
-	return found[0], nil
 }

@@ -50,6 +50,7 @@ func endpointTable(all []adminapi.Endpoint, network bool) [][]string {
 		head = []string{"CONTAINER", "HOST", "ADDRESS", "MAC", "ENDPOINT"}
 	}
 	rows := [][]string{head}
+	hosts := hostColumn(all)
 	for _, e := range all {
 		addrs := []string{"-"}
 		if len(e.Addrs) > 0 {
@@ -58,7 +59,7 @@ func endpointTable(all []adminapi.Endpoint, network bool) [][]string {
 				addrs = append(addrs, a.String())
 			}
 		}
-		name, host := named(e.Container), clip(plain(hostName(e.Host, e.HostID)), 12)
+		name, host := named(e.Container), hosts(e)
 		row := []string{name, clip(plain(either(e.Network, short(e.NetworkID))), 14), host, addrs[0], short(e.ID)}
 		if !network {
 			row = []string{clip(name, 16), host, addrs[0], e.MAC, short(e.ID)}
@@ -71,6 +72,17 @@ func endpointTable(all []adminapi.Endpoint, network bool) [][]string {
 		}
 	}
 	return rows
+}
+
+// hostColumn shows the host's name, or its id where another host in the table has that name.
+func hostColumn(all []adminapi.Endpoint) func(adminapi.Endpoint) string {
+	twice := namesakes(all, func(e adminapi.Endpoint) (string, string) { return e.Host, e.HostID })
+	return func(e adminapi.Endpoint) string {
+		if twice(e) {
+			return short(e.HostID)
+		}
+		return clip(plain(hostName(e.Host, e.HostID)), 12)
+	}
 }
 
 func either(a, b string) string {

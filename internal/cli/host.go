@@ -34,7 +34,7 @@ func newHostList(d Deps) *cobra.Command {
 			return fmt.Errorf("the hosts are not known at the moment: %s", info.Store.Error)
 		}
 		if quiet {
-			return lines(d.Stdout, info.Hosts, func(h adminapi.Member) string { return hostName(h.Name, h.ID) })
+			return lines(d.Stdout, info.Hosts, quietHosts(info.Hosts))
 		}
 		return format.write(d.Stdout, listed("hosts", info.Hosts), func(w io.Writer) error { return columns(w, hostRows(info.Hosts)) })
 	}
@@ -80,20 +80,61 @@ func newHostInspect(d Deps) *cobra.Command {
 	return cmd
 }
 
+// pickHost finds a host by its id, its name, or the beginning of its id.
 func pickHost(all []adminapi.Member, name string) (adminapi.Member, error) {
-	var begun []adminapi.Member
-	for _, h := range all {
-		if h.Name == name || h.ID == name {
-			return h, nil
+	for _, is := range []func(adminapi.Member) bool{
+		func(h adminapi.Member) bool { return h.ID == name },
+		func(h adminapi.Member) bool { return h.Name == name },
+		func(h adminapi.Member) bool { return strings.HasPrefix(h.ID, name) },
+	} {
+		var found []adminapi.Member
+		for _, h := range all {
+			if name != "" && is(h) {
+				found = append(found, h)
+			}
 		}
-		if strings.HasPrefix(h.ID, name) {
-			begun = append(begun, h)
+		switch len(found) {
+		case 0:
+		case 1:
+			return found[0], nil
+		default:
+			return adminapi.Member{}, ambiguous(found, name)
 		}
-	}
-	if len(begun) == 1 {
-		return begun[0], nil
 	}
 	return adminapi.Member{}, fmt.Errorf("%w: the cluster has no host %s: see 'socketplane host ls'", errNoSuch, name)
+}
+
+// ambiguous names the hosts of which one was meant.
+func ambiguous(found []adminapi.Member, name string) error {
+	var each []string
+	for _, h := range found {
+		each = append(each, fmt.Sprintf("%s (%s at %s, %s)", h.ID, hostName(h.Name, h.ID), address(h.VTEP), upDown(h.Alive)))
+	}
+	return fmt.Errorf("%q means %d hosts: %s: give the id of one", name, len(found), strings.Join(each, ", "))
+}
+
+// namesakes says of each host in a list, given as name and id, whether another one has its name.
+func namesakes[T any](all []T, host func(T) (name, id string)) func(T) bool {
+	ids := map[string]string{} // by name; "" for several
+	for _, v := range all {
+		name, id := host(v)
+		if known, seen := ids[name]; seen && known != id {
+			id = ""
+		}
+		ids[name] = id
+	}
+	return func(v T) bool { name, _ := host(v); return ids[name] == "" }
+}
+
+// quietHosts prints what tells each host from the others: its name, or its id where another one has the name.
+func quietHosts(all []adminapi.Member) func(adminapi.Member) string {
+	twice := namesakes(all, func(h adminapi.Member) (string, string) { return h.Name, h.ID })
+	return func(h adminapi.Member) string {
+		if twice(h) {
+			return h.ID
+		}
+		return hostName(h.Name, h.ID)
+	}
 }
 
 func hostShown(w io.Writer, h adminapi.Member, endpoints []adminapi.Endpoint, p palette) error {

@@ -152,8 +152,13 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 	}
 	facts(w, p, all)
 	rows := [][]string{{"HOST", "STATE", "ENDPOINTS", "AGENT"}}
+	twice := namesakes(n.Hosts, func(h adminapi.NetworkHost) (string, string) { return h.Name, h.ID })
 	for _, h := range n.Hosts {
-		rows = append(rows, []string{clip(plain(hostName(h.Name, h.ID)), 30), h.State, strconv.Itoa(h.Endpoints), upDown(h.Alive)})
+		name := clip(plain(hostName(h.Name, h.ID)), 30)
+		if twice(h) {
+			name = clip(plain(h.Name), 15) + " " + short(h.ID)
+		}
+		rows = append(rows, []string{name, h.State, strconv.Itoa(h.Endpoints), upDown(h.Alive)})
 	}
 	fmt.Fprintln(w)
 	if err := columns(w, rows); err != nil {
