@@ -78,6 +78,8 @@ type Driver struct {
 	engine  func() string // Options.EngineAPI
 	indexes *indexes      // of other hosts' endpoints
 	log     *slog.Logger
+	// storedHosts are the copies of hosts; only restore and the watch of hosts use them.
+	storedHosts copies
 
 	mu       sync.Mutex // guards what follows
 	networks map[string]*segment
@@ -114,7 +116,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, engine: opts.EngineAPI, log: opts.Logger,
-		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{},
+		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
@@ -131,6 +133,7 @@ type segment struct {
 	rec       binding
 	endpoints map[string]*endpoint
 	peers     map[string]store.Endpoints // by host id
+	stored    copies                     // of peers
 	stop      context.CancelFunc         // ends the watch of its peers; nil when there is none
 	known     <-chan struct{}            // closed when that watch has read them once
 	gone      bool                       // DeleteNetwork was here

@@ -49,7 +49,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		d.noteLeak(undone != nil)
 		return errors.Join(err, undone)
 	}
-	n := newSegment(b)
+	n := d.newSegment(b)
 	d.mu.Lock()
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()
@@ -155,7 +155,7 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 		return err
 	}
 	// The binding goes last: while it is there, this is repeated.
-	if err := d.dropPeers(ctx, n.rec.Network); err != nil {
+	if err := n.stored.write(ctx, nil); err != nil {
 		return err
 	}
 	if err := d.drop(ctx, store.LocalBindingKey(n.rec.DockerID)); err != nil {
@@ -189,8 +189,10 @@ func (n *segment) removing() bool {
 	return n.rec.Removing
 }
 
-func newSegment(b binding) *segment {
-	return &segment{network: b.Network, rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}}
+func (d *Driver) newSegment(b binding) *segment {
+	return &segment{
+		network: b.Network, rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}, stored: newCopies(d.local),
+	}
 }
 
 func (b binding) title() string {

@@ -107,20 +107,7 @@ func (d *Driver) awaitPeers(ctx context.Context, dockerID string) {
 func (d *Driver) forgetPeers(ctx context.Context, n *segment) error {
 	n.stopWatch()
 	clear(n.peers)
-	return errors.Join(d.apply(ctx, n), d.dropPeers(ctx, n.rec.Network))
-}
-
-// dropPeers removes the last known endpoints of a network's other hosts.
-func (d *Driver) dropPeers(ctx context.Context, network string) error {
-	entries, err := d.local.List(ctx, store.LocalPeersOf(network))
-	if err != nil {
-		return err
-	}
-	var keys []string
-	for _, e := range entries {
-		keys = append(keys, e.Key)
-	}
-	return d.drop(ctx, keys...)
+	return errors.Join(d.apply(ctx, n), n.stored.write(ctx, nil))
 }
 
 // backoff is a wait that grows with each failure in a row.
@@ -154,8 +141,11 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
+			if errors.Is(err, errNotKept) {
+				known() // they are applied
+			}
 			if failures++; failures == 1 {
-				d.log.Warn("peers can't be read; the last known stay", "network", id, "err", err)
+				d.log.Warn("peers can't be read or written to this host's disk; the last known stay", "network", id, "err", err)
 			}
 			index = 0 // read everything again when it works: the store may be another one
 			clear(seen)
@@ -188,29 +178,23 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 	if ctx.Err() != nil { // the watch was ended meanwhile
 		return nil
 	}
-	var ops []store.Op
+	changed := len(fresh) > 0
 	for host := range n.peers {
 		if _, there := versions[host]; !there {
 			delete(n.peers, host)
 			delete(seen, host)
-			ops = append(ops, store.Op{Kind: store.OpRemove, Key: store.LocalPeerKey(n.rec.Network, host)})
+			changed = true
 		}
 	}
-	for host, r := range fresh {
-		n.peers[host] = r
-		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalPeerKey(n.rec.Network, host), Value: store.Encode(r)})
-	}
-	if len(ops) == 0 {
-		return nil
-	}
-	// First the data plane, for it is waited for; the copy only matters after a restart.
-	if err := d.apply(ctx, n); err != nil {
-		d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
-	}
-	for batch := range slices.Chunk(ops, store.MaxOps) {
-		if err := d.local.Apply(ctx, batch...); err != nil {
-			return err
+	maps.Copy(n.peers, fresh)
+	if changed {
+		// First the data plane, for it is waited for; the copy only matters after a restart.
+		if err := d.apply(ctx, n); err != nil {
+			d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
 		}
+	}
+	if err := n.stored.write(ctx, n.copies()); err != nil {
+		return err
 	}
 	for host := range fresh {
 		seen[host] = versions[host]
@@ -231,7 +215,7 @@ func (d *Driver) watchHosts(ctx context.Context) {
 			return
 		case err != nil:
 			if failures++; failures == 1 {
-				d.log.Warn("hosts can't be read; the last known stay", "err", err)
+				d.log.Warn("hosts can't be read or written to this host's disk; the last known stay", "err", err)
 			}
 			index = 0
 			retry(ctx, failures)
@@ -248,29 +232,16 @@ func (d *Driver) setHosts(ctx context.Context, hosts map[string]store.Host) erro
 	old := d.hosts
 	d.hosts = hosts
 	d.mu.Unlock()
-	var ops []store.Op
-	for id := range old {
-		if _, there := hosts[id]; !there {
-			ops = append(ops, store.Op{Kind: store.OpRemove, Key: store.LocalHostsKey(id)})
+	if !maps.EqualFunc(old, hosts, func(a, b store.Host) bool { return a.VTEP == b.VTEP }) {
+		for _, n := range d.all() {
+			d.reapply(ctx, n)
 		}
 	}
+	want := map[string]copied{}
 	for id, h := range hosts {
-		if old[id].VTEP != h.VTEP {
-			ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalHostsKey(id), Value: store.Encode(h)})
-		}
+		want[store.LocalHostsKey(id)] = copyOfHost(h)
 	}
-	if len(ops) == 0 {
-		return nil
-	}
-	for _, n := range d.all() {
-		d.reapply(ctx, n)
-	}
-	for batch := range slices.Chunk(ops, store.MaxOps) {
-		if err := d.local.Apply(ctx, batch...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.storedHosts.write(ctx, want)
 }
 
 // reapply gives the data plane the network as it is now.

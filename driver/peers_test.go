@@ -32,3 +32,71 @@ func TestFirstContainerKnowsPeers(t *testing.T) {
 		w.must(a.delete("na", endpoint))
 	}
 }
+
+// TestPeersAreWrittenAgain: what the host's own store could not take of other hosts (a full disk) is written when it can, also when nothing
+// else happens, so that a restart without the cluster's store knows the same as before.
+func TestPeersAreWrittenAgain(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.host("a").run(), w.host("b").run(), w.host("c").run()
+	at := func(h *host, vtep string) {
+		w.must(h.cluster.PutHost(w.ctx, store.Host{Name: h.cluster.Host(), VTEP: netip.MustParseAddr(vtep)}))
+	}
+	at(b, "192.0.2.2")
+	at(c, "192.0.2.3")
+	w.must(a.create("na", "LocalDefault"))
+	w.must(b.create("nb", "LocalDefault"))
+	w.must(c.create("nc", "LocalDefault"))
+	b.container("nb", "eb", "10.1.0.8/24")
+	c.container("nc", "ec", "10.1.0.9/24")
+	a.container("na", "ea", "10.1.0.7/24")
+	sees := func(want ...string) func() bool {
+		return func() bool {
+			got := a.plane.String()
+			for _, part := range want {
+				if !strings.Contains(got, part) {
+					return false
+				}
+			}
+			return strings.Count(got, "\n") == len(want)
+		}
+	}
+	w.eventually("a sees b and c", sees("[10.1.0.8] at 192.0.2.2", "[10.1.0.9] at 192.0.2.3"))
+
+	a.local.failAfter(0)
+	at(b, "192.0.2.22")
+	w.eventually("a sees b move", sees("[10.1.0.8] at 192.0.2.22", "[10.1.0.9] at 192.0.2.3"))
+	w.must(c.leave("nc", "ec"))
+	w.eventually("a sees c's container go", sees("[10.1.0.8] at 192.0.2.22"))
+	a.local.set(false)
+
+	stored := func(key string) bool {
+		e, err := a.local.KV.Get(w.ctx, key)
+		return err == nil && strings.Contains(string(e.Value), "192.0.2.22")
+	}
+	w.eventually("b's new address is on a's disk", func() bool { return stored(store.LocalHostsKey("b")) })
+	w.eventually("c's container is not on a's disk", func() bool {
+		entries, err := a.local.KV.List(w.ctx, store.LocalPeers)
+		w.must(err)
+		return len(entries) == 1 && strings.HasSuffix(entries[0].Key, "/b")
+	})
+	a.shared.set(true)
+	a.boot()
+	if !sees("[10.1.0.8] at 192.0.2.22")() {
+		t.Errorf("after a restart without the store a sees:\n%s", a.plane)
+	}
+	// A network that has no container here any more needs no peers, also when these could not be removed at once.
+	a.shared.set(false)
+	a.run()
+	a.local.failAfter(2) // the endpoint's own record goes
+	w.must(a.leave("na", "ea"))
+	a.local.failAfter(2)
+	w.must(a.delete("na", "ea"))
+	a.local.set(false)
+	if !a.Pending() {
+		t.Error("nothing is pending")
+	}
+	w.must(a.Sync(w.ctx))
+	if entries, err := a.local.KV.List(w.ctx, store.LocalPeers); err != nil || len(entries) > 0 {
+		t.Errorf("peers of a network that nobody uses here are left: %v, %v", entries, err)
+	}
+}

@@ -13,7 +13,7 @@ import (
 func (d *Driver) restore(ctx context.Context) error {
 	byNetwork := map[string]*segment{}
 	err := each(ctx, d.local, store.LocalBindings, func(b binding) {
-		n := newSegment(b)
+		n := d.newSegment(b)
 		d.networks[b.DockerID] = n
 		byNetwork[b.Network] = n
 	})
@@ -34,12 +34,16 @@ func (d *Driver) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = each(ctx, d.local, store.LocalHosts, func(h store.Host) { d.hosts[h.ID] = h }); err != nil {
+	if err = each(ctx, d.local, store.LocalHosts, func(h store.Host) {
+		d.hosts[h.ID] = h
+		d.storedHosts.written[store.LocalHostsKey(h.ID)] = copyOfHost(h).mark
+	}); err != nil {
 		return err
 	}
 	err = each(ctx, d.local, store.LocalPeers, func(r store.Endpoints) {
 		if n, ok := byNetwork[r.Network]; ok {
 			n.peers[r.Host] = r
+			n.stored.written[store.LocalPeerKey(r.Network, r.Host)] = r.Revision
 		} else {
 			orphans = append(orphans, store.LocalPeerKey(r.Network, r.Host))
 		}
@@ -104,8 +108,11 @@ func (d *Driver) syncNetwork(ctx context.Context, n *segment) error {
 			errs = append(errs, d.removeEndpoint(ctx, n, e))
 		}
 	}
-	if n.rec.Removing {
+	switch {
+	case n.rec.Removing:
 		errs = append(errs, d.finishRemoval(ctx, n))
+	case n.idle():
+		errs = append(errs, d.forgetPeers(ctx, n))
 	}
 	return errors.Join(errs...)
 }
@@ -228,7 +235,7 @@ func (d *Driver) Pending() bool {
 	}
 	for _, n := range d.all() {
 		n.lock.Lock()
-		pending := n.rec.Removing && !n.gone
+		pending := !n.gone && (n.rec.Removing || n.idle())
 		for _, e := range n.endpoints {
 			pending = pending || e.Deleting
 		}

@@ -147,11 +147,8 @@ func LocalEndpointKey(dockerID, endpointID string) string {
 	return LocalEndpoints + dockerID + "/" + endpointID
 }
 
-// LocalPeersOf is the prefix of the last known Endpoints of a network's other hosts.
-func LocalPeersOf(network string) string { return LocalPeers + network + "/" }
-
 // LocalPeerKey is the key of the last known Endpoints of another host.
-func LocalPeerKey(network, host string) string { return LocalPeersOf(network) + host }
+func LocalPeerKey(network, host string) string { return LocalPeers + network + "/" + host }
 
 // LocalHostsKey is the key of the last known Host record of another host.
 func LocalHostsKey(host string) string { return LocalHosts + host }
