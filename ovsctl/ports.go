@@ -222,6 +222,22 @@ func (s *Switch) Ports() []PortStatus {
 	return out
 }
 
+// ForeignPorts returns the names of the ports on our bridge that others made, sorted.
+func (s *Switch) ForeignPorts() ([]string, error) {
+	v, err := s.view()
+	if err != nil || v.bridge == nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range v.ports {
+		if v.onBridge[p.UUID] && p.Name != v.bridge.Name && !v.ours(p) {
+			names = append(names, p.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // BridgeRow returns our bridge as the database has it, nil if there is none. It is not to be changed.
 func (s *Switch) BridgeRow() (*vswitch.Bridge, error) {
 	v, err := s.view()

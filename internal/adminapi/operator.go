@@ -134,14 +134,22 @@ const (
 	CheckOK   = "ok"
 	CheckWarn = "warning"
 	CheckBad  = "error"
+	// CheckUnknown says that the doctor could not look.
+	CheckUnknown = "unknown"
 )
 
 // Check is one thing that the doctor looked at.
 type Check struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-	// Text is what was found.
+	// Text is what was found: Saw and Follows in one.
 	Text string `json:"text"`
+	// Looked is at what the doctor looked, Saw what it saw there, Follows what that means; Follows may be empty.
+	Looked  string `json:"looked_at,omitempty"`
+	Saw     string `json:"saw,omitempty"`
+	Follows string `json:"follows,omitempty"`
+	// NotApplicable says that there is nothing to look at on this host; State is CheckOK then, and Saw says why.
+	NotApplicable bool `json:"not_applicable,omitempty"`
 	// Cure is the command or setting that mends it; empty if all is well.
 	Cure string `json:"cure,omitempty"`
 	// Took is how long the check took, in nanoseconds.

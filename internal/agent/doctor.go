@@ -1,153 +1,242 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/doctor"
+	"github.com/socketplane/socketplane/internal/probe"
+	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/store"
 )
 
-// storeAnswer is how long the store may take to answer.
-const storeAnswer = 5 * time.Second
-
 // Doctor looks at everything that this host needs.
 func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
-	checks := []func(context.Context) adminapi.Check{
-		a.checkKernel, a.checkSwitch, a.checkTSO, a.checkStore, a.checkCluster, a.checkClocks, a.checkDocker, a.checkSockets, a.checkState,
-		a.checkNetworks,
-	}
-	var out []adminapi.Check
-	for _, check := range checks {
-		began := time.Now()
-		c := check(ctx)
-		if c.Name == "" {
-			continue // this host has no such thing
-		}
-		c.Took = time.Since(began)
-		out = append(out, c)
-	}
-	return append(out, a.checkPeers(ctx)...), nil
+	return doctor.Run(ctx, a.checks(ctx)), nil
 }
 
-func ok(name, format string, args ...any) adminapi.Check {
-	return adminapi.Check{Name: name, State: adminapi.CheckOK, Text: fmt.Sprintf(format, args...)}
+// checks are all checks, in the order of doctor.Names. What several of them ask of the cluster's store is asked once.
+func (a *agent) checks(ctx context.Context) []doctor.Check {
+	members := once(ctx, a.cluster.Hosts)
+	peers := once(ctx, func(ctx context.Context) ([]doctor.Peer, error) { return a.peers(ctx, members) })
+	sw := a.lookedSwitch()
+	return []doctor.Check{
+		doctor.AgentUp(a.opts.Version.Version, a.started),
+		doctor.Versions(a.opts.Version.Version, peers),
+		doctor.HostNames(a.cfg.Name, a.cluster.Host(), peers),
+		doctor.KernelModule(a.links.HasKernelDatapath),
+		sw.Daemons(),
+		doctor.Bridge(config.Bridge, a.bridgeState),
+		sw.Offload(),
+		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Restart: a.restartSelf()}.Check(),
+		doctor.Forwarding(doctor.Files{}, doctor.HostLinks),
+		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo),
+		doctor.Gateway(doctor.HostLinks, a.lookedUnderlay),
+		doctor.Conntrack(doctor.Files{}),
+		doctor.Limits(doctor.Files{}),
+		doctor.Store(doctor.StoreDeps{Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
+			Alone: a.storage.kind == config.StoreBolt, Host: a.cluster.Host(), Members: members, Log: a.ownLog()}),
+		doctor.Cluster(a.clusterStatus()),
+		doctor.Clocks(peers, probe.Clock),
+		a.lookedDocker().Check(),
+		doctor.Sockets(a.sockets(), a.restartSelf()),
+		doctor.StateDir(a.cfg.StateDir),
+		doctor.Stale(a.stale),
+		doctor.Networks(a.notMirrored(), a.networkTroubles),
+		doctor.Subnets(doctor.HostLinks, a.lookedNetworks, ourLink),
+		a.lookedWay(peers).Check(),
+	}
 }
 
-func (a *agent) checkKernel(context.Context) adminapi.Check {
-	const name = "kernel module"
-	if a.links.HasKernelDatapath() {
-		return ok(name, "the kernel has openvswitch")
-	}
-	return adminapi.Check{Name: name, State: adminapi.CheckWarn,
-		Text: "the kernel has no openvswitch: packets are forwarded in user space, which is slower",
-		Cure: "modprobe openvswitch, where the kernel comes with it, and restart Open vSwitch and the agent"}
+// once asks at most once, on behalf of all who want to know. It answers within storeAnswer.
+func once[T any](ctx context.Context, ask func(context.Context) (T, error)) func(context.Context) (T, error) {
+	asked := sync.OnceValues(func() (T, error) {
+		ctx, cancel := context.WithTimeout(ctx, storeAnswer)
+		defer cancel()
+		return ask(ctx)
+	})
+	return func(context.Context) (T, error) { return asked() }
 }
 
-func (a *agent) checkSwitch(ctx context.Context) adminapi.Check {
-	const name = "Open vSwitch"
-	st, version := a.plane.Status(), cmp.Or(a.sw.Version(ctx), "of unknown version")
-	if err := a.plane.Ready(); err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: a.restartSwitch()}
-	}
-	if st.Err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: st.Err.Error(), Cure: a.ownLog() + " says more"}
-	}
-	return ok(name, "%s, datapath %s, tunnel %s, %d flows", version, st.Datapath, st.Tunnel, st.Flows)
-}
+// storeAnswer is how long the store may take to answer a check; checks end a second later.
+const storeAnswer = 4 * time.Second
 
-func (a *agent) checkTSO(context.Context) adminapi.Check {
-	const name = "segmentation offload"
-	st := a.plane.Status()
-	switch {
-	case st.Datapath != "netdev":
-		return ok(name, "the kernel's own")
-	case st.TSO && st.Tunnel == "ovs":
-		return adminapi.Check{Name: name, State: adminapi.CheckBad,
-			Text: "userspace-tso-enable does not work with tunnels of Open vSwitch in user space",
-			Cure: "ovs-vsctl remove open_vswitch . other_config userspace-tso-enable && systemctl restart openvswitch-switch"}
-	case !st.TSO && st.Tunnel == "kernel":
-		return adminapi.Check{Name: name, State: adminapi.CheckWarn,
-			Text: "off: large transfers are several times slower than they could be",
-			Cure: "ovs-vsctl set open_vswitch . other_config:userspace-tso-enable=true && systemctl restart openvswitch-switch"}
-	case st.TSO:
-		return ok(name, "on, in user space")
-	}
-	return ok(name, "off, as this tunnel needs it")
-}
-
-func (a *agent) checkStore(ctx context.Context) adminapi.Check {
-	const name = "store"
-	ctx, cancel := context.WithTimeout(ctx, storeAnswer)
-	defer cancel()
-	began := time.Now()
-	members, err := a.cluster.Hosts(ctx)
-	switch {
-	case err != nil:
-		cure := "start Consul, or give its address with --consul-addr"
-		if a.storage.managed != nil {
-			cure = "see the cluster"
-		}
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: cure}
-	case a.storage.kind == config.StoreBolt:
-		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "a file of this host: networks reach no other host",
-			Cure: "give the agents one Consul with --consul-addr"}
-	case !members.Alive[a.cluster.Host()]:
-		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "other hosts take this host's agent for down",
-			Cure: "wait a minute; " + a.ownLog() + " says why if it stays"}
-	}
-	return ok(name, "%s at %s answers in %v; %d hosts, %d up", a.storage.kind, a.storage.address,
-		time.Since(began).Round(time.Millisecond), len(members.Hosts), len(members.Alive))
-}
-
-func (a *agent) checkDocker(ctx context.Context) adminapi.Check {
-	const name = "Docker"
-	if a.docker == nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: "its API is not used: networks are not created on other hosts",
-			Cure: "leave out --docker-host none"}
-	}
-	if err := a.docker.Ready(); err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl start docker"}
-	}
-	networks, err := a.docker.Networks(ctx)
+// peers are the other hosts of the cluster, sorted by name. Where no container uses a network, there may be no tunnel yet, and so nobody at the port.
+func (a *agent) peers(ctx context.Context, members func(context.Context) (store.Membership, error)) ([]doctor.Peer, error) {
+	all, err := members(ctx)
 	if err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "systemctl restart docker"}
+		return nil, err
 	}
-	return ok(name, "answers at %s, has %d networks of SocketPlane", a.cfg.DockerHost, len(networks))
-}
-
-func (a *agent) checkSockets(context.Context) adminapi.Check {
-	const name = "sockets"
-	var wrong []string
-	// The package's unit gives the command line's socket to a group.
-	sockets := map[string]fs.FileMode{a.cfg.PluginSocket: 0o600, a.cfg.AdminSocket: 0o660}
-	if a.isPlugin() {
-		sockets[a.opts.V1Socket] = 0o600
+	users := map[string]bool{}
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return nil, err
 	}
-	for path, allowed := range sockets {
-		info, err := os.Stat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			wrong = append(wrong, path+" is gone")
-		case err != nil:
-			wrong = append(wrong, err.Error())
-		case info.Mode().Perm()&^allowed != 0:
-			wrong = append(wrong, fmt.Sprintf("%s has mode %o: too many may use it", path, info.Mode().Perm()))
+	for _, n := range networks {
+		hosts, err := a.cluster.Users(ctx, n.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range hosts {
+			users[id] = true
 		}
 	}
-	if len(wrong) > 0 {
-		slices.Sort(wrong)
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(wrong, "; "), Cure: a.restartSelf()}
+	var peers []doctor.Peer
+	for id, h := range all.Hosts {
+		if id != a.cluster.Host() {
+			peers = append(peers, doctor.Peer{ID: id, Name: h.Name, VTEP: h.VTEP, Alive: all.Alive[id], Version: h.Version, VXLANPort: h.VXLANPort, Used: users[id]})
+		}
 	}
-	return ok(name, "all are there, and not for everybody")
+	slices.SortFunc(peers, func(a, b doctor.Peer) int { return strings.Compare(a.Name+" "+a.ID, b.Name+" "+b.ID) })
+	return peers, nil
+}
+
+func (a *agent) lookedUnderlay() doctor.Underlay {
+	u := a.where()
+	return doctor.Underlay{Addr: u.Addr, Dev: u.Dev, MTU: u.MTU}
+}
+
+func (a *agent) lookedSwitch() doctor.Switch {
+	return doctor.Switch{DB: strings.TrimPrefix(a.cfg.OVSDB, "unix:"), Mgmt: a.sw.MgmtPath(), Restart: a.restartSwitch(), Log: a.ownLog(),
+		Plane: func(ctx context.Context) doctor.Plane {
+			st := a.plane.Status()
+			return doctor.Plane{Version: a.sw.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), TSO: st.TSO, Flows: st.Flows, Err: st.Err}
+		}}
+}
+
+func (a *agent) bridgeState(ctx context.Context) (doctor.BridgeState, error) {
+	row, err := a.sw.BridgeRow()
+	if err != nil {
+		return doctor.BridgeState{}, err
+	}
+	if row == nil {
+		return doctor.BridgeState{}, errors.New("there is no bridge " + config.Bridge + " yet")
+	}
+	drift := a.plane.Status().Drift
+	s := doctor.BridgeState{Controllers: len(row.Controller), Mended: drift.Flows, Last: drift.FlowsAt}
+	if row.FailMode != nil {
+		s.FailMode = *row.FailMode
+	}
+	if s.Ports, err = a.sw.ForeignPorts(); err != nil {
+		return s, err
+	}
+	s.Flows, err = a.plane.ForeignFlows(ctx)
+	return s, err
+}
+
+// clusterStatus is nil where this agent forms no cluster.
+func (a *agent) clusterStatus() func(context.Context) (adminapi.ClusterStatus, error) {
+	if a.storage.managed == nil {
+		return nil
+	}
+	return a.Cluster
+}
+
+func (a *agent) lookedDocker() doctor.Docker {
+	d := doctor.Docker{Host: a.cfg.DockerHost}
+	if a.docker != nil {
+		d.Ready = a.docker.Ready
+		d.Networks = func(ctx context.Context) (int, error) {
+			networks, err := a.docker.Networks(ctx)
+			return len(networks), err
+		}
+	}
+	return d
+}
+
+// sockets are those that this agent serves. The package's unit gives the command line's socket to a group.
+func (a *agent) sockets() []doctor.Socket {
+	all := []doctor.Socket{{Path: a.cfg.PluginSocket, Mode: 0o600}, {Path: a.cfg.AdminSocket, Mode: 0o660}}
+	if a.isPlugin() {
+		all = append(all, doctor.Socket{Path: a.opts.V1Socket, Mode: 0o600})
+	}
+	return all
+}
+
+// stale says what waits to be removed.
+func (a *agent) stale(ctx context.Context) ([]string, error) {
+	var found []string
+	if a.pending(ctx) {
+		found = append(found, "something that was removed waits for the store or the switch")
+	}
+	networks, err := a.cluster.Networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, err := a.cluster.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left, err := a.leftovers(ctx, members)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, left...)
+	for _, n := range networks {
+		if n.State == store.Deleting {
+			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Hosts)))
+		}
+	}
+	return found, nil
+}
+
+// notMirrored says why this host's networks are not compared with the cluster's; "" if they are.
+func (a *agent) notMirrored() string {
+	if a.mirror == nil || !a.cfg.Mirror {
+		return "networks are made by hand on this host (--mirror=false or --docker-host none)"
+	}
+	return ""
+}
+
+func (a *agent) networkTroubles() []string {
+	var found []string
+	for _, t := range a.mirror.Troubles() {
+		found = append(found, t.Name+": "+t.Text)
+	}
+	return found
+}
+
+func (a *agent) lookedNetworks() []doctor.NetworkPools {
+	var all []doctor.NetworkPools
+	for _, n := range a.driver.Networks() {
+		name := n.Name
+		if name == "" {
+			name = n.ID
+		}
+		all = append(all, doctor.NetworkPools{Name: name, Pools: n.Pools})
+	}
+	return all
+}
+
+// ourLink says whether a link is SocketPlane's by its name: the bridge's, or one that Links makes.
+func ourLink(name string) bool {
+	return strings.HasPrefix(name, "socketplane")
+}
+
+func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) doctor.Way {
+	return doctor.Way{
+		Links: doctor.HostLinks, Underlay: a.lookedUnderlay, VXLANPort: a.cfg.VXLANPort, Hosts: peers,
+		Tunnel: func(ctx context.Context, to netip.Addr, size int) (doctor.Answer, error) {
+			n, err := a.plane.Probe(ctx, to, size)
+			switch {
+			case errors.Is(err, reconcile.ErrNoTunnel):
+				err = doctor.ErrNoTunnel
+			case errors.Is(err, reconcile.ErrNoAnswer):
+				err = doctor.ErrNoAnswer
+			}
+			return doctor.Answer{Size: n}, err
+		},
+		Echo: probe.Echo, Refused: probe.Refused, Route: a.links.WayTo,
+		HostOf: func(id string) string { return id },
+	}
 }
 
 // restartSelf, restartSwitch and ownLog are what people do or look at, by how the agent was installed.
@@ -170,50 +259,4 @@ func (a *agent) ownLog() string {
 		return "journalctl -u docker"
 	}
 	return "journalctl -u socketplane"
-}
-
-func (a *agent) checkState(ctx context.Context) adminapi.Check {
-	const name = "stale state"
-	var found []string
-	if a.pending(ctx) {
-		found = append(found, "something that was removed waits for the store or the switch")
-	}
-	networks, err := a.cluster.Networks(ctx)
-	if err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
-	}
-	members, err := a.cluster.Hosts(ctx)
-	if err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
-	}
-	left, err := a.leftovers(ctx, members)
-	if err != nil {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: err.Error(), Cure: "see the store"}
-	}
-	found = append(found, left...)
-	for _, n := range networks {
-		if n.State == store.Deleting {
-			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Hosts)))
-		}
-	}
-	if len(found) > 0 {
-		return adminapi.Check{Name: name, State: adminapi.CheckWarn, Text: strings.Join(found, "; "),
-			Cure: "it goes by itself, or when those hosts are back; 'socketplane host rm' forgets one that will not come back"}
-	}
-	return ok(name, "none")
-}
-
-func (a *agent) checkNetworks(context.Context) adminapi.Check {
-	const name = "networks"
-	if a.mirror == nil || !a.cfg.Mirror {
-		return ok(name, "are made by hand on this host")
-	}
-	var found []string
-	for _, t := range a.mirror.Troubles() {
-		found = append(found, t.Name+": "+t.Text)
-	}
-	if len(found) > 0 {
-		return adminapi.Check{Name: name, State: adminapi.CheckBad, Text: strings.Join(found, "; "), Cure: "as said; it is tried again by itself"}
-	}
-	return ok(name, "all are here as the cluster has them")
 }

@@ -21,6 +21,7 @@ const (
 	ExitUsage       = 2
 	ExitUnreachable = 3
 	ExitNotFound    = 4
+	ExitWarned      = 5
 )
 
 // Deps is what the command line needs from outside; every field must be set.
@@ -64,6 +65,8 @@ func Run(ctx context.Context, d Deps, args []string) int {
 		return ExitUnreachable
 	case errors.Is(err, adminapi.ErrNotFound):
 		return ExitNotFound
+	case errors.Is(err, errWarned):
+		return ExitWarned
 	}
 	return ExitFailed
 }
@@ -83,7 +86,7 @@ func newRoot(d Deps) *cobra.Command {
 		Short: "Multi-host networks for plain Docker Engine",
 		Long: "Multi-host networks for plain Docker Engine.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the agent cannot be reached,\n" +
-			"4 there is no such network, host, container or token.",
+			"4 there is no such network, host, container or token, 5 doctor has a warning.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // so that an unknown command is a usage error of ours

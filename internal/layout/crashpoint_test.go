@@ -24,11 +24,12 @@ var harmless = map[string]string{
 	"ovsctl/vswitch/gen.go":                    "go generate",
 	"internal/hostlink/genetlink.go hasFamily": "a question",
 	"internal/agent/cluster.go founded":        "said again at each start",
+	"internal/doctor/state.go writable":        "a file that the next look overwrites",
 }
 
 // reads are the methods of the outside world's handles that write nothing; whatever else they have counts as a write.
 var reads = map[string][]string{
-	"handle":  {"LinkByName", "LinkByIndex", "LinkList", "RouteList", "AddrList", "GenlFamilyGet", "SetSocketTimeout", "Close"},
+	"handle":  {"LinkByName", "LinkByIndex", "LinkList", "RouteGet", "RouteList", "AddrList", "GenlFamilyGet", "SetSocketTimeout", "Close"},
 	"KV":      {"Get", "List", "Keys"},
 	"Session": {"Info", "List", "Node"},
 	"Raw":     {"Query"},

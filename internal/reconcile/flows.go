@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
@@ -147,7 +148,10 @@ func (r *Reconciler) mendFlows(ctx context.Context) error {
 	example := slices.Concat(c.Add, c.Delete)[0]
 	r.log.Warn("flows of the switch are not what they were: somebody else changed them; mending",
 		"missing_or_changed", len(c.Add), "foreign", len(c.Delete), "example", example.Key())
-	r.setStatus(func(s *Status) { s.Drift.Flows++ })
+	r.setStatus(func(s *Status) {
+		s.Drift.Flows++
+		s.Drift.FlowsAt = time.Now()
+	})
 	return r.change(ctx, c)
 }
 

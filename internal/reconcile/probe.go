@@ -107,6 +107,27 @@ func (r *Reconciler) DumpFlows(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
+// ForeignFlows reads, over a connection of its own, the flows of our bridge that are not ours. Nothing removes them: they may take part in what is forwarded.
+func (r *Reconciler) ForeignFlows(ctx context.Context) ([]string, error) {
+	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	defer conn.Close()
+	flows, err := conn.Dump(ctx, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	var foreign []string
+	for _, f := range flows {
+		if f.Cookie&cookieOwnerMask != cookieOwner {
+			foreign = append(foreign, f.String())
+		}
+	}
+	slices.Sort(foreign)
+	return foreign, nil
+}
+
 // waysTo are the networks that have containers here and on the host at that address, those with the largest packets first.
 func (r *Reconciler) waysTo(vtep netip.Addr) []probe {
 	devices := map[string]uint32{}

@@ -60,7 +60,11 @@ type Status struct {
 }
 
 // Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, and links that nothing needs.
-type Drift struct{ Flows, Ports, Links uint64 }
+type Drift struct {
+	Flows, Ports, Links uint64
+	// FlowsAt is when Flows last grew.
+	FlowsAt time.Time
+}
 
 // Reconciler applies desired state. It is safe for concurrent use, except that calls that name
 // the same network must follow each other; changes are applied one at a time. Every wait is

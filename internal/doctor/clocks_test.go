@@ -1,4 +1,4 @@
-package agent
+package doctor
 
 import (
 	"strings"
@@ -19,7 +19,7 @@ func TestClocksVerdict(t *testing.T) {
 	}{
 		"alone":            {nil, adminapi.CheckOK, []string{"no other host"}},
 		"equal":            {[]*clock{at("h2", 3*time.Millisecond), at("h3", -9*time.Millisecond)}, adminapi.CheckOK, []string{"2 other hosts", "9ms at most"}},
-		"not told":         {[]*clock{silent}, adminapi.CheckOK, []string{"no host tells its time"}},
+		"not told":         {[]*clock{silent}, adminapi.CheckUnknown, []string{"could not look", "no host tells its time"}},
 		"one not told":     {[]*clock{at("h2", 0), silent}, adminapi.CheckOK, []string{"1 other hosts", "not told by h9"}},
 		"a little":         {[]*clock{at("h2", -2*time.Second), at("h3", 0)}, adminapi.CheckWarn, []string{"h2 is 2s behind this host's", "timedatectl"}},
 		"much":             {[]*clock{at("h2", 2*time.Second), at("h3", 5*time.Minute)}, adminapi.CheckBad, []string{"h2 is 2s ahead", "h3 is 5m0s ahead", "timedatectl"}},
@@ -28,11 +28,11 @@ func TestClocksVerdict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := clocksVerdict(tt.clocks)
-			if got.Name != "clocks" || got.State != tt.state || (got.State == adminapi.CheckOK) != (got.Cure == "") {
+			if got.State != tt.state || (got.State == adminapi.CheckOK) != (got.Cure == "") {
 				t.Errorf("%+v", got)
 			}
 			for _, word := range tt.words {
-				if !strings.Contains(got.Text+" "+got.Cure, word) {
+				if !strings.Contains(got.Saw+" "+got.Cure, word) {
 					t.Errorf("%+v does not say %q", got, word)
 				}
 			}

@@ -1,0 +1,133 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// AgentUp is the agent's own word that it runs: who answers this check does.
+func AgentUp(version string, started time.Time) Check {
+	return Check{Name: nameAgent, Looks: "the agent's answer", Look: func(context.Context) Finding {
+		return OK("%s answers, since %s", version, started.Format(time.RFC3339))
+	}}
+}
+
+// askHealth asks the agent for its life, over its admin socket.
+const askHealth = "GET /healthz HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+
+// Answers says whether the agent answers at its admin socket, in a moment.
+func Answers(ctx context.Context, adminSocket string) bool {
+	return askSocket(ctx, adminSocket, []byte(askHealth)).err == nil
+}
+
+// Agent looks from outside why an agent does not answer. unit says what the service manager says of it; "" if there is none.
+func Agent(files Files, adminSocket string, unit func(context.Context) string) Check {
+	return Check{Name: nameAgent, Looks: "an answer of the agent at " + adminSocket + ", and the unit socketplane.service", Look: func(ctx context.Context) Finding {
+		const follows = "no container can be added to a network or taken from one; those that run keep talking"
+		const start = "systemctl start socketplane"
+		s := askSocket(ctx, adminSocket, []byte(askHealth))
+		state := unit(ctx)
+		tail := ""
+		if state != "" {
+			tail = "; " + state
+		}
+		switch {
+		case s.err == nil:
+			return OK("it answers")
+		case errors.Is(s.err, fs.ErrNotExist):
+			return Error("the agent does not run: there is no socket "+adminSocket+tail, follows, start+", or 'socketplane agent'; 'journalctl -u socketplane' says why it ended")
+		case errors.Is(s.err, syscall.ECONNREFUSED):
+			return Error("the agent does not run: nobody serves "+adminSocket+tail, follows, start+", or 'socketplane agent'; 'journalctl -u socketplane' says why it ended")
+		case errors.Is(s.err, fs.ErrPermission):
+			return Unknown("permission denied on "+adminSocket, "run 'socketplane doctor' as root, for example with sudo")
+		case s.silent:
+			f, stopped := files.hangs(s.pid, "the agent", adminSocket, "systemctl restart socketplane", follows)
+			f.Saw += tail
+			if !stopped {
+				f.Cure += "; 'journalctl -u socketplane' has its last words"
+			}
+			return f
+		}
+		return Error(fmt.Sprintf("the agent at %s broke off: %v%s", adminSocket, s.err, tail), follows, "systemctl restart socketplane")
+	}}
+}
+
+// unitAnswer is how long systemd may take.
+const unitAnswer = 2 * time.Second
+
+// Unit asks systemd for the state of socketplane.service, such as "its unit is failed (exit-code)"; "" where there is no systemd.
+func Unit(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, unitAnswer)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,ActiveState,Result", "socketplane.service").Output()
+	if err != nil {
+		return ""
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		values[key] = value
+	}
+	switch {
+	case values["LoadState"] == "not-found":
+		return "there is no unit socketplane.service: 'socketplane install' makes one"
+	case values["ActiveState"] == "":
+		return ""
+	case values["ActiveState"] == "active":
+		return "its unit is active"
+	}
+	return fmt.Sprintf("its unit is %s (%s)", values["ActiveState"], values["Result"])
+}
+
+// Local are the settings with which a host is looked at whose agent does not answer.
+type Local struct {
+	Files                               Files
+	Links                               Links
+	AdminSocket, PluginSocket           string
+	OVSDB, Bridge, DockerHost, StateDir string
+	Unit                                func(context.Context) string
+}
+
+// Checks are all checks, in the order of Names, for a host whose agent does not answer. Those that need the agent say that they could not look.
+func (l Local) Checks() []Check {
+	db := strings.TrimPrefix(l.OVSDB, "unix:")
+	sw := Switch{Files: l.Files, DB: db, Mgmt: db[:strings.LastIndexByte(db, '/')+1] + l.Bridge + ".mgmt", Restart: "systemctl restart openvswitch-switch"}
+	own := map[string]Check{}
+	for _, c := range []Check{
+		Agent(l.Files, l.AdminSocket, l.Unit), KernelModule(l.hasModule), sw.Daemons(), Forwarding(l.Files, l.Links), Conntrack(l.Files),
+		Docker{Files: l.Files, Host: l.DockerHost}.Check(),
+		Sockets([]Socket{{l.PluginSocket, 0o600}, {l.AdminSocket, 0o660}}, "systemctl restart socketplane.socket socketplane"),
+		StateDir(l.StateDir),
+	} {
+		own[c.Name] = c
+	}
+	var all []Check
+	for _, name := range Names() {
+		c, there := own[name]
+		if !there {
+			c = Check{Name: name, Look: func(context.Context) Finding {
+				return Unknown("only the agent can, and it does not answer", "see the agent")
+			}}
+		}
+		if name == nameWay {
+			c.Name += " other hosts"
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// hasModule looks for the module as files show it.
+func (l Local) hasModule() bool {
+	if _, err := l.Files.count("/sys/module/openvswitch"); err == nil {
+		return true
+	}
+	loaded, err := l.Files.Text("/proc/modules")
+	return err == nil && strings.Contains("\n"+loaded, "\nopenvswitch ")
+}

@@ -1,0 +1,100 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Docker is what Docker's API is looked at with.
+type Docker struct {
+	Files Files
+	// Host is the API's address (unix://PATH or tcp://HOST:PORT), or "none".
+	Host string
+	// Ready is the agent's own connection, Networks the number of SocketPlane's networks that Docker has; nil without an agent.
+	Ready    func() error
+	Networks func(context.Context) (int, error)
+}
+
+// pidFile is where dockerd writes its process id by default.
+const pidFile = "/run/docker.pid"
+
+// withoutDocker is what follows when its API does not answer.
+const withoutDocker = "networks do not follow the cluster on this host, and containers can't be started"
+
+// Check looks whether Docker's API answers, now.
+func (d Docker) Check() Check {
+	return Check{Name: nameDocker, Looks: "an answer of Docker's API at " + d.Host, Look: func(ctx context.Context) Finding {
+		if d.Host == "none" {
+			return NotApplicable("Docker's API is not used (--docker-host none): networks are made by hand on this host")
+		}
+		if path, ok := strings.CutPrefix(d.Host, "unix://"); ok {
+			if f, bad := d.socket(ctx, path); bad {
+				return f
+			}
+		} else if f, bad := d.tcp(ctx); bad {
+			return f
+		}
+		if d.Ready == nil {
+			return OK("answers at %s", d.Host)
+		}
+		if err := d.Ready(); err != nil {
+			return Error(err.Error(), withoutDocker, "systemctl start docker")
+		}
+		n, err := d.Networks(ctx)
+		if err != nil {
+			return Error(err.Error(), withoutDocker, "systemctl restart docker")
+		}
+		return OK("answers at %s, has %d networks of SocketPlane", d.Host, n)
+	}}
+}
+
+// socket asks a unix socket.
+func (d Docker) socket(ctx context.Context, path string) (Finding, bool) {
+	s := askSocket(ctx, path, []byte("GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"))
+	if s.err == nil {
+		return Finding{}, false
+	}
+	// systemd may be who listens; dockerd then writes its own process id.
+	text, _ := d.Files.Text(pidFile) // "" where there is none
+	pid, parse := strconv.Atoi(text)
+	var daemon Process
+	if parse == nil {
+		daemon, _ = d.Files.Process(pid) // the zero Process where it can't be read
+	}
+	switch {
+	case s.silent && daemon.Exists && daemon.Stopped:
+		s.pid = pid
+	case errors.Is(s.err, fs.ErrNotExist) && daemon.Exists && daemon.Name == "dockerd":
+		return Error(fmt.Sprintf("there is no socket %s, though dockerd runs (process %d)", path, pid), withoutDocker,
+			"give the agent the address of Docker's API with --docker-host; 'docker context ls' shows it, and a restart of Docker makes a socket again that was removed"), true
+	}
+	start := "systemctl start docker"
+	if s.silent {
+		start = "systemctl restart docker"
+	}
+	return s.daemon(d.Files, "Docker", path, start, withoutDocker)
+}
+
+// tcp only connects: what is behind may want TLS.
+func (d Docker) tcp(ctx context.Context) (Finding, bool) {
+	addr := strings.TrimPrefix(d.Host, "tcp://")
+	ctx, cancel := context.WithTimeout(ctx, socketAnswer)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err == nil {
+		_ = conn.Close() // it was opened to see that it can be
+		return Finding{}, false
+	}
+	saw := fmt.Sprintf("Docker's API at %s can't be reached: %v", addr, err)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		saw = fmt.Sprintf("%s refuses connections: Docker does not listen there", addr)
+	}
+	return Error(saw, withoutDocker, "systemctl start docker, or give the right address with --docker-host"), true
+}

@@ -1,0 +1,174 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Forwarding looks whether the host's kernel forwards packets between links, as Docker needs it for docker_gwbridge.
+func Forwarding(files Files, links Links) Check {
+	const path = "/proc/sys/net/ipv4/ip_forward"
+	return Check{Name: nameForwarding, Looks: "net.ipv4.ip_forward, where Docker has a bridge", Look: func(context.Context) Finding {
+		on, err := files.Number(path)
+		if err != nil {
+			return Unknown(err.Error(), "mount /proc")
+		}
+		if on != 0 {
+			return OK("net.ipv4.ip_forward is %d", on)
+		}
+		all, err := links()
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		for _, bridge := range []string{gatewayBridge, "docker0"} {
+			if _, there := named(all, bridge); there {
+				return Error("net.ipv4.ip_forward is 0", "containers do not reach anything outside their networks, and published ports do not work; they do reach each other",
+					"sysctl -w net.ipv4.ip_forward=1, and put net.ipv4.ip_forward=1 into a file of /etc/sysctl.d")
+			}
+		}
+		return NotApplicable("net.ipv4.ip_forward is 0, but Docker has made no bridge here yet; it turns it on itself unless it runs with --ip-forward=false")
+	}}
+}
+
+// ReversePath looks whether strict filtering drops what other hosts send: it does where the way back leaves by another link than that
+// of the tunnel address. wayTo is the link by which packets to an address leave.
+func ReversePath(files Files, underlay func() Underlay, hosts func(context.Context) ([]Peer, error), wayTo func(context.Context, netip.Addr) (string, error)) Check {
+	return Check{Name: nameFilter, Looks: "net.ipv4.conf.*.rp_filter of the link with the tunnel address, and the links by which packets to other hosts leave", Look: func(ctx context.Context) Finding {
+		u := underlay()
+		switch {
+		case !u.Addr.IsValid():
+			return Unknown("this host has no tunnel address", "see the tunnel address")
+		case u.Addr.Is6():
+			return NotApplicable("tunnels are over IPv6, which has no such filter in the kernel")
+		case u.Dev == "lo":
+			return NotApplicable("the tunnel address is on the loopback, where packets come in by any link")
+		}
+		strict := false
+		for i, dev := range []string{"all", u.Dev} {
+			n, err := files.Number("/proc/sys/net/ipv4/conf/" + dev + "/rp_filter")
+			if err != nil {
+				return Unknown(err.Error(), "")
+			}
+			switch { // the kernel takes the larger of the two (ip-sysctl.rst)
+			case n == 1:
+				strict = true
+			case n == 2:
+				strict = false
+			}
+			if n == 2 && i == 0 {
+				return OK("loose for all links")
+			}
+		}
+		if !strict {
+			return OK("not strict on %s", u.Dev)
+		}
+		peers, err := hosts(ctx)
+		if err != nil {
+			return Unknown("the other hosts are not known: "+err.Error(), "see the store")
+		}
+		for _, p := range peers {
+			if !p.VTEP.Is4() || p.VTEP == u.Addr {
+				continue
+			}
+			if dev, err := wayTo(ctx, p.VTEP); err == nil && dev != u.Dev {
+				return Error(fmt.Sprintf("the filter is strict on %s, which has the tunnel address, but packets to %s (%s) leave by %s", u.Dev, p.Name, p.VTEP, dev),
+					"the kernel drops what that host sends to the tunnel address",
+					fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and put it into a file of /etc/sysctl.d", u.Dev))
+			}
+		}
+		return OK("strict on %s, by which packets to all other hosts leave too", u.Dev)
+	}}
+}
+
+// conntrackWarns is the part of the table, in percent, from which it is nearly full.
+const conntrackWarns = 90
+
+// Conntrack looks how full the kernel's table of connections is: when it is full, new connections of containers to the outside are dropped.
+func Conntrack(files Files) Check {
+	const dir = "/proc/sys/net/netfilter/nf_conntrack_"
+	return Check{Name: nameConntrack, Looks: "net.netfilter.nf_conntrack_count and _max", Look: func(context.Context) Finding {
+		count, err := files.Number(dir + "count")
+		if errors.Is(err, fs.ErrNotExist) {
+			return NotApplicable("the kernel tracks no connections here")
+		}
+		most, maxErr := files.Number(dir + "max")
+		if err := errors.Join(err, maxErr); err != nil {
+			return Unknown(err.Error(), "")
+		}
+		saw := fmt.Sprintf("%d of %d entries are used", count, most)
+		if most > 0 && count*100 >= most*conntrackWarns {
+			f := Warning(saw, "when the table is full the kernel drops new connections of containers to the outside and to published ports",
+				fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, and put it into a file of /etc/sysctl.d", 4*most))
+			if count >= most {
+				f.State = "error"
+			}
+			return f
+		}
+		return OK("%s", saw)
+	}}
+}
+
+// Bounds of limits: files that an agent needs at least, beside those it has open, and instances of inotify that Docker and systemd need.
+const (
+	filesSpare      = 64
+	inotifyLeast    = 128 // the kernel's own default (fs/notify/inotify/inotify_user.c)
+	filesSystemFull = 90  // percent of fs.file-max
+)
+
+// Limits looks at the files that the agent's process may open and has open, at the system's, and at inotify's.
+func Limits(files Files) Check {
+	return Check{Name: nameLimits, Looks: "open files of the agent's process and of the system, and fs.inotify.max_user_instances", Look: func(context.Context) Finding {
+		limit, err := files.openLimit()
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		open, err := files.count("/proc/self/fd")
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		if limit-open < filesSpare {
+			return Error(fmt.Sprintf("the agent has %d files open and may open %d", open, limit), "calls of Docker and connections to the store fail with 'too many open files'",
+				"LimitNOFILE=65536 in the unit (systemctl edit socketplane), or now: prlimit --nofile=65536 --pid $(pidof socketplane)")
+		}
+		if all, err := files.Text("/proc/sys/fs/file-nr"); err == nil {
+			var used, free, most int64
+			if n, _ := fmt.Sscan(all, &used, &free, &most); n == 3 && most > 0 && used >= most/100*filesSystemFull {
+				return Warning(fmt.Sprintf("%d of the system's %d files are open", used, most), "any program may soon fail with 'too many open files in system'",
+					fmt.Sprintf("sysctl -w fs.file-max=%d", 4*most))
+			}
+		}
+		instances, err := files.Number("/proc/sys/fs/inotify/max_user_instances")
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		if instances < inotifyLeast {
+			return Warning(fmt.Sprintf("fs.inotify.max_user_instances is %d, less than the kernel's default", instances),
+				"Docker and containers fail to start with 'too many open files'", "sysctl -w fs.inotify.max_user_instances=512, and put it into a file of /etc/sysctl.d")
+		}
+		return OK("the agent has %d of %d files open; fs.inotify.max_user_instances is %d", open, limit, instances)
+	}}
+}
+
+// openLimit is how many files this process may open.
+func (f Files) openLimit() (int, error) {
+	const key = "Max open files"
+	text, err := f.Text("/proc/self/limits")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			soft := strings.Fields(rest)[0]
+			if soft == "unlimited" {
+				return 1 << 30, nil
+			}
+			return strconv.Atoi(soft)
+		}
+	}
+	return 0, errors.New("/proc/self/limits does not say how many files may be open")
+}

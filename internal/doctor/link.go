@@ -1,0 +1,138 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Underlay is where this host's tunnels end, as the agent knows it; the zero value while it knows none.
+type Underlay struct {
+	Addr netip.Addr
+	Dev  string
+	MTU  int
+}
+
+// Address looks at the address of this host's tunnels: on which link it is, whether that can send, whether another host has it too.
+type Address struct {
+	Links    Links
+	Underlay func() Underlay
+	// Hosts are the other hosts of the cluster.
+	Hosts func(context.Context) ([]Peer, error)
+	// Restart restarts the agent.
+	Restart string
+}
+
+// Check is the check.
+func (a Address) Check() Check {
+	return Check{Name: nameAddress, Looks: "the link that has this host's tunnel address, and who else has that address", Look: func(ctx context.Context) Finding {
+		u := a.Underlay()
+		if !u.Addr.IsValid() {
+			return Error("this host has no address for tunnels", "its containers reach no other host", "give one of its addresses with --advertise ADDRESS, or bring up its network; see 'ip address'")
+		}
+		links, err := a.Links()
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		link, there := having(links, u.Addr)
+		if !there {
+			return Error(fmt.Sprintf("no link of this host has its tunnel address %s (it was on %s)", u.Addr, u.Dev), "packets of other hosts do not arrive",
+				fmt.Sprintf("give the address back to %s, or set --advertise to one that the host has, and %s", u.Dev, a.Restart))
+		}
+		if f, bad := down(link); bad {
+			return f
+		}
+		hosts, err := a.Hosts(ctx)
+		for _, h := range hosts {
+			if h.VTEP == u.Addr {
+				return Error(fmt.Sprintf("host %s (id %s) has the tunnel address %s too", h.Name, h.ID, u.Addr), "packets reach only one of the two",
+					"give each host an address of its own with --advertise, and "+a.Restart)
+			}
+		}
+		saw := fmt.Sprintf("%s on %s, MTU %d", u.Addr, link.Name, link.MTU)
+		if err != nil {
+			return Unknown(saw+"; whether another host of the cluster has it is not known: "+err.Error(), "see the store")
+		}
+		return OK("%s; no other host of the cluster has it", saw)
+	}}
+}
+
+// down says what keeps a link from sending.
+func down(l Link) (Finding, bool) {
+	switch {
+	case !l.Up:
+		return Error(fmt.Sprintf("link %s is down", l.Name), "no packet leaves or reaches this host by it", "ip link set "+l.Name+" up"), true
+	case !l.Carrier:
+		return Error(fmt.Sprintf("link %s is up but has no carrier", l.Name), "no packet leaves or reaches this host by it",
+			"look at the cable, the switch's port or the virtual machine's network of "+l.Name), true
+	}
+	return Finding{}, false
+}
+
+// gatewayBridge is Docker's bridge for everything outside our networks.
+const gatewayBridge = "docker_gwbridge"
+
+// Gateway looks at docker_gwbridge: it must not send larger packets than the NIC takes.
+func Gateway(links Links, underlay func() Underlay) Check {
+	return Check{Name: nameGateway, Looks: "the MTU of docker_gwbridge and of the link with the tunnel address, and whether the bridge is up", Look: func(context.Context) Finding {
+		all, err := links()
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		bridge, there := named(all, gatewayBridge)
+		if !there {
+			return NotApplicable("Docker has not made docker_gwbridge yet; it does with the first container of a network that is not --internal")
+		}
+		if !bridge.Up {
+			return Error("docker_gwbridge is down", "containers do not reach anything outside their networks, and published ports do not work", "ip link set docker_gwbridge up")
+		}
+		nic, there := having(all, underlay().Addr)
+		if !there {
+			return Unknown("the link of the tunnel address is not known", "see the tunnel address")
+		}
+		if bridge.MTU > nic.MTU && nic.Name != "lo" {
+			return Error(fmt.Sprintf("the MTU of docker_gwbridge is %d, that of %s only %d", bridge.MTU, nic.Name, nic.MTU),
+				"large packets of containers to the outside are lost, so that connections begin and then hang",
+				fmt.Sprintf("ip link set docker_gwbridge mtu %d, and for containers to come make it with that MTU: docker network rm docker_gwbridge while no container uses it; "+
+					"docker network create -d bridge -o com.docker.network.bridge.name=docker_gwbridge -o com.docker.network.bridge.enable_icc=false "+
+					"-o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", nic.MTU, nic.MTU))
+		}
+		return OK("up, MTU %d; that of %s is %d", bridge.MTU, nic.Name, nic.MTU)
+	}}
+}
+
+// NetworkPools are the pools of a network that this host has.
+type NetworkPools struct {
+	Name  string
+	Pools []netip.Prefix
+}
+
+// Subnets looks for links of this host whose subnets overlap those of networks that it has. ours says which links are SocketPlane's.
+func Subnets(links Links, networks func() []NetworkPools, ours func(link string) bool) Check {
+	return Check{Name: nameSubnets, Looks: "the addresses of this host's links and the subnets of its networks", Look: func(context.Context) Finding {
+		all, err := links()
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		var found []string
+		for _, l := range all {
+			if ours(l.Name) {
+				continue
+			}
+			for _, a := range l.Addrs {
+				for _, n := range networks() {
+					if i := slices.IndexFunc(n.Pools, a.Masked().Overlaps); i >= 0 && !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
+						found = append(found, fmt.Sprintf("%s of %s overlaps %s of network %s", a.Masked(), l.Name, n.Pools[i], n.Name))
+					}
+				}
+			}
+		}
+		if len(found) > 0 {
+			return Warning(strings.Join(found, "; "), "containers of these networks do not reach what is behind those links, and this host does not reach them",
+				"give the link or the network another subnet; a network is made again by 'docker network rm' and 'docker network create --subnet'")
+		}
+		return OK("none overlap")
+	}}
+}

@@ -1,0 +1,38 @@
+package doctor
+
+// Names lists all checks, in the order in which they are shown. A check of one of several things begins with its name here: "way to" and
+// the host.
+func Names() []string {
+	return []string{
+		nameAgent, nameVersions, nameHostNames, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameForwarding, nameFilter,
+		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSockets, nameStateDir, nameStale,
+		nameNetworks, nameSubnets, nameWay,
+	}
+}
+
+// The names of the checks. Programs read them: they stay.
+const (
+	nameAgent      = "agent"
+	nameVersions   = "agent versions"
+	nameHostNames  = "host names"
+	nameKernel     = "kernel module"
+	nameSwitch     = "Open vSwitch"
+	nameBridge     = "bridge"
+	nameOffload    = "segmentation offload"
+	nameAddress    = "tunnel address"
+	nameForwarding = "IP forwarding"
+	nameFilter     = "reverse path filter"
+	nameGateway    = "docker_gwbridge"
+	nameConntrack  = "connection tracking"
+	nameLimits     = "limits"
+	nameStore      = "store"
+	nameCluster    = "cluster"
+	nameClocks     = "clocks"
+	nameDocker     = "Docker"
+	nameSockets    = "sockets"
+	nameStateDir   = "state directory"
+	nameStale      = "stale state"
+	nameNetworks   = "networks"
+	nameSubnets    = "subnets"
+	nameWay        = "way to"
+)

@@ -1,0 +1,101 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// socketAnswer is how long a local daemon may take for an answer that costs it nothing.
+const socketAnswer = 2 * time.Second
+
+// served is what was seen at a daemon's unix socket.
+type served struct {
+	// err is nil if the daemon answered.
+	err error
+	// silent says that the connection was taken and nothing came; pid is who listens there, 0 if it is not known.
+	silent bool
+	pid    int
+}
+
+// askSocket connects to a unix socket, writes ask, and waits for at least one byte.
+func askSocket(ctx context.Context, path string, ask []byte) served {
+	ctx, cancel := context.WithTimeout(ctx, socketAnswer)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	if err != nil {
+		// A listener whose queue is full because nobody accepts.
+		return served{err: err, silent: errors.Is(err, syscall.EAGAIN) || errors.Is(err, context.DeadlineExceeded)}
+	}
+	defer conn.Close()
+	s := served{pid: listener(conn)}
+	if deadline, ok := ctx.Deadline(); ok {
+		s.err = conn.SetDeadline(deadline)
+	}
+	if s.err == nil && len(ask) > 0 {
+		_, s.err = conn.Write(ask)
+	}
+	if s.err == nil {
+		_, s.err = io.ReadFull(conn, make([]byte, 1))
+	}
+	s.silent = errors.Is(s.err, os.ErrDeadlineExceeded)
+	return s
+}
+
+// listener is the process that listens at the other end.
+func listener(conn net.Conn) int {
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0
+	}
+	raw, err := unix.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var cred *syscall.Ucred
+	err = raw.Control(func(fd uintptr) {
+		cred, _ = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) // nil with an error
+	})
+	if err != nil || cred == nil {
+		return 0
+	}
+	return int(cred.Pid)
+}
+
+// daemon says what is wrong with a daemon by what was seen at its socket. start is the command that starts it.
+func (s served) daemon(files Files, name, path, start string, follows string) (Finding, bool) {
+	switch {
+	case s.err == nil:
+		return Finding{}, false
+	case errors.Is(s.err, fs.ErrNotExist):
+		return Error(fmt.Sprintf("%s does not run: there is no socket %s", name, path), follows, start), true
+	case errors.Is(s.err, syscall.ECONNREFUSED):
+		return Error(fmt.Sprintf("%s does not run: nobody serves its socket %s", name, path), follows, start), true
+	case errors.Is(s.err, fs.ErrPermission):
+		return Unknown(fmt.Sprintf("permission denied on %s", path), "run 'socketplane doctor' as root"), true
+	case !s.silent:
+		return Error(fmt.Sprintf("%s at %s broke off: %v", name, path, s.err), follows, start), true
+	}
+	f, _ := files.hangs(s.pid, name, path, start, follows)
+	return f, true
+}
+
+// hangs is what a process does that takes connections and answers nothing; stopped says that a signal stopped it.
+func (f Files) hangs(pid int, name, path, start, follows string) (Finding, bool) {
+	who := name
+	if p, err := f.Process(pid); pid != 0 && err == nil {
+		who = fmt.Sprintf("%s (process %d)", name, pid)
+		if p.Stopped {
+			return Error(fmt.Sprintf("%s is stopped by a signal (SIGSTOP, or a debugger): it takes connections at %s and answers nothing", who, path),
+				follows, fmt.Sprintf("kill -CONT %d", pid)), true
+		}
+	}
+	return Error(fmt.Sprintf("%s hangs: it takes connections at %s and answers nothing within %v", who, path, socketAnswer), follows, start), false
+}

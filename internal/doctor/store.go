@@ -1,0 +1,133 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// StoreDeps are what the cluster's store is looked at with.
+type StoreDeps struct {
+	// Kind and Address are for people. Own says that the agent runs it as part of its cluster, Alone that no other host can share it.
+	Kind, Address string
+	Own, Alone    bool
+	// Host is this host's id.
+	Host string
+	// Members reads all hosts.
+	Members func(context.Context) (store.Membership, error)
+	// Log is where the agent's log is.
+	Log string
+}
+
+// storeAnswer is how long the store may take to answer.
+const storeAnswer = 4 * time.Second
+
+// Store looks whether the store answers, and whether it holds this host for alive.
+func Store(d StoreDeps) Check {
+	return Check{Name: nameStore, Looks: fmt.Sprintf("an answer of the %s store at %s, and this host's sign of life in it", d.Kind, d.Address), Look: func(ctx context.Context) Finding {
+		ctx, cancel := context.WithTimeout(ctx, storeAnswer)
+		defer cancel()
+		began := time.Now()
+		members, err := d.Members(ctx)
+		switch {
+		case err != nil:
+			return d.silent(err)
+		case d.Alone:
+			return Warning("a file of this host", "networks reach no other host", "give the agents one Consul with --consul-addr")
+		case !members.Alive[d.Host]:
+			return Warning("other hosts take this host's agent for down", "", "wait a minute; "+d.Log+" says why if it stays")
+		}
+		return OK("%s at %s answers in %v; %d hosts, %d up", d.Kind, d.Address, time.Since(began).Round(time.Millisecond), len(members.Hosts), len(members.Alive))
+	}}
+}
+
+// silent says why a store does not answer. A connection of our own tells a Consul that is not there from one that hangs.
+func (d StoreDeps) silent(err error) Finding {
+	const follows = "networks can't be made or removed, and other hosts do not hear of containers that start here; those that run keep talking"
+	cure := "start Consul, or give its address with --consul-addr"
+	if d.Own {
+		cure = "see the cluster"
+	}
+	text := err.Error()
+	var refused *net.OpError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		text = fmt.Sprintf("%s refuses connections: Consul does not run there: %v", d.Address, err)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		text = fmt.Sprintf("there is no way to %s: %v", d.Address, err)
+		cure = "see the tunnel address of this host, and start Consul's host, or give Consul's address with --consul-addr"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &refused) && refused.Timeout():
+		text = d.hangs(err)
+	}
+	return Error(text, follows, cure)
+}
+
+// dialAnswer is how long a connection may take.
+const dialAnswer = time.Second
+
+// hangs tells a Consul that takes connections and says nothing from a host that does not answer at all.
+func (d StoreDeps) hangs(err error) string {
+	addr := strings.TrimPrefix(strings.TrimPrefix(d.Address, "http://"), "https://")
+	conn, dialErr := net.DialTimeout("tcp", addr, dialAnswer)
+	if dialErr != nil {
+		return fmt.Sprintf("%s gives no answer to a connection (%v): its host is off, or a firewall drops TCP: %v", d.Address, dialErr, err)
+	}
+	_ = conn.Close() // it was opened to see that it can be
+	return fmt.Sprintf("%s takes connections and answers nothing in %v: Consul hangs or is stopped by a signal, or has no leader: %v", d.Address, storeAnswer, err)
+}
+
+// Versions looks whether the hosts' agents are of one version.
+func Versions(own string, hosts func(context.Context) ([]Peer, error)) Check {
+	return Check{Name: nameVersions, Looks: "the versions of all hosts' agents", Look: func(ctx context.Context) Finding {
+		peers, err := hosts(ctx)
+		if err != nil {
+			return Unknown("the other hosts are not known: "+err.Error(), "see the store")
+		}
+		var other []string
+		for _, p := range peers {
+			if p.Version != own {
+				other = append(other, p.Name+" has "+p.Version)
+			}
+		}
+		if len(other) > 0 {
+			return Warning(fmt.Sprintf("this host's agent is %s; %s", own, strings.Join(other, ", ")), "what only the newer ones can do does not work between these hosts",
+				"install the same version on all hosts")
+		}
+		return OK("all hosts' agents are %s", own)
+	}}
+}
+
+// HostNames looks for hosts of the same name.
+func HostNames(own, id string, hosts func(context.Context) ([]Peer, error)) Check {
+	return Check{Name: nameHostNames, Looks: "the names of all hosts", Look: func(ctx context.Context) Finding {
+		peers, err := hosts(ctx)
+		if err != nil {
+			return Unknown("the other hosts are not known: "+err.Error(), "see the store")
+		}
+		ids := map[string][]string{own: {id}}
+		for _, p := range peers {
+			ids[p.Name] = append(ids[p.Name], p.ID)
+		}
+		var twice []string
+		for name, all := range ids {
+			if len(all) > 1 {
+				slices.Sort(all)
+				twice = append(twice, fmt.Sprintf("%d hosts are named %s: %s", len(all), name, strings.Join(all, ", ")))
+			}
+		}
+		if len(twice) > 0 {
+			slices.Sort(twice)
+			return Warning(strings.Join(twice, "; "), "commands that take a host's name can't tell them apart; give the id there",
+				"give each host a name of its own with --name or hostnamectl, and restart its agent; 'socketplane host rm ID' forgets one that is gone")
+		}
+		return OK("%d hosts, each with a name of its own", len(peers)+1)
+	}}
+}

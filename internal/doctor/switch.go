@@ -1,0 +1,174 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// KernelModule looks for the kernel's datapath.
+func KernelModule(has func() bool) Check {
+	return Check{Name: nameKernel, Looks: "whether the kernel has Open vSwitch's datapath", Look: func(context.Context) Finding {
+		if has() {
+			return OK("the kernel has openvswitch")
+		}
+		return Warning("the kernel has no openvswitch", "packets are forwarded in user space, which is slower",
+			"modprobe openvswitch, where the kernel comes with it, and restart Open vSwitch and the agent")
+	}}
+}
+
+// Plane is how the agent's data plane is.
+type Plane struct {
+	Version, Datapath, Tunnel string
+	TSO                       bool
+	Flows                     int
+	// Err is what keeps something from being as it should; nil if nothing does.
+	Err error
+}
+
+// Switch is what Open vSwitch is looked at with.
+type Switch struct {
+	Files Files
+	// DB is the path of ovsdb-server's socket, Mgmt that of our bridge's management socket.
+	DB, Mgmt string
+	// Plane is what the agent knows; nil without an agent.
+	Plane func(context.Context) Plane
+	// Restart is the command that restarts Open vSwitch, Log where the agent's log is.
+	Restart, Log string
+}
+
+// Consequences of daemons that do not run.
+const (
+	withoutSwitch = "containers that are added have no network, and on hosts without the kernel's datapath nothing is forwarded at all"
+	withoutOVSDB  = "no container can be added to a network or taken from one; those that run keep talking"
+)
+
+// Daemons looks whether both daemons of Open vSwitch answer, now, and what the agent says of them.
+func (s Switch) Daemons() Check {
+	return Check{Name: nameSwitch, Looks: "answers of ovsdb-server at " + s.DB + " and of ovs-vswitchd at " + s.Mgmt, Look: func(ctx context.Context) Finding {
+		db := make(chan served, 1)
+		go func() { db <- askSocket(ctx, s.DB, []byte(`{"method":"echo","params":[],"id":"doctor"}`)) }()
+		// ovs-vswitchd greets whoever connects.
+		mgmt := askSocket(ctx, s.Mgmt, nil)
+		if f, bad := (<-db).daemon(s.Files, "ovsdb-server", s.DB, s.Restart, withoutOVSDB); bad {
+			return f
+		}
+		if errors.Is(mgmt.err, fs.ErrNotExist) && s.Plane == nil {
+			return s.noBridge()
+		}
+		if f, bad := mgmt.daemon(s.Files, "ovs-vswitchd", s.Mgmt, s.Restart, withoutSwitch); bad {
+			return f
+		}
+		if s.Plane == nil {
+			return OK("ovsdb-server and ovs-vswitchd answer")
+		}
+		p := s.Plane(ctx)
+		if p.Err != nil {
+			return Error(p.Err.Error(), "", s.Log+" says more")
+		}
+		return OK("%s, datapath %s, tunnel %s, %d flows", cmp.Or(p.Version, "of unknown version"), p.Datapath, p.Tunnel, p.Flows)
+	}}
+}
+
+// noBridge looks at the daemon's process where there is no bridge whose socket could be asked.
+func (s Switch) noBridge() Finding {
+	path := s.DB[:strings.LastIndexByte(s.DB, '/')+1] + "ovs-vswitchd.pid"
+	text, err := s.Files.Text(path)
+	pid, parse := strconv.Atoi(text)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Error("ovs-vswitchd does not run: there is no "+path, withoutSwitch, s.Restart)
+	}
+	if err = errors.Join(err, parse); err != nil {
+		return Unknown(err.Error(), "run 'socketplane doctor' as root")
+	}
+	p, err := s.Files.Process(pid)
+	switch {
+	case err != nil:
+		return Unknown(err.Error(), "run 'socketplane doctor' as root")
+	case !p.Exists:
+		return Error(fmt.Sprintf("ovs-vswitchd does not run: its process %d is gone", pid), withoutSwitch, s.Restart)
+	case p.Stopped:
+		return Error(fmt.Sprintf("ovs-vswitchd (process %d) is stopped by a signal", pid), withoutSwitch, fmt.Sprintf("kill -CONT %d", pid))
+	}
+	return OK("ovsdb-server answers and ovs-vswitchd runs (process %d); there is no bridge of ours yet, which the agent makes", pid)
+}
+
+// Offload looks whether segmentation is offloaded as the tunnel needs it. toggle is what comes after the setting is changed.
+func (s Switch) Offload() Check {
+	return Check{Name: nameOffload, Looks: "userspace-tso-enable, when ovs-vswitchd started", Look: func(ctx context.Context) Finding {
+		p := s.Plane(ctx)
+		const setting = "ovs-vsctl %s open_vswitch . other_config%suserspace-tso-enable%s && %s"
+		switch {
+		case p.Datapath == "":
+			return Unknown("the datapath is not known while Open vSwitch does not answer", "see Open vSwitch")
+		case p.Datapath != "netdev":
+			return OK("the kernel's own")
+		case p.TSO && p.Tunnel == "ovs":
+			return Error("userspace-tso-enable is on, and the tunnel is Open vSwitch's own, in user space", "the two do not work together: large transfers break",
+				fmt.Sprintf(setting, "remove", " ", "", s.Restart))
+		case !p.TSO && p.Tunnel == "kernel":
+			return Warning("off", "large transfers are several times slower than they could be", fmt.Sprintf(setting, "set", ":", "=true", s.Restart))
+		case p.TSO:
+			return OK("on, in user space")
+		}
+		return OK("off, as this tunnel needs it")
+	}}
+}
+
+// BridgeState is our bridge in Open vSwitch's database and in the switch.
+type BridgeState struct {
+	FailMode    string
+	Controllers int
+	// Ports are ports that are not ours, sorted; Flows are flows that are not ours.
+	Ports, Flows []string
+	// Mended is how often the agent has found its own flows changed, and Last when; zero for never.
+	Mended uint64
+	Last   time.Time
+}
+
+// mendedLately is how long a change that the agent took back is mentioned.
+const mendedLately = 10 * time.Minute
+
+// Bridge looks for the hands of others on our bridge.
+func Bridge(name string, state func(context.Context) (BridgeState, error)) Check {
+	return Check{Name: nameBridge, Looks: "fail mode, controllers, ports and flows of bridge " + name + ", and changes that the agent took back", Look: func(ctx context.Context) Finding {
+		s, err := state(ctx)
+		if err != nil {
+			return Unknown(err.Error(), "see Open vSwitch")
+		}
+		const follows = "containers may not reach each other, or reach what they must not"
+		switch {
+		case s.Controllers > 0:
+			return Error(fmt.Sprintf("bridge %s has an OpenFlow controller, which changes its flows", name), follows, "ovs-vsctl del-controller "+name)
+		case s.FailMode != "secure":
+			return Error(fmt.Sprintf("the fail mode of bridge %s is %q", name, s.FailMode), "it may forward without flows, between networks",
+				"ovs-vsctl set-fail-mode "+name+" secure")
+		case len(s.Flows) > 0:
+			return Error(fmt.Sprintf("%d flows on bridge %s are not SocketPlane's: %s", len(s.Flows), name, s.Flows[0]), follows,
+				"ovs-ofctl -O OpenFlow15 del-flows "+name+" "+cookieOf(s.Flows[0]))
+		case len(s.Ports) > 0:
+			return Warning(fmt.Sprintf("ports on bridge %s are not SocketPlane's: %s", name, strings.Join(s.Ports, ", ")),
+				"nothing is forwarded to or from them", "ovs-vsctl del-port "+name+" "+s.Ports[0])
+		case s.Mended > 0 && time.Since(s.Last) < mendedLately:
+			return Warning(fmt.Sprintf("something else changed flows of SocketPlane on bridge %s, the last time at %s (%d times since the agent's start); the agent has mended them",
+				name, s.Last.Format(time.TimeOnly), s.Mended), "packets were lost or went astray meanwhile",
+				"find what else writes to the bridge, such as a script with ovs-ofctl, and keep it from that")
+		}
+		return OK("as the agent made it, without ports or flows of others")
+	}}
+}
+
+// cookieOf is a flow's cookie as ovs-ofctl matches it.
+func cookieOf(flow string) string {
+	for _, part := range strings.FieldsFunc(flow, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if value, ok := strings.CutPrefix(part, "cookie="); ok {
+			return "cookie=" + value + "/-1"
+		}
+	}
+	return "cookie=0/-1"
+}
