@@ -114,9 +114,9 @@ type Host struct {
 	// Subnets are its connected routes: pools that are chosen by themselves avoid them.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 	// VXLANPort is the UDP port of its tunnels, which must be the same on all hosts; 0 in records of older agents.
-	VXLANPort uint16 `json:"vxlan_port,omitempty"`
-	Version   string `json:"version"`
-	Started time.Time      `json:"started"`
+	VXLANPort uint16    `json:"vxlan_port,omitempty"`
+	Version   string    `json:"version"`
+	Started   time.Time `json:"started"`
 }
 
 // Endpoints are all endpoints of one host on one network.
