@@ -141,7 +141,7 @@ func TestCluster(t *testing.T) {
 		"member-changes": testMemberChanges, "tokens": testTokens,
 		"import": testImport, "import-collides": testImportCollides, "import-gives-way": testImportGivesWay, "import-big": testImportBig,
 		"import-race": testImportRace, "import-faults": testImportFaults, "import-from": testImportFrom,
-		"faults": testFaults,
+		"faults": testFaults, "odd-names": testOddNames,
 	}
 	backends := map[string]func(t *testing.T) store.KV{
 		"bolt": func(t *testing.T) store.KV {

@@ -125,9 +125,9 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
 	first, last, _ := strings.Cut(rest, "/")
 	switch kind {
-	case "names":
+	case "names", "names-hashed":
 		n, is := s.networks[string(e.Value)]
-		return c.ofNetwork("name", "no network has this name", string(e.Value), s, e), !is || n.Name != rest
+		return c.ofNetwork("name", "no network has this name", string(e.Value), s, e), !is || NameKey(n.Name) != e.Key
 	case "vnis":
 		n, is := s.networks[string(e.Value)]
 		return c.ofNetwork("vni", "no network has this VNI", string(e.Value), s, e), !is || fmt.Sprint(n.VNI) != rest

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -25,8 +27,22 @@ const PoolsRevisionKey = Root + "pools-revision"
 // NetworkKey is the key of a Network.
 func NetworkKey(id string) string { return NetworksPrefix + id }
 
-// NameKey holds the id of the network that has this name.
-func NameKey(name string) string { return Root + "names/" + name }
+// Prefixes of the keys that NameKey gives.
+const (
+	namesPrefix       = Root + "names/"
+	hashedNamesPrefix = Root + "names-hashed/"
+)
+
+// NameKey holds the id of the network that has this name. Docker takes nearly any text for a name. A name that can be
+// stored as the end of a key is, as it always was; for all others (a//b, 100%, a space at the end, 600 characters) the key
+// has the name's SHA-256 instead, under a prefix of its own, so that no two names ever have one key.
+func NameKey(name string) string {
+	if key := namesPrefix + name; name != "" && ValidKey(key) == nil {
+		return key
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hashedNamesPrefix + hex.EncodeToString(sum[:])
+}
 
 // DeclaredKey is there while a network is declared and active. It is what mirrors watch.
 func DeclaredKey(id string) string { return DeclaredPrefix + id }
@@ -100,6 +116,7 @@ const (
 	LocalIdentityKey  = Root + "local/identity" // of the cluster that this host's networks are in
 	LocalBindings     = Root + "local/bindings/"
 	LocalEndpoints    = Root + "local/endpoints/"
+	LocalRemovals     = Root + "local/removals/"
 	LocalAddresses    = Root + "local/addresses/"
 	LocalBlocks       = Root + "local/blocks/"
 	LocalPools        = Root + "local/pools/"
@@ -141,6 +158,9 @@ func LocalPoolKey(pool netip.Prefix) string { return LocalPools + cidrPart(pool)
 
 // LocalBindingKey is the key of a Binding.
 func LocalBindingKey(dockerID string) string { return LocalBindings + dockerID }
+
+// LocalRemovalKey is the key of what Docker has removed here and the cluster has not decided on.
+func LocalRemovalKey(dockerID string) string { return LocalRemovals + dockerID }
 
 // LocalEndpointKey is the key of a LocalEndpoint.
 func LocalEndpointKey(dockerID, endpointID string) string {

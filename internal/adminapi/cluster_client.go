@@ -3,7 +3,6 @@ package adminapi
 import (
 	"context"
 	"net/http"
-	"net/url"
 )
 
 // Cluster asks what this host is in which cluster.
@@ -53,5 +52,5 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 
 // RemoveToken asks that a token become useless.
 func (c *Client) RemoveToken(ctx context.Context, id string) error {
-	return c.ask(ctx, http.MethodDelete, pathTokens+"/"+url.PathEscape(id), nil, &status{})
+	return c.ask(ctx, http.MethodDelete, pathTokens+"/"+segment(id), nil, &status{})
 }

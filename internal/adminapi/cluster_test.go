@@ -44,6 +44,33 @@ func (j *joiner) Tokens(context.Context) ([]adminapi.Token, error) {
 }
 func (j *joiner) RemoveToken(_ context.Context, id string) error { return j.say("rm %s", id) }
 
+func (j *joiner) Networks(context.Context) ([]adminapi.NetworkDetail, error) { return nil, j.err }
+func (j *joiner) Endpoints(context.Context) ([]adminapi.Endpoint, error)     { return nil, j.err }
+func (j *joiner) Doctor(context.Context) ([]adminapi.Check, error)           { return nil, j.err }
+func (j *joiner) RemoveNetwork(_ context.Context, n string) error            { return j.say("network %s", n) }
+func (j *joiner) AttachNetwork(_ context.Context, n string) error            { return j.say("attach %s", n) }
+func (j *joiner) RemoveHost(_ context.Context, h string) error               { return j.say("host %s", h) }
+func (j *joiner) CreateNetwork(context.Context, adminapi.NetworkRequest) (adminapi.NetworkDetail, error) {
+	return adminapi.NetworkDetail{}, j.err
+}
+
+// TestNamesCross: whatever a user types as a name arrives as it is.
+func TestNamesCross(t *testing.T) {
+	j := &joiner{}
+	path, _ := serve(t, j)
+	c := adminapi.NewClient(path)
+	for _, name := range []string{"web", "a//b", "x/../y", "..", ".", "load 100%", "%2e%2e", " a ", "a?b#c", "ü", "a\nb", strings.Repeat("n", 600), "a/attach"} {
+		for what, ask := range map[string]func(context.Context, string) error{
+			"network": c.RemoveNetwork, "attach": c.AttachNetwork, "host": c.RemoveHost, "rm": c.RemoveToken,
+		} {
+			j.said = ""
+			if err := ask(t.Context(), name); err != nil || j.said != what+" "+name {
+				t.Errorf("%.40q arrives as %.60q: %v", name, j.said, err)
+			}
+		}
+	}
+}
+
 func TestClusterIsAsked(t *testing.T) {
 	j := &joiner{}
 	path, _ := serve(t, j)

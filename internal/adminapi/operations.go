@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // Networks asks for the cluster's networks.
@@ -25,17 +26,17 @@ func (c *Client) CreateNetwork(ctx context.Context, r NetworkRequest) (NetworkDe
 
 // RemoveNetwork asks that a network go from all hosts.
 func (c *Client) RemoveNetwork(ctx context.Context, network string) error {
-	return c.ask(ctx, http.MethodDelete, pathNetworks+"/"+url.PathEscape(network), nil, &status{})
+	return c.ask(ctx, http.MethodDelete, pathNetworks+"/"+segment(network), nil, &status{})
 }
 
 // AttachNetwork asks that this host have a network again.
 func (c *Client) AttachNetwork(ctx context.Context, network string) error {
-	return c.ask(ctx, http.MethodPost, pathNetworks+"/"+url.PathEscape(network)+"/attach", nil, &status{})
+	return c.ask(ctx, http.MethodPost, pathNetworks+"/"+segment(network)+"/attach", nil, &status{})
 }
 
 // RemoveHost asks that a host be forgotten.
 func (c *Client) RemoveHost(ctx context.Context, host string) error {
-	return c.ask(ctx, http.MethodDelete, pathHosts+"/"+url.PathEscape(host), nil, &status{})
+	return c.ask(ctx, http.MethodDelete, pathHosts+"/"+segment(host), nil, &status{})
 }
 
 // Endpoints asks for all endpoints of the cluster.
@@ -51,6 +52,10 @@ func (c *Client) Doctor(ctx context.Context) ([]Check, error) {
 	err := c.get(ctx, pathDoctor, &list)
 	return list.Checks, err
 }
+
+// segment writes a name that a user typed as one part of a path, whatever it is: slashes are escaped, and so are dots,
+// because "." and ".." are removed from a path before it is looked at.
+func segment(name string) string { return strings.ReplaceAll(url.PathEscape(name), ".", "%2E") }
 
 // ask sends a request whose answer is JSON.
 func (c *Client) ask(ctx context.Context, method, path string, body, into any) error {

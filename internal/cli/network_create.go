@@ -86,7 +86,7 @@ func networkDone(cmd *cobra.Command, d Deps, ask asker, f *format, id string) er
 		adminapi.NetworkDetail
 	}{adminapi.Schema, n}
 	return f.write(d.Stdout, shown, func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, title(n))
+		_, err := fmt.Fprintln(w, plain(title(n)))
 		return err
 	})
 }

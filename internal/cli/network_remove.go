@@ -84,18 +84,18 @@ func newNetworkAttach(d Deps) *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 		defer cancel()
-		if err := c.AttachNetwork(ctx, args[0]); err != nil {
-			return err
-		}
-		info, err := c.Info(ctx)
-		if err != nil {
-			return err
-		}
 		all, err := c.Networks(ctx)
 		if err != nil {
 			return err
 		}
 		n, err := pick(all, args[0])
+		if err != nil {
+			return err
+		}
+		if err := c.AttachNetwork(ctx, n.ID); err != nil {
+			return err
+		}
+		info, err := c.Info(ctx)
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (c *cluster) AttachNetwork(_ context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, n := range c.networks {
-		if n.Name == name {
+		if n.ID == name {
 			c.networks[i].Hosts[0].State = "present"
 			return nil
 		}

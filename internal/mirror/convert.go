@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"maps"
+	"regexp"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/netopt"
@@ -39,4 +40,16 @@ func copied(n store.Network) dockerwatch.Network {
 		c.Subnets = append(c.Subnets, subnet)
 	}
 	return c
+}
+
+// plainName is what any shell and Docker's command line take as it is.
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// called is how a command on this host names one of Docker's networks: Docker takes nearly any text for a name, but some can't
+// be typed, and some (a//b) its API does not find.
+func called(n dockerwatch.Network) string {
+	if plainName.MatchString(n.Name) {
+		return n.Name
+	}
+	return n.ID[:min(len(n.ID), 12)]
 }

@@ -21,7 +21,7 @@ func (p *pass) unrecorded(ctx context.Context, n dockerwatch.Network, b driver.S
 		return p.drop(ctx, n, b, "it was removed while this host was away")
 	}
 	p.unknown.Store(true)
-	p.trouble(b.ID, n.Name, "the cluster has lost its record of this network: 'docker network rm %s' and create it again", n.Name)
+	p.trouble(b.ID, n.Name, "the cluster has lost its record of this network: 'docker network rm %s' and create it again", called(n))
 	return nil
 }
 

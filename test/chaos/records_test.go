@@ -91,7 +91,7 @@ func (r records) facts(have facts) {
 			}
 		case "networks":
 			have.add("network %s", rest)
-		case "names":
+		case "names", "names-hashed":
 			have.add("name %s of %s", rest, value)
 		case "vnis":
 			have.add("VNI %s of %s", rest, value)
