@@ -65,7 +65,10 @@ type Options struct {
 	AddressSpace string
 	// EngineAPI tells the API version of this host's Docker Engine, "" while it is not known. It must not wait for Docker.
 	EngineAPI func() string
-	Logger    *slog.Logger
+	// Judged says that somebody asks Docker why it removed a network, and calls SettleRemoval. Else every removal is
+	// this host's alone.
+	Judged bool
+	Logger *slog.Logger
 }
 
 // Driver serves the life of networks and endpoints. It is safe for concurrent use.
@@ -76,6 +79,8 @@ type Driver struct {
 	addrs   Addresses
 	space   string
 	engine  func() string // Options.EngineAPI
+	judged  bool
+	removed chan struct{} // has room for the news that there is a removal
 	indexes *indexes      // of other hosts' endpoints
 	log     *slog.Logger
 	// storedHosts are the copies of hosts; only restore and the watch of hosts use them.
@@ -92,9 +97,10 @@ type Driver struct {
 	binding map[string]chan struct{}
 	// expected are copies that are being made here: subnets to the cluster's network.
 	expected map[string]string
-	leaked   bool           // a binding may be left that the journal does not know
-	wake     chan struct{}  // something is dirty
-	watch    func(*segment) // starts watching a network's peers; nil before Run
+	removals map[string]Removal // that are not settled, by Docker's id
+	leaked   bool               // a binding may be left that the journal does not know
+	wake     chan struct{}      // something is dirty
+	watch    func(*segment)     // starts watching a network's peers; nil before Run
 }
 
 // Deps are the parts that a Driver works on.
@@ -115,7 +121,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, judged: opts.Judged, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}

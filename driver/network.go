@@ -53,6 +53,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	d.mu.Lock()
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()
+	d.cancelRemovals(ctx, b.Network)
 	d.log.Info("network is here", "network", b.title(), "docker_id", b.DockerID, "vni", b.VNI, "pools", b.Pools)
 	return nil
 }
@@ -113,7 +114,8 @@ func (d *Driver) claimShared(ctx context.Context, want spec) error {
 	return nil
 }
 
-// DeleteNetwork ends a network on this host. It succeeds when the intention is
+// DeleteNetwork ends a network on this host, and only there: whether it goes from the others too is decided after Docker
+// was asked why it removed it (Removals). It succeeds when the intention is
 // journalled: Docker never repeats it, so Sync finishes what can't be done now.
 func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequest) error {
 	n, ok := d.find(r.NetworkID)
@@ -126,7 +128,7 @@ func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequ
 		return nil
 	}
 	n.rec.Removing = true
-	if err := d.put(ctx, store.LocalBindingKey(n.rec.DockerID), n.rec); err != nil {
+	if err := d.putRemoval(ctx, n.rec); err != nil {
 		return err
 	}
 	if err := d.finishRemoval(ctx, n); err != nil {
@@ -147,11 +149,7 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	leave := d.cluster.Release
-	if n.rec.Dropped {
-		leave = d.cluster.Unbind
-	}
-	if err := leave(ctx, n.rec.Network, n.rec.DockerID); err != nil {
+	if err := d.cluster.Unbind(ctx, n.rec.Network, n.rec.DockerID); err != nil {
 		return err
 	}
 	// The binding goes last: while it is there, this is repeated.

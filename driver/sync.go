@@ -20,6 +20,10 @@ func (d *Driver) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = each(ctx, d.local, store.LocalRemovals, func(r Removal) { d.removals[r.DockerID] = r })
+	if err != nil {
+		return err
+	}
 	var orphans []string // of networks that are not here: what a crash in the middle of their removal has left
 	err = each(ctx, d.local, store.LocalEndpoints, func(e endpoint) {
 		d.lastPort = max(d.lastPort, e.Port)

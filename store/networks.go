@@ -246,18 +246,43 @@ func (c *Cluster) leave(ctx context.Context, id, dockerID string, wish bool) err
 			return append(ops, more...), err
 		}
 		if declared && wish {
-			users, err := c.Users(ctx, id)
+			more, err := c.wishOps(ctx, &n)
 			if err != nil {
 				return nil, err
 			}
-			if users = without(users, c.host); len(users) == 0 {
-				ops = append(ops, deletingOps(&n)...)
-			} else {
-				n.Away = append(without(n.Away, c.host), c.host)
-				slices.Sort(n.Away)
-			}
+			ops = append(ops, more...)
 		}
 		return append(ops, setNetwork(n, version)), nil
+	})
+}
+
+// wishOps carries out in n that this host's user wants it removed; the caller writes n.
+func (c *Cluster) wishOps(ctx context.Context, n *Network) ([]Op, error) {
+	users, err := c.Users(ctx, n.ID)
+	if err != nil {
+		return nil, err
+	}
+	if users = without(users, c.host); len(users) == 0 {
+		return deletingOps(n), nil
+	}
+	n.Away = append(without(n.Away, c.host), c.host)
+	slices.Sort(n.Away)
+	return nil, nil
+}
+
+// Discard does the second half of Release after Unbind: this host's user removed the network. It changes nothing if
+// this host has the network again. It can be repeated.
+func (c *Cluster) Discard(ctx context.Context, id string) error {
+	return c.change(ctx, func() ([]Op, error) {
+		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
+		if err != nil || version == 0 || n.State == Deleting || n.Declared == nil || n.Hosts[c.host] != "" {
+			return nil, err
+		}
+		if len(n.Hosts) == 0 {
+			return c.removeOps(ctx, n, version)
+		}
+		ops, err := c.wishOps(ctx, &n)
+		return append(ops, setNetwork(n, version)), err
 	})
 }
 

@@ -75,6 +75,8 @@ type NetworkDetail struct {
 	Addresses []AddressUse `json:"addresses,omitempty"`
 	// Trouble says what keeps this host from having the network as the cluster has it, and the cure.
 	Trouble string `json:"trouble,omitempty"`
+	// Note is what happened to it on the host that answers, and is no trouble.
+	Note string `json:"note,omitempty"`
 }
 
 // What AddressUse.Host says where the addresses are no host's.

@@ -209,7 +209,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
-	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Logger: a.log})
+	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log})
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,9 @@ func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) 
 		}
 		d := detail(n, members, endpoints)
 		d.Trouble = troubles[n.ID]
+		if a.mirror != nil {
+			d.Note = a.mirror.Note(n.ID)
+		}
 		if d.Addresses, err = a.addressUse(ctx, n, members, endpoints); err != nil {
 			return nil, err
 		}
@@ -304,29 +307,30 @@ func networkName(name string) error {
 	return nil
 }
 
-// find returns a network by name, id, or the beginning of one network's id.
+// find returns a network by id, name, or the beginning of one network's id. The whole id comes first, as the command line gives
+// that, and Docker takes another network's id for a name.
 func (a *agent) find(ctx context.Context, name string) (store.Network, error) {
-	n, err := a.cluster.NetworkNamed(ctx, name)
-	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return n, err
-	}
 	all, err := a.cluster.Networks(ctx)
 	if err != nil {
-		return n, err
+		return store.Network{}, err
 	}
-	var found []store.Network
+	var begun []store.Network
 	for _, n := range all {
 		if n.ID == name {
 			return n, nil
 		}
 		if name != "" && strings.HasPrefix(n.ID, name) {
-			found = append(found, n)
+			begun = append(begun, n)
 		}
 	}
-	if len(found) != 1 {
-		return n, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", store.ErrNotFound, name)
+	n, err := a.cluster.NetworkNamed(ctx, name)
+	switch {
+	case err == nil || !errors.Is(err, store.ErrNotFound):
+		return n, err
+	case len(begun) == 1:
+		return begun[0], nil
 	}
-	return found[0], nil
+	return n, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", store.ErrNotFound, name)
 }
 
 // RemoveNetwork begins to remove a network from all hosts.

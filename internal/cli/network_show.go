@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -104,21 +105,35 @@ func newNetworkInspect(d Deps) *cobra.Command {
 	return cmd
 }
 
-// pick finds a network by name, id, or the beginning of one network's id.
+// pick finds a network by name, id, or the beginning of one network's id. Docker takes another network's id for a name; then
+// the text means two networks, and a command must not choose.
 func pick(all []adminapi.NetworkDetail, name string) (adminapi.NetworkDetail, error) {
-	var begun []adminapi.NetworkDetail
+	var called, is, begun []adminapi.NetworkDetail
 	for _, n := range all {
-		if n.Name == name || n.ID == name {
-			return n, nil
-		}
-		if strings.HasPrefix(n.ID, name) {
+		switch {
+		case n.Name == name && n.Name != "":
+			called = append(called, n)
+		case n.ID == name:
+			is = append(is, n)
+		case name != "" && strings.HasPrefix(n.ID, name):
 			begun = append(begun, n)
+		}
+	}
+	if len(called) > 0 && len(is) > 0 {
+		return adminapi.NetworkDetail{}, fmt.Errorf("%s is the name of one network (id %s) and the id of another (%s): give the id of the first, "+
+			"or the name or the beginning of the id of the second", plain(name), called[0].ID, plain(title(is[0])))
+	}
+	// One that is being removed has its name until the last host has let go; another may have the name already.
+	slices.SortStableFunc(called, func(a, b adminapi.NetworkDetail) int { return cmp.Compare(a.State, b.State) })
+	for _, found := range [][]adminapi.NetworkDetail{called, is} {
+		if len(found) > 0 {
+			return found[0], nil
 		}
 	}
 	if len(begun) == 1 {
 		return begun[0], nil
 	}
-	return adminapi.NetworkDetail{}, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", errNoSuch, name)
+	return adminapi.NetworkDetail{}, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", errNoSuch, plain(name))
 }
 
 func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.Endpoint, p palette) error {
@@ -149,6 +164,9 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 		if len(list.of) > 0 {
 			all = append(all, fact{list.name, joined(list.of), ""})
 		}
+	}
+	if n.Note != "" {
+		all = append(all, fact{"Note", n.Note, ""})
 	}
 	facts(w, p, all)
 	rows := [][]string{{"HOST", "STATE", "ENDPOINTS", "AGENT"}}

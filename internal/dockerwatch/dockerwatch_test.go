@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,6 +29,8 @@ const frontID = "dbf6fc1637ce4b0c9ad1e8c5f2ab7c1c0d9e8f7a6b5c4d3e2f10a9b8c7d6e5f
 type engine struct {
 	mu      sync.Mutex
 	created []map[string]any
+	prune   int // the answer to a prune
+	asked   []string
 	events  chan string
 	server  *http.Server
 	path    string
@@ -42,7 +45,18 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch path {
 	case "/_ping":
+	case "/networks/prune":
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.asked = append(e.asked, r.Method+" "+r.URL.Query().Get("filters"))
+		http.Error(w, `{"message":"as said"}`, e.prune)
 	case "/events":
+		if r.URL.Query().Get("until") != "" { // the past
+			_, _ = io.WriteString(w, `{"Type":"network","Action":"destroy","Actor":{"ID":"d1"}}`+"\n"+
+				`{"Type":"network","Action":"prune","Actor":{"ID":"","Attributes":{"reclaimed":"0"}}}`+"\n"+
+				`{"Type":"container","Action":"destroy","Actor":{"ID":"d9"}}{"Type":"image","Action":"prune"}`)
+			return
+		}
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		for {
@@ -57,6 +71,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/networks":
 		if r.URL.Query().Get("filters") == "" {
 			_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","IPAM":{"Driver":"socketplane"}},
+				{"Name":"x/../y 100% ","Id":"d7","Driver":"bridge","IPAM":{}},{"Name":"d1","Id":"d8","Driver":"bridge","IPAM":{}},
 				{"Name":"lan","Id":"d4","Driver":"macvlan","IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.4.0.0/24"}]}},
 				{"Name":"gone","Id":"d5","Driver":"macvlan","IPAM":{"Driver":"socketplane"}},{"Name":"bridge","Id":"d6","Driver":"bridge","IPAM":{"Driver":"default"}}]`)
 			return
@@ -158,6 +173,40 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWhyRemoved: what tells `docker network rm` from a prune, without ever pruning anything.
+func TestWhyRemoved(t *testing.T) {
+	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+	e.start(t)
+	before := time.Now()
+	w, woken := watch(t, e)
+	wakes(t, woken)
+	if heard, err := w.Heard(); err != nil || heard.Before(before) || heard.After(time.Now()) {
+		t.Errorf("heard since %v, %v", heard, err)
+	}
+	for answer, want := range map[int]string{
+		http.StatusConflict: "true <nil>", http.StatusBadRequest: "false <nil>", http.StatusOK: "false <nil>",
+		http.StatusForbidden: "false whether docker prunes: docker refuses: as said", http.StatusInternalServerError: "docker refuses",
+	} {
+		e.prune = answer
+		running, err := w.Pruning(t.Context())
+		if got := fmt.Sprint(running, " ", err); !strings.Contains(got, want) {
+			t.Errorf("after answer %d: %s, want %s", answer, got, want)
+		}
+	}
+	for _, asked := range e.asked {
+		// Both alone keep Docker from removing anything.
+		if !strings.Contains(asked, `"socketplane.is-a-prune-running":{"yes":true}`) || !strings.Contains(asked, `"label":{"socketplane.no-network-has-this":true}`) {
+			t.Errorf("asked for %s", asked)
+		}
+	}
+	for id, want := range map[string]string{"d1": "{Pruned:[image network] Destroyed:true}", "d9": "{Pruned:[image network] Destroyed:false}"} {
+		past, err := w.Past(t.Context(), id, time.Now().Add(time.Hour)) // a clock that was set back
+		if got := fmt.Sprintf("%+v", past); err != nil || got != want {
+			t.Errorf("past of %s: %s, %v", id, got, err)
+		}
+	}
+}
+
 func TestAnswersOfOldEngines(t *testing.T) {
 	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
 	e.start(t)
@@ -182,7 +231,12 @@ func TestAnswersOfOldEngines(t *testing.T) {
 	if err != nil || len(addrs) != 3 || !addrs[netip.MustParseAddr("10.4.0.2")] || !addrs[netip.MustParseAddr("fd00:4::3")] {
 		t.Errorf("addresses on other drivers' networks: %v %v", err, addrs)
 	}
-	if _, err := w.Named(ctx, "d1"); !errors.Is(err, dockerwatch.ErrNotFound) {
+	for name, want := range map[string]string{"web": "d1", "x/../y 100% ": "d7", "d1": "d8"} {
+		if n, err := w.Named(ctx, name); err != nil || n.ID != want {
+			t.Errorf("%q is %v, %v", name, n.ID, err)
+		}
+	}
+	if _, err := w.Named(ctx, "d4"); !errors.Is(err, dockerwatch.ErrNotFound) {
 		t.Errorf("an id is taken for a name: %v", err)
 	}
 	if _, err := w.Named(ctx, "nope"); !errors.Is(err, dockerwatch.ErrNotFound) {

@@ -119,7 +119,7 @@ func (w *Watcher) Addresses(ctx context.Context) (map[netip.Addr]bool, error) {
 		if err := w.get(ctx, "/networks/"+n.ID, nil, &full); errors.Is(err, ErrNotFound) {
 			continue // it was removed meanwhile
 		} else if err != nil {
-			return nil, fmt.Errorf("docker's network %s: %w", n.Name, err)
+			return nil, fmt.Errorf("docker's network %q: %w", n.Name, err)
 		}
 		for _, c := range full.Containers {
 			addrs[addr(c.IPv4Address)], addrs[addr(c.IPv6Address)] = true, true
@@ -129,16 +129,19 @@ func (w *Watcher) Addresses(ctx context.Context) (map[netip.Addr]bool, error) {
 	return addrs, nil
 }
 
-// Named returns the network with this name, whatever its driver, or ErrNotFound.
+// Named returns the network with this name, whatever its driver, or ErrNotFound. It looks through Docker's list: a name may
+// be another network's id, and may have characters that Docker's router takes for something else (a//b, x/../y).
 func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
-	var wire wireNetwork
-	if err := w.get(ctx, "/networks/"+name, nil, &wire); err != nil {
-		return Network{}, fmt.Errorf("docker's network %s: %w", name, err)
+	var wire []wireNetwork
+	if err := w.get(ctx, "/networks", nil, &wire); err != nil {
+		return Network{}, fmt.Errorf("docker's networks: %w", err)
 	}
-	if wire.Name != name { // Docker takes the beginning of an id as well
-		return Network{}, fmt.Errorf("docker's network %s: %w", name, ErrNotFound)
+	for _, n := range wire {
+		if n.Name == name {
+			return n.network(), nil
+		}
 	}
-	return wire.network(), nil
+	return Network{}, fmt.Errorf("docker's network %q: %w", name, ErrNotFound)
 }
 
 // Endpoints tells which endpoints Docker knows of on one of its networks, given by id.
@@ -216,7 +219,7 @@ func (w *Watcher) Create(ctx context.Context, n Network) (string, error) {
 	defer cancel()
 	crashpoint.Hit("docker: create a network")
 	if err := w.call(ctx, http.MethodPost, "/networks/create", nil, r, &created); err != nil {
-		return "", fmt.Errorf("create docker network %s: %w", n.Name, err)
+		return "", fmt.Errorf("create docker network %q: %w", n.Name, err)
 	}
 	crashpoint.Hit("docker: network created")
 	return created.ID, nil
@@ -246,10 +249,34 @@ func (w *Watcher) get(ctx context.Context, path string, query url.Values, into a
 	return w.call(ctx, http.MethodGet, path, query, nil, into)
 }
 
+// call asks for JSON; an answer other than 2xx is an error.
 func (w *Watcher) call(ctx context.Context, method, path string, query url.Values, body, into any) error {
+	status, answer, err := w.request(ctx, method, path, query, body)
+	switch {
+	case err != nil:
+		return err
+	case status/100 == 2:
+		return json.Unmarshal(answer, into)
+	case status == http.StatusNotFound && method == http.MethodGet:
+		return fmt.Errorf("%w: %s", ErrNotFound, said(status, answer))
+	}
+	return fmt.Errorf("%w: %s", ErrRefused, said(status, answer))
+}
+
+// said are Docker's words in an answer that is an error.
+func said(status int, answer []byte) string {
+	var said struct{ Message string }
+	if json.Unmarshal(answer, &said) != nil {
+		return fmt.Sprintf("%d %s", status, http.StatusText(status))
+	}
+	return said.Message
+}
+
+// request sends one request and reads the whole answer.
+func (w *Watcher) request(ctx context.Context, method, path string, query url.Values, body any) (status int, answer []byte, err error) {
 	api, err := w.connected()
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	dial := api.Dialer()
 	transport := &http.Transport{
@@ -258,32 +285,21 @@ func (w *Watcher) call(ctx context.Context, method, path string, query url.Value
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	where := url.URL{Scheme: "http", Host: client.DummyHost, Path: "/v" + api.ClientVersion() + path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, where.String(), bytes.NewReader(text))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return 0, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if resp.StatusCode/100 == 2 {
-		return json.Unmarshal(answer, into)
-	}
-	var said struct{ Message string }
-	if json.Unmarshal(answer, &said) != nil {
-		said.Message = resp.Status
-	}
-	if resp.StatusCode == http.StatusNotFound && method == http.MethodGet {
-		return fmt.Errorf("%w: %s", ErrNotFound, said.Message)
-	}
-	return fmt.Errorf("%w: %s", ErrRefused, said.Message)
+	return resp.StatusCode, answer, nil
 }

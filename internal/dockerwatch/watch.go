@@ -57,9 +57,10 @@ type Watcher struct {
 	host string
 	opts Options
 
-	mu  sync.Mutex // guards what follows
-	api *client.Client
-	err error // why there is no connection
+	mu    sync.Mutex // guards what follows
+	api   *client.Client
+	heard time.Time // since when this connection is there
+	err   error     // why there is no connection
 	// version is the API version of the last connection, "" before the first.
 	version string
 }
@@ -126,7 +127,7 @@ func (w *Watcher) listen(ctx context.Context) (heard bool, err error) {
 	// Docker answers before it subscribes us: what happens in between is in the past that we ask for.
 	since := time.Now().Add(-time.Second)
 	stream := api.Events(ctx, client.EventsListOptions{
-		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Since: unix(since),
 		Filters: client.Filters{}.Add("type", "network", "container").
 			Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die"),
 	})
@@ -151,7 +152,7 @@ func (w *Watcher) listen(ctx context.Context) (heard bool, err error) {
 func (w *Watcher) set(api *client.Client, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.api, w.err = api, err
+	w.api, w.err, w.heard = api, err, time.Now()
 	if api != nil {
 		w.version = api.ClientVersion()
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
@@ -28,14 +29,24 @@ type engine struct {
 	passes atomic.Int64
 	down   atomic.Bool // Docker itself does not answer
 	slow   atomic.Bool // it does, but lists nothing yet
+	prunes atomic.Bool // a prune of some kind runs
 
 	mu         sync.Mutex
 	made       int
+	began      time.Time // when Docker was started
+	past       []event
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
 	// elsewhere are addresses of ours that containers have on networks of other drivers.
 	elsewhere map[netip.Addr]bool
+}
+
+// event is one that Docker remembers.
+type event struct {
+	at           time.Time
+	kind, action string
+	id           string
 }
 
 // container is a container on one network.
@@ -44,7 +55,7 @@ type container struct {
 }
 
 func newEngine(h *host) *engine {
-	return &engine{h: h, networks: map[string]dockerwatch.Network{}}
+	return &engine{h: h, networks: map[string]dockerwatch.Network{}, began: time.Now()}
 }
 
 // Ready is what each pass begins with.
@@ -236,12 +247,54 @@ func (e *engine) Remove(ctx context.Context, id string) error {
 	if used {
 		return fmt.Errorf("%w: network %s has active endpoints", dockerwatch.ErrRefused, n.Name)
 	}
-	if ok && n.Driver == mirror.DriverName && e.alive.Load() {
-		e.release(ctx, n)
-		_ = e.h.driver.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: id}) // Docker only logs it
+	if ok {
+		e.tell(n)
 	}
+	e.remember("network", "destroy", id)
 	e.event()
 	return nil
+}
+
+// tell tells our drivers that a network goes.
+func (e *engine) tell(n dockerwatch.Network) {
+	if n.Driver != mirror.DriverName || !e.alive.Load() {
+		return
+	}
+	e.release(e.h.w.ctx, n)
+	_ = e.h.driver.DeleteNetwork(e.h.w.ctx, &network.DeleteNetworkRequest{NetworkID: n.ID}) // Docker only logs it
+}
+
+func (e *engine) remember(kind, action, id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.past = append(e.past, event{time.Now(), kind, action, id})
+}
+
+// Pruning says whether a prune runs.
+func (e *engine) Pruning(context.Context) (bool, error) { return e.prunes.Load(), e.ready() }
+
+// Past tells what Docker remembers.
+func (e *engine) Past(_ context.Context, id string, since time.Time) (dockerwatch.Past, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var p dockerwatch.Past
+	for _, ev := range e.past {
+		switch {
+		case ev.at.Before(since):
+		case ev.action == "prune":
+			p.Pruned = append(p.Pruned, ev.kind)
+		case ev.id == id:
+			p.Destroyed = true
+		}
+	}
+	return p, e.ready()
+}
+
+// Heard is when the agent has found Docker.
+func (e *engine) Heard() (time.Time, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.began, e.ready()
 }
 
 // Attachments tells who has endpoints.

@@ -72,6 +72,10 @@ type Docker interface {
 	Remove(ctx context.Context, id string) error
 	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
 	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
+	// Pruning, Past and Heard tell why a network was removed.
+	Pruning(context.Context) (bool, error)
+	Past(ctx context.Context, networkID string, since time.Time) (dockerwatch.Past, error)
+	Heard() (time.Time, error)
 	Used
 }
 
@@ -151,6 +155,7 @@ type Mirror struct {
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
+	notes    map[string]string  // by the cluster's id
 }
 
 // New returns a mirror of the cluster's networks in docker.
@@ -164,7 +169,7 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
 		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
-		strange: map[string]time.Time{}, troubles: map[string]Trouble{},
+		strange: map[string]time.Time{}, troubles: map[string]Trouble{}, notes: map[string]string{},
 	}
 }
 
@@ -190,8 +195,11 @@ func (m *Mirror) Troubles() []Trouble {
 
 // Run mirrors until ctx ends.
 func (m *Mirror) Run(ctx context.Context) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { m.judge(ctx) })
 	if m.opts.Follow {
-		go m.watch(ctx)
+		parts.Go(func() { m.watch(ctx) })
 	}
 	told := false
 	for failures := 0; ctx.Err() == nil; {

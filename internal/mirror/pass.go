@@ -27,6 +27,8 @@ type pass struct {
 	*Mirror
 	bound    map[string]driver.Summary // by Docker's id
 	declared map[string]string         // the cluster's id to name
+	// Networks whose removal here is not settled, by the cluster's id and by name.
+	leaving, leavingNames map[string]bool
 
 	unknown atomic.Bool // the cluster knows nothing of a network here, and may not be the one that it was
 
@@ -55,6 +57,7 @@ func (m *Mirror) pass(ctx context.Context) error {
 	for _, b := range m.driver.Networks() {
 		p.bound[b.DockerID] = b
 	}
+	p.leaving, p.leavingNames = m.beingRemoved()
 	if p.declared, err = m.cluster.DeclaredNames(ctx); err != nil {
 		return errors.Join(described, err)
 	}
@@ -102,7 +105,7 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 			since = time.Now()
 		}
 		if strange[n.ID] = since; time.Since(since) > p.opts.Times.Strange {
-			p.trouble("", n.Name, "SocketPlane on this host has no record of it: 'docker network rm %s', and create it again if it does not come back", n.Name)
+			p.trouble("", n.Name, "SocketPlane on this host has no record of it: 'docker network rm %s', and create it again if it does not come back", called(n))
 		}
 	}
 	p.strange = strange
@@ -137,12 +140,15 @@ func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Sum
 	if b.Copied {
 		return p.drop(ctx, n, b, "the cluster calls this network "+name+" now")
 	}
-	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, n.Name)
+	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, called(n))
 	return nil
 }
 
 // undeclared tells the cluster of a network that was made here, or ends one that the cluster has ended.
 func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	if p.leavingNames[n.Name] {
+		return nil // the name may be free in a moment; then there is another pass
+	}
 	record, err := p.cluster.Network(ctx, b.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return p.unrecorded(ctx, n, b)
@@ -219,7 +225,7 @@ func (p *pass) absent(ctx context.Context) error {
 	}
 	var missing []string
 	for id := range p.declared {
-		if !have[id] {
+		if !have[id] && !p.leaving[id] {
 			missing = append(missing, id)
 		}
 	}
@@ -251,7 +257,7 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 		if other.Driver == DriverName {
 			return nil // what stands in its way is looked at where it is present
 		}
-		p.trouble(id, n.Name, "this host has a network of that name with driver %s: 'docker network rm %s' lets the cluster's come", other.Driver, n.Name)
+		p.trouble(id, n.Name, "this host has a network of that name with driver %s: 'docker network rm %s' lets the cluster's come", other.Driver, called(other))
 		return nil
 	}
 	if !errors.Is(err, dockerwatch.ErrNotFound) {

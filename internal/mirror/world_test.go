@@ -204,7 +204,7 @@ func (h *host) up() {
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
 	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: plane{}, Addresses: h.ipam},
-		driver.Options{AddressSpace: space})
+		driver.Options{AddressSpace: space, Judged: true})
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{

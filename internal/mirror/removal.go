@@ -1,0 +1,156 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+)
+
+// Docker's request to remove a network is the same for `docker network rm` and `docker network prune`. The first means all
+// hosts, the second what idles on one. So Docker is asked, at once and outside of the request, whether a prune is
+// running, and what it has done since. Where that can't be known any more (Docker or the agent was killed in between),
+// the network is kept: to remove it once more is a nuisance, to lose it everywhere is a loss.
+
+// Pauses between two questions about one removal.
+const (
+	judgeFirst = 20 * time.Millisecond
+	judgeLast  = 500 * time.Millisecond
+	// judgeBlind is how long the end of a prune is waited for where Docker won't say whether one is running.
+	judgeBlind = 2 * time.Second
+)
+
+// verdict says why Docker removed a network.
+type verdict int
+
+const (
+	undecided verdict = iota
+	removed           // by a user: everywhere
+	pruned            // because it idled here
+	unknown           // Docker does not remember
+)
+
+// judge settles removals until ctx ends.
+func (m *Mirror) judge(ctx context.Context) {
+	suspects := map[string]bool{} // removals during which some prune ran
+	for wait := judgeFirst; ctx.Err() == nil; wait = min(2*wait, judgeLast) {
+		if m.settle(ctx, suspects) {
+			clear(suspects)
+			select {
+			case <-ctx.Done():
+			case <-m.driver.Removed():
+			}
+			wait = judgeFirst / 2
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-m.driver.Removed():
+			wait = judgeFirst / 2
+		case <-time.After(wait):
+		}
+	}
+}
+
+// settle settles what can be settled now; it is true if nothing is left.
+func (m *Mirror) settle(ctx context.Context, suspects map[string]bool) bool {
+	done := true
+	for _, r := range m.driver.Removals() {
+		is := removed
+		if !r.Everywhere {
+			var err error
+			if is, err = m.verdict(ctx, r, suspects); err != nil && !errors.Is(err, dockerwatch.ErrUnavailable) {
+				m.log.Debug("docker does not say why it removed a network", "network", r.Name, "err", err)
+			}
+			if is == undecided {
+				done = false
+				continue
+			}
+		}
+		settled, err := m.driver.SettleRemoval(ctx, r, is == removed)
+		if err != nil || !settled {
+			done = false // the store is away
+			continue
+		}
+		m.settled(r, is)
+	}
+	return done
+}
+
+// settled tells what a removal meant.
+func (m *Mirror) settled(r driver.Removal, is verdict) {
+	switch is {
+	case removed:
+		m.log.Info("network is removed by this host's user", "network", r.Name, "id", r.Network)
+		m.note(r.Network, "")
+	case pruned:
+		m.log.Warn("docker pruned a network on this host; the cluster keeps it, and it comes back: 'docker network rm' or 'socketplane network rm' "+
+			"removes it from all hosts", "network", r.Name, "id", r.Network)
+		m.note(r.Network, "docker pruned it on this host at "+r.At.Format(time.RFC3339)+"; the cluster keeps what only idles")
+	default:
+		m.log.Warn("a network was removed on this host, and docker can't tell any more whether by a user; the cluster keeps it, and it comes back: "+
+			"remove it once more if you mean it", "network", r.Name, "id", r.Network)
+		m.note(r.Network, "docker removed it on this host at "+r.At.Format(time.RFC3339)+" and could not say why; the cluster keeps it")
+	}
+	m.Wake()
+}
+
+// verdict asks Docker about one removal.
+func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[string]bool) (verdict, error) {
+	running, err := m.docker.Pruning(ctx)
+	switch {
+	case errors.Is(err, dockerwatch.ErrUnavailable), err != nil && time.Since(r.At) < judgeBlind:
+		return undecided, err
+	case running:
+		suspects[r.DockerID] = true
+		return undecided, nil
+	}
+	past, err := m.docker.Past(ctx, r.DockerID, r.At)
+	if err != nil {
+		return undecided, err
+	}
+	heard, err := m.docker.Heard()
+	if err != nil {
+		return undecided, err
+	}
+	switch {
+	case slices.Contains(past.Pruned, "network"):
+		return pruned, nil
+	case suspects[r.DockerID] && len(past.Pruned) == 0:
+		return pruned, nil // it was broken off: then Docker tells of no end
+	case past.Destroyed || heard.Before(r.At):
+		return removed, nil // nothing of it is forgotten
+	case time.Since(heard) < m.opts.Times.Vanished:
+		return undecided, nil // Docker may be repeating its request, and tells of the end only after it
+	}
+	return unknown, nil
+}
+
+// note keeps what a user should know of a network; nothing takes the former one back.
+func (m *Mirror) note(network, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.notes[network] = text; text == "" {
+		delete(m.notes, network)
+	}
+}
+
+// Note is what happened on this host to a network that a user should know, or nothing.
+func (m *Mirror) Note(network string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.notes[network]
+}
+
+// beingRemoved are the networks whose removal here is not settled: by the cluster's id, and by name.
+func (m *Mirror) beingRemoved() (ids, names map[string]bool) {
+	ids, names = map[string]bool{}, map[string]bool{}
+	for _, r := range m.driver.Removals() {
+		ids[r.Network], names[r.Name] = true, true
+	}
+	delete(names, "")
+	return ids, names
+}
