@@ -68,6 +68,9 @@ type Options struct {
 	// Judged says that somebody asks Docker why it removed a network, and calls SettleRemoval. Else every removal is
 	// this host's alone.
 	Judged bool
+	// Admit says who asks for a network, by the request's context: an error if that one may have none here, and a mark if it may be
+	// another Docker Engine than the one whose networks the agent follows. It must not wait for Docker.
+	Admit  func(context.Context) (mark string, err error)
 	Logger *slog.Logger
 }
 
@@ -79,6 +82,7 @@ type Driver struct {
 	addrs   Addresses
 	space   string
 	engine  func() string // Options.EngineAPI
+	admit   func(context.Context) (string, error)
 	judged  bool
 	removed chan struct{} // has room for the news that there is a removal
 	indexes *indexes      // of other hosts' endpoints
@@ -119,9 +123,12 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	if opts.EngineAPI == nil {
 		opts.EngineAPI = func() string { return "" }
 	}
+	if opts.Admit == nil {
+		opts.Admit = func(context.Context) (string, error) { return "", nil }
+	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, judged: opts.Judged, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, admit: opts.Admit, judged: opts.Judged, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
 	}

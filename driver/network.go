@@ -17,6 +17,10 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	if err != nil {
 		return err
 	}
+	mark, err := d.admit(ctx)
+	if err != nil {
+		return err
+	}
 	if err := d.dp.Ready(); err != nil {
 		return err
 	}
@@ -35,7 +39,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	}
 	b := binding{
 		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
-		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, IfPrefix: want.ifPrefix, OwnIPAM: want.ownIPAM, Copied: want.ID != "",
+		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, IfPrefix: want.ifPrefix, OwnIPAM: want.ownIPAM, Copied: want.ID != "", Engine: mark,
 	}
 	err = d.claimShared(ctx, want)
 	if err == nil {

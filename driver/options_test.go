@@ -1,8 +1,10 @@
 package driver_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -86,4 +88,20 @@ func TestInterfaceNameOnOldEngines(t *testing.T) {
 		Options:   map[string]any{"com.docker.network.endpoint.ifname": "foo0"},
 		Interface: &network.EndpointInterface{Address: "10.1.0.2/24"}})
 	w.wants(err, driver.ErrBadRequest, "1.41")
+}
+
+// TestAdmission: who may have no network leaves nothing behind; who may be another engine is marked, also after a restart.
+func TestAdmission(t *testing.T) {
+	w := newWorld(t)
+	a := w.host("a")
+	stranger := errors.New("another engine")
+	a.admit = func(context.Context) (string, error) { return "", stranger }
+	w.wants(a.create("n1", space), stranger)
+	w.clean(a)
+	a.admit = func(context.Context) (string, error) { return "12@34", nil }
+	w.must(a.create("n1", space))
+	a.boot()
+	if all := a.Networks(); len(all) != 1 || all[0].Engine != "12@34" {
+		t.Errorf("networks %+v", all)
+	}
 }

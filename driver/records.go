@@ -24,6 +24,8 @@ type binding struct {
 	// OwnIPAM says that our IPAM gave the pools; else Docker chooses addresses,
 	// and CreateEndpoint claims them.
 	OwnIPAM bool `json:"own_ipam,omitempty"`
+	// Engine marks the process that made it where that may be another Docker Engine than the one that the agent follows.
+	Engine string `json:"engine,omitempty"`
 	// Copied is set when the network was made here because the cluster has it.
 	Copied bool `json:"copied,omitempty"`
 	// Dropped is set when this host's agent lets go of it, and not its user.

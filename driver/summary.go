@@ -13,6 +13,8 @@ type Summary struct {
 	Pools              []netip.Prefix
 	// Endpoints counts those that have joined here, Peers the other hosts that have any.
 	Endpoints, Peers int
+	// Engine marks the process that made it, if that may be another Docker Engine than the one that the agent follows.
+	Engine string
 	// Copied says that it was made here because the cluster has it.
 	Copied bool
 	// Removing says that Docker has removed it and the cluster is still to be told.
@@ -26,7 +28,7 @@ func (d *Driver) Networks() []Summary {
 		n.lock.Lock()
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
-			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing, Copied: n.rec.Copied,
+			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
 		}
 		for _, e := range n.endpoints {
 			if e.Joined {

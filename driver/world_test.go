@@ -232,6 +232,7 @@ type host struct {
 	plane         *plane
 	stop          func()
 	api           string // of the engine
+	admit         func(context.Context) (string, error)
 }
 
 func (w *world) host(id string) *host {
@@ -252,7 +253,12 @@ func (h *host) boot() {
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
 	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
-		driver.Options{AddressSpace: space, EngineAPI: func() string { return h.api }})
+		driver.Options{AddressSpace: space, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
+			if h.admit == nil {
+				return "", nil
+			}
+			return h.admit(ctx)
+		}})
 	h.w.must(err)
 	h.Replay(h.w.ctx)
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // ServeHTTP answers one request of Docker. It is exported for tests and for other transports; [Server.Serve] is the
@@ -50,7 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // limited calls a method within the limits of time, size and number.
 func (s *Server) limited(w http.ResponseWriter, r *http.Request, name string, m method) (any, error) {
-	ctx, cancel := context.WithTimeout(s.base, s.opts.Timeout)
+	ctx, cancel := context.WithTimeout(netapi.WithCaller(s.base, netapi.Caller(r.Context())), s.opts.Timeout)
 	if !s.enter() {
 		cancel()
 		return nil, s.stoppingError(name)

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -35,6 +36,8 @@ type Options struct {
 	// Observe is told of each answered request, concurrently. The method is a known one ("NetworkDriver.Join")
 	// or "unknown", so that it can label a metric. err is nil for a success.
 	Observe func(method string, took time.Duration, err error)
+	// Caller tells which process a connection comes from, 0 if it can't be told. Handlers find it with netapi.Caller.
+	Caller func(net.Conn) int
 }
 
 func (o Options) withDefaults() Options {
@@ -58,6 +61,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Observe == nil {
 		o.Observe = func(string, time.Duration, error) {}
+	}
+	if o.Caller == nil {
+		o.Caller = func(net.Conn) int { return 0 }
 	}
 	return o
 }

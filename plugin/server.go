@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // writeTime is ample for an answer of some hundred bytes to reach a local socket.
@@ -65,7 +67,10 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: s.opts.Timeout,
-		ErrorLog:          slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelWarn),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return netapi.WithCaller(ctx, s.opts.Caller(conn))
+		},
+		ErrorLog: slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, len(listeners))
 	for _, l := range listeners {

@@ -209,7 +209,9 @@ func (a *agent) build(ctx context.Context) (err error) {
 	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
-	}, driver.Options{AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log})
+	}, driver.Options{
+		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -218,7 +220,9 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
-	a.server = plugin.New(plugin.Settled(a.driver, a.settle), a.ipam, plugin.Options{Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe})
+	a.server = plugin.New(plugin.Settled(a.driver, a.settle), admitted{a.ipam, a}, plugin.Options{
+		Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe, Caller: callerOf,
+	})
 	a.metrics.collect(a)
 	return nil
 }
@@ -244,7 +248,7 @@ func (a *agent) buildMirror() {
 		first.Name = ""
 	}
 	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
-		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Logger: a.log,
+		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Lives: a.engine().Lives, Logger: a.log,
 		Times: mirror.Usual().Within(a.cfg.GarbageGrace),
 	})
 }

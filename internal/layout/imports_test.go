@@ -54,6 +54,7 @@ var rules = []struct {
 	{"internal/journal", []string{"internal/crashpoint", "store"}, []string{"net", "time"}, "a journal must not know what is in it"},
 	{"internal/bundle", nil, []string{"net"}, "an archive must not know what is in it"},
 	{"internal/meter", []string{"store"}, []string{"net"}, "who measures a store must not know which it is"},
+	{"internal/engine", nil, []string{"net/http"}, "who calls must not know what for"},
 	{"internal/netopt", nil, []string{"os", "net", "context", "time"}, "what options mean must not know who asks"},
 	{"ipamdriver", []string{"store", "internal/ipalloc", "internal/netopt", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"address management knows no bridges"},

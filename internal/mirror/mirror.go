@@ -109,6 +109,8 @@ type Options struct {
 	Subnets func(context.Context) ([]netip.Prefix, error)
 	// Pools is what Docker's forgotten subnets are given back to.
 	Pools Pools
+	// Lives says whether the process that made a network still runs, by its mark; nil if that can't be told.
+	Lives func(mark string) bool
 	// Local is this host's own store; without it a network that the cluster does not know is never taken for removed.
 	Local store.KV
 	// Propose names a free subnet for the default network.

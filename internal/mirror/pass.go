@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -298,6 +299,11 @@ func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 		}
 		if since, known := p.missing[id]; !known {
 			p.missing[id] = now
+		} else if b.Engine != "" && p.opts.Lives != nil && p.opts.Lives(b.Engine) {
+			if now.Sub(since) > p.opts.Times.Vanished {
+				p.trouble(b.ID, cmp.Or(b.Name, b.ID), "this host's Docker does not list it, and process %s that made it still runs: another Docker Engine uses the agent's socket. "+
+					"It is left alone; give that engine a /run/docker/plugins of its own, with its own agent", b.Engine)
+			}
 		} else if now.Sub(since) > p.opts.Times.Vanished {
 			gone = append(gone, b)
 		}

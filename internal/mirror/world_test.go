@@ -185,6 +185,8 @@ type host struct {
 	follow  bool
 	routes  atomic.Pointer[netip.Prefix] // a connected one
 	down    func()                       // ends its agent; a second time does nothing
+	maker   string                       // marks who makes networks here
+	living  atomic.Bool                  // that one runs
 }
 
 func (w *world) host(id string) *host {
@@ -204,11 +206,12 @@ func (h *host) up() {
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
 	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: plane{}, Addresses: h.ipam},
-		driver.Options{AddressSpace: space, Judged: true})
+		driver.Options{AddressSpace: space, Judged: true, Admit: func(context.Context) (string, error) { return h.maker, nil }})
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
 		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
+		Lives: func(mark string) bool { return mark == h.maker && h.living.Load() },
 		Subnets: func(context.Context) ([]netip.Prefix, error) {
 			if r := h.routes.Load(); r != nil {
 				return []netip.Prefix{*r}, nil

@@ -1,5 +1,5 @@
-// Package netapi has the answers of Docker's network protocol that go-plugins-helpers has without newer fields. The
-// drivers and package plugin share them.
+// Package netapi has what the drivers and package plugin share beside the types of go-plugins-helpers: answers of Docker's network protocol
+// with the fields that are newer, and who sent a request.
 //
 // It may import go-plugins-helpers. It must not know who answers, or how an answer is sent.
 package netapi
