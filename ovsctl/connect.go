@@ -17,6 +17,7 @@ import (
 	"github.com/ovn-org/libovsdb/client"
 	"github.com/ovn-org/libovsdb/ovsdb"
 
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
 
@@ -119,30 +120,29 @@ func (s *Switch) run(ctx context.Context, first chan<- struct{}) {
 	}()
 	once := sync.OnceFunc(func() { close(first) })
 	defer once()
-	pause := backoffMin
+	pause := retry.Pause{First: backoffMin, Last: backoffMax, Steady: steadyAfter}
+	trouble := retry.Trouble{Logger: s.log, Level: slog.LevelWarn, Text: "Open vSwitch can't be reached or drops the connection", Over: "connected to Open vSwitch again"}
 	for ctx.Err() == nil {
 		n, err := s.open(ctx)
+		began := time.Now()
 		if err == nil {
-			pause = backoffMin
-			s.log.Info("connected to Open vSwitch", "endpoint", s.endpoint)
 			s.look(ctx, n) // so that Ready knows from the first moment
 			s.setSession(n, nil)
 			once()
-			err = s.serve(ctx, n)
-			s.setSession(nil, err)
-			n.close()
-			if ctx.Err() == nil { // else it was let go
-				s.log.Warn("lost Open vSwitch", "endpoint", s.endpoint, "error", err)
-			}
-			continue
+			err = s.serve(ctx, n, func() { trouble.Note(nil, "endpoint", s.endpoint) })
 		}
+		worked := time.Since(began)
 		s.setSession(nil, err)
 		once()
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
+		if n != nil {
+			n.close()
+		} else {
+			worked = 0
 		}
-		pause = min(2*pause, backoffMax)
+		if ctx.Err() == nil { // else it was let go
+			trouble.Note(err, "endpoint", s.endpoint)
+		}
+		pause.Wait(ctx, worked)
 	}
 }
 
@@ -198,15 +198,18 @@ func monitorOf(c client.Client, schema ovsdb.DatabaseSchema) (*client.Monitor, e
 	return m, errors.Join(m.Errors...)
 }
 
-// serve watches a session until it ends, and says why.
-func (s *Switch) serve(ctx context.Context, n *session) error {
-	echo, look := time.NewTicker(echoInterval), time.NewTicker(vswitchdInterval)
+// serve watches a session until it ends, and says why. It calls steady once the session has lasted.
+func (s *Switch) serve(ctx context.Context, n *session, steady func()) error {
+	echo, look, lasts := time.NewTicker(echoInterval), time.NewTicker(vswitchdInterval), time.NewTimer(steadyAfter)
 	defer echo.Stop()
 	defer look.Stop()
+	defer lasts.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return errors.New("closed")
+		case <-lasts.C:
+			steady()
 		case <-n.lost:
 			return errors.New("ovsdb-server closed the connection")
 		case <-s.kick:

@@ -48,8 +48,10 @@ var (
 const (
 	// waitLimit bounds every wait for ovsdb-server and for ovs-vswitchd, whatever the context says.
 	waitLimit = 5 * time.Second
-	// The pause between attempts to connect doubles from the first to the second.
+	// The pause between attempts to connect doubles from the first to the second. A connection that lasted for steadyAfter was a success: a server
+	// that accepts and drops is not dialled without a pause.
 	backoffMin, backoffMax = 50 * time.Millisecond, 2 * time.Second
+	steadyAfter            = 5 * time.Second
 	// echoInterval is how often an idle connection is tried: a killed server closes its socket, a
 	// hanging one is found only so.
 	echoInterval = 5 * time.Second

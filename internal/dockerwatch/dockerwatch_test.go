@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ type engine struct {
 	events  chan string
 	server  *http.Server
 	path    string
+	drop    atomic.Bool  // streams of events end a moment after they began
+	streams atomic.Int64 // how often events were asked for
 }
 
 func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -57,8 +60,13 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				`{"Type":"container","Action":"destroy","Actor":{"ID":"d9"}}{"Type":"image","Action":"prune"}`)
 			return
 		}
+		e.streams.Add(1)
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
+		if e.drop.Load() {
+			<-time.After(20 * time.Millisecond)
+			return
+		}
 		for {
 			select {
 			case text := <-e.events:
@@ -147,6 +155,27 @@ func wakes(t *testing.T, woken chan struct{}) {
 	case <-woken:
 	case <-time.After(time.Minute):
 		t.Fatal("no wake")
+	}
+}
+
+// TestEngineThatDropsStreams: an engine (or a proxy before it) that takes the question for events and ends the answer a moment later is asked seldom, and heard
+// again when an answer lasts.
+func TestEngineThatDropsStreams(t *testing.T) {
+	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+	e.drop.Store(true)
+	e.start(t)
+	w, woken := watch(t, e)
+	const watched = 5 * time.Second
+	<-time.After(watched)
+	if n := e.streams.Load(); n < 3 || n > 14 { // 100, 200, 400 ms and so on up to 2 s, each at least half of that
+		t.Errorf("%d questions in %v", n, watched)
+	}
+	e.drop.Store(false)
+	for w.Ready() != nil {
+		wakes(t, woken)
+	}
+	if err := e.server.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -19,6 +19,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
+
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // Errors of the API. They are matched with errors.Is.
@@ -31,10 +33,11 @@ var (
 	ErrRefused = errors.New("docker refuses")
 )
 
-// Bounds of the pause before the connection is tried again.
+// Bounds of the pause before the connection is tried again, and how long one must have lasted for the pause to be the shortest again.
 const (
 	retryFirst = 100 * time.Millisecond
 	retryLast  = 2 * time.Second
+	steady     = 5 * time.Second
 )
 
 // askTimeout bounds a question; changes take longer, as Docker calls our plugin, whose deadline is 10 s, several times.
@@ -54,8 +57,9 @@ type Options struct {
 
 // Watcher watches one Docker Engine. It is safe for concurrent use.
 type Watcher struct {
-	host string
-	opts Options
+	host    string
+	opts    Options
+	greeted string // the version that was logged last; only Run uses it
 
 	mu    sync.Mutex // guards what follows
 	api   *client.Client
@@ -86,43 +90,37 @@ func (w *Watcher) Ready() error {
 // Run hears Docker's events until ctx ends. After each connection Wake is called, as something may have
 // been missed.
 func (w *Watcher) Run(ctx context.Context) error {
-	for wait, told := retryFirst, false; ctx.Err() == nil; {
-		heard, err := w.listen(ctx)
+	pause := retry.Pause{First: retryFirst, Last: retryLast, Steady: steady}
+	trouble := retry.Trouble{
+		Logger: w.opts.Logger, Text: "docker's events are not heard; networks here are followed again when they are", Over: "docker's events are heard again",
+	}
+	for ctx.Err() == nil {
+		heard, err := w.listen(ctx, func() { trouble.Note(nil) })
 		if ctx.Err() != nil {
 			break
 		}
 		w.set(nil, fmt.Errorf("%w at %s: %w: start it, or give its address with --docker-host", ErrUnavailable, w.host, err))
-		if heard {
-			wait, told = retryFirst, false
-		}
-		if !told {
-			w.opts.Logger.Info("docker's events are not heard; networks here are followed again when they are", "err", err)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, retryLast)
+		trouble.Note(err)
+		pause.Wait(ctx, heard)
 	}
 	w.set(nil, fmt.Errorf("%w: the agent is stopping", ErrUnavailable))
 	return nil
 }
 
-// listen hears events over one connection; heard says whether that worked at all.
-func (w *Watcher) listen(ctx context.Context) (heard bool, err error) {
+// listen hears events over one connection; heard is for how long. It calls lasts once that has been long.
+func (w *Watcher) listen(ctx context.Context, lasts func()) (heard time.Duration, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	api, err := client.New(client.WithHost(w.host), client.WithTLSClientConfigFromEnv())
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer api.Close()
 	pingCtx, stop := context.WithTimeout(ctx, askTimeout)
 	_, err = api.Ping(pingCtx, client.PingOptions{NegotiateAPIVersion: true})
 	stop()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	// Docker answers before it subscribes us: what happens in between is in the past that we ask for.
 	since := time.Now().Add(-time.Second)
@@ -133,20 +131,32 @@ func (w *Watcher) listen(ctx context.Context) (heard bool, err error) {
 	})
 	select {
 	case err := <-stream.Err:
-		return false, err
+		return 0, err
 	default:
 	}
 	w.set(api, nil)
-	w.opts.Logger.Info("docker's events are heard", "address", w.host, "api", api.ClientVersion())
+	w.greet(api.ClientVersion())
 	w.opts.Wake()
+	began, steadily := time.Now(), time.NewTimer(steady)
+	defer steadily.Stop()
 	for {
 		select {
+		case <-steadily.C:
+			lasts()
 		case <-stream.Messages:
 			w.opts.Wake()
 		case err := <-stream.Err:
-			return true, err
+			return time.Since(began), err
 		}
 	}
+}
+
+// greet logs the first connection, and each with another version: Docker was upgraded.
+func (w *Watcher) greet(version string) {
+	if w.greeted != version {
+		w.opts.Logger.Info("docker's events are heard", "address", w.host, "api", version)
+	}
+	w.greeted = version
 }
 
 func (w *Watcher) set(api *client.Client, err error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
 	"github.com/socketplane/socketplane/ovsctl/pipeline"
@@ -83,13 +84,14 @@ type Reconciler struct {
 	networks map[string]*network
 	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
 	conn     *openflow.Conn           // only Run's goroutine changes it
+	dialled  time.Time                // when conn was made
 	datapath string
 	tunnel   dataplane.TunnelKind
 	tso      bool
 	cookie   uint64 // 0 while it is not known what flows the switch has
 	base     flowSet
 	baseFor  pipeline.Config // from what base was computed
-	trouble  string          // the last that was logged
+	trouble  retry.Trouble
 
 	mu       sync.Mutex        // guards what follows; never held while anything is waited for
 	where    hostlink.Underlay // what SetUnderlay said last
@@ -117,6 +119,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 		sw: sw, links: links, opts: opts, log: opts.Logger,
 		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
+		trouble:  retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }

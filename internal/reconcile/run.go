@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
 )
@@ -19,6 +20,9 @@ const (
 	dialTimeout = 2 * time.Second
 	// The pause after a pass that failed doubles from the first to the second.
 	retryMin, retryMax = 250 * time.Millisecond, 4 * time.Second
+	// redialMin is the pause after a connection that had lasted for steadyAfter; after one that had not it doubles up to retryMax: a switch
+	// that accepts and drops is not dialled without a pause.
+	redialMin, steadyAfter = 20 * time.Millisecond, 5 * time.Second
 )
 
 // Run keeps everything true until ctx ends. Every network that must stay has to be given
@@ -32,15 +36,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	ticker := time.NewTicker(r.opts.Resync)
 	defer ticker.Stop()
 	defer r.disconnect()
-	pause := retryMin
+	pause := retry.Pause{First: retryMin, Last: retryMax}
+	redial := retry.Pause{First: redialMin, Last: retryMax, Steady: steadyAfter}
 	for full := true; ; {
 		var again <-chan time.Time
 		err := r.pass(ctx, full)
 		if full = err != nil; full {
-			again = time.After(pause)
-			pause = min(2*pause, retryMax)
+			again = time.After(pause.Next(0))
 		} else {
-			pause = retryMin
+			pause.Reset()
 		}
 		select {
 		case <-ctx.Done():
@@ -50,6 +54,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			full = true
 		case <-r.sw.Changed():
 		case <-r.broken():
+			redial.Wait(ctx, time.Since(r.dialled))
 		case _, open := <-links:
 			if !open {
 				links = nil // ends with ctx
@@ -204,7 +209,7 @@ func (r *Reconciler) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.conn = conn
+	r.conn, r.dialled = conn, time.Now()
 	return nil
 }
 

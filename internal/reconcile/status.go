@@ -42,14 +42,7 @@ func (r *Reconciler) setStopped() {
 
 // setTrouble notes what is wrong with single networks, logs what is new, and gives it back.
 func (r *Reconciler) setTrouble(err error) error {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != r.trouble && err != nil {
-		r.log.Error("part of the data plane is not as wanted; it is tried again", "err", err)
-	}
-	r.trouble = text
+	r.trouble.Note(err)
 	r.setStatus(func(s *Status) {
 		if s.Err = err; err == nil {
 			s.LastSync = time.Now()

@@ -1,0 +1,109 @@
+package retry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/retry"
+)
+
+func TestPause(t *testing.T) {
+	p := retry.Pause{First: 100 * time.Millisecond, Last: 2 * time.Second, Steady: 10 * time.Second}
+	within := func(what string, worked, limit time.Duration) {
+		t.Helper()
+		if got := p.Next(worked); got < limit/2-time.Millisecond || got > limit {
+			t.Errorf("%s: the pause is %v, want %v to %v", what, got, limit/2, limit)
+		}
+	}
+	for i, limit := range []int{100, 200, 400, 800, 1600, 2000, 2000} {
+		within(fmt.Sprint("failure ", i), 0, time.Duration(limit)*time.Millisecond)
+	}
+	within("it worked for a moment", 9*time.Second, 2*time.Second)
+	within("it worked", 10*time.Second, 100*time.Millisecond)
+	within("it fails again", 0, 200*time.Millisecond)
+	p.Reset()
+	within("after a reset", 0, 100*time.Millisecond)
+	always := retry.Pause{First: time.Millisecond, Last: time.Second}
+	always.Next(0)
+	if got := always.Next(1); got > time.Millisecond {
+		t.Errorf("without a steady time whatever worked resets, but the pause is %v", got)
+	}
+}
+
+func TestSleepEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		retry.Sleep(ctx, time.Hour)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestTrouble: a day of one failure is some thirty lines, however often it is met, and says how long it lasts.
+func TestTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		trouble := retry.Trouble{Logger: slog.New(slog.NewTextHandler(&out, nil)), Level: slog.LevelWarn, Text: "it fails", Over: "it works again"}
+		said := func() string {
+			defer out.Reset()
+			return out.String()
+		}
+		lines := func(text string) int { return strings.Count(text, "\n") }
+		trouble.Note(nil)
+		if got := said(); got != "" {
+			t.Errorf("nothing has failed, and it says %q", got)
+		}
+		refused, full := errors.New("connection refused"), errors.New("disk full")
+		trouble.Note(refused, "pool", "10.1.0.0/24")
+		if got := said(); lines(got) != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, `err="connection refused" pool=10.1.0.0/24`) {
+			t.Errorf("the beginning: %s", got)
+		}
+		for range 100 {
+			retry.Sleep(t.Context(), 2*time.Second)
+			trouble.Note(refused)
+		}
+		if got := said(); got != "" {
+			t.Errorf("nothing is new, and it says %s", got)
+		}
+		trouble.Note(full)
+		trouble.Note(refused)
+		trouble.Note(full)
+		if got := said(); lines(got) != 1 || !strings.Contains(got, `err="disk full" since=2000-01-01T00:00:00Z`) {
+			t.Errorf("another cause, and back and forth: %s", got)
+		}
+		for range 24 * 60 * 30 {
+			retry.Sleep(t.Context(), 2*time.Second)
+			trouble.Note(refused)
+		}
+		got := said()
+		if n := lines(got); n < 20 || n > 30 || !strings.Contains(got, "lasts=10m0s") || !strings.Contains(got, "lasts=") {
+			t.Errorf("a day: %d lines\n%s", n, got)
+		}
+		trouble.Note(nil)
+		trouble.Note(nil)
+		if got := said(); lines(got) != 1 || !strings.Contains(got, `"it works again" lasted=24h3m20s`) {
+			t.Errorf("the end: %s", got)
+		}
+		trouble.Note(refused)
+		if got := said(); lines(got) != 1 {
+			t.Errorf("the next beginning: %s", got)
+		}
+		// Each attempt has other words.
+		for i := range 1000 {
+			trouble.Note(fmt.Errorf("read tcp 127.0.0.1:%d: connection reset", i))
+		}
+		if n := lines(said()); n > 8 {
+			t.Errorf("%d lines about causes that are never the same", n)
+		}
+	})
+}
