@@ -16,7 +16,7 @@ import (
 // Link is a link of ours, as the kernel reports it.
 type Link struct {
 	Name string
-	// Alias is the link's identity; it begins with OwnerPrefix.
+	// Alias is the link's identity; it begins with OwnerPrefix. It is empty for a link whose maker died before it could set it.
 	Alias string
 	// Kind is the kernel's word: veth, vxlan.
 	Kind  string
@@ -25,7 +25,7 @@ type Link struct {
 	Up    bool
 }
 
-// Owned lists every link of this namespace whose alias begins with OwnerPrefix.
+// Owned lists every link of this namespace that is ours: by its alias, or by the mark of one that was never finished.
 func (l *Links) Owned(ctx context.Context) ([]Link, error) {
 	all, err := l.links(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (l *Links) Owned(ctx context.Context) ([]Link, error) {
 	var owned []Link
 	for _, link := range all {
 		a := link.Attrs()
-		if !owns(a) {
+		if !ours(link) {
 			continue
 		}
 		owned = append(owned, Link{
@@ -51,7 +51,7 @@ func (l *Links) DeleteLink(ctx context.Context, name string) error {
 	if err != nil || link == nil {
 		return err
 	}
-	if !owns(link.Attrs()) && !adoptable(link) {
+	if !ours(link) {
 		return foreign(link, "will not be deleted")
 	}
 	crashpoint.Hit("link: delete")
@@ -61,14 +61,17 @@ func (l *Links) DeleteLink(ctx context.Context, name string) error {
 	return nil
 }
 
-func owns(a *netlink.LinkAttrs) bool { return strings.HasPrefix(a.Alias, OwnerPrefix) }
+// madeMark is the group number of the links that we make. The kernel takes no alias in the request that makes a link, but a group: so a link whose
+// maker died between the two is told from other programs' links, whatever its name. Nothing else uses the group.
+const madeMark = 0x53500001 // as the flows' cookies begin
 
-// adoptable says whether a link without alias is one that a dying agent made: the kernel takes no alias in the
-// request that makes a link, so there is a moment between the two.
-func adoptable(link netlink.Link) bool {
-	kind := link.Type()
-	return link.Attrs().Alias == "" && (kind == "veth" || kind == "vxlan") && looksLikeOurs(link.Attrs().Name)
+// ours says whether a link is ours to mend and delete. Its name says nothing: others have such names too.
+func ours(link netlink.Link) bool {
+	a, kind := link.Attrs(), link.Type()
+	return (kind == "veth" || kind == "vxlan") && (owns(a) || a.Alias == "" && a.Group == madeMark)
 }
+
+func owns(a *netlink.LinkAttrs) bool { return strings.HasPrefix(a.Alias, OwnerPrefix) }
 
 func foreign(link netlink.Link, what string) error {
 	a := link.Attrs()
@@ -80,7 +83,7 @@ func foreign(link netlink.Link, what string) error {
 func checkOwner(link netlink.Link, kind, alias string) error {
 	a := link.Attrs()
 	switch {
-	case link.Type() != kind, a.Alias != "" && !owns(a), a.Alias == "" && !adoptable(link):
+	case link.Type() != kind, !ours(link):
 		return foreign(link, "has the name of the "+kind+" link "+alias)
 	case a.Alias != "" && a.Alias != alias:
 		return &DiffersError{Link: a.Name, Attribute: "alias", Have: a.Alias, Want: alias}

@@ -22,8 +22,9 @@ func LinkName(prefix string, identity ...string) string {
 	return prefix + hex.EncodeToString(sum[:])[:nameHash]
 }
 
-// looksLikeOurs says whether LinkName can have made the name.
+// looksLikeOurs says whether a name is like those of our links and their other ends, of which nothing else tells. It only decides which messages
+// of the kernel need no look: a link is ours by its mark. USB NICs are called enx and twelve hexadecimal digits.
 func looksLikeOurs(name string) bool {
-	ok, err := regexp.MatchString(`^[a-z]{1,3}[0-9a-f]{12}$`, name)
+	ok, err := regexp.MatchString(`^sp[a-z][0-9a-f]{12}$`, name)
 	return err == nil && ok
 }

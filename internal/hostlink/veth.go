@@ -73,7 +73,7 @@ func (l *Links) addVeth(ctx context.Context, v Veth) (netlink.Link, error) {
 		return nil, foreign(peer, "has the name of the container's end of "+v.Alias)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = v.Host, v.MTU
+	attrs.Name, attrs.MTU, attrs.Group = v.Host, v.MTU, madeMark
 	pair := netlink.NewVeth(attrs)
 	pair.PeerName, pair.PeerMTU = v.Peer, uint32(v.MTU)
 	if v.PeerMAC != (dataplane.MAC{}) {

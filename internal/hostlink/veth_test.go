@@ -2,6 +2,7 @@ package hostlink
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func TestEnsureVethMakesThePair(t *testing.T) {
 	}
 }
 
-// Names that LinkName did not make serve too; only an orphan under such a name is not adopted.
+// Names that LinkName did not make serve too.
 func TestEnsureWithOtherNames(t *testing.T) {
 	s, v, x := newSpace(t), testVeth(), testVXLAN()
 	v.Host, v.Peer, x.Name = "host0", "peer0", "vx0"
@@ -56,9 +57,49 @@ func TestEnsureWithOtherNames(t *testing.T) {
 		ensureVeth(t, s, v)
 		ensureVXLAN(t, s, x)
 	}
-	s.ip("link", "set", v.Host, "alias", "")
-	if err := s.EnsureVeth(t.Context(), v); !errors.Is(err, ErrForeign) {
-		t.Errorf("an orphan with any name was adopted: %v", err)
+}
+
+// TestNamesDoNotMakeLinksOurs: another program's link with a name as ours have it is neither adopted nor deleted; and one that an agent left
+// which died before it could set the alias is, by the mark that the kernel takes when it makes a link.
+func TestNamesDoNotMakeLinksOurs(t *testing.T) {
+	s, v, x := newSpace(t), testVeth(), testVXLAN()
+	s.ip("link", "add", v.Host, "type", "veth", "peer", "name", "theirs0")
+	s.ip("link", "add", x.Name, "type", "vxlan", "id", "9", "dstport", "4790", "local", "127.0.0.1")
+	s.ip("link", "add", "abc0123456789ab", "type", "bridge")
+	s.ip("link", "set", "abc0123456789ab", "alias", OwnerPrefix+"no kind of ours")
+	before := []int{s.show(v.Host).Index, s.show(x.Name).Index, s.show("abc0123456789ab").Index}
+	for what, err := range map[string]error{
+		"EnsureVeth": s.EnsureVeth(t.Context(), v), "EnsureVXLAN": s.EnsureVXLAN(t.Context(), x), "DeleteLink of a veth": s.DeleteLink(t.Context(), v.Host),
+		"DeleteLink of a device": s.DeleteLink(t.Context(), x.Name), "DeleteLink of another kind": s.DeleteLink(t.Context(), "abc0123456789ab"),
+	} {
+		if !errors.Is(err, ErrForeign) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if owned, err := s.Owned(t.Context()); err != nil || len(owned) > 0 {
+		t.Errorf("owned %+v, %v", owned, err)
+	}
+	if after := []int{s.show(v.Host).Index, s.show(x.Name).Index, s.show("abc0123456789ab").Index}; !slices.Equal(before, after) {
+		t.Errorf("links were %v and are %v", before, after)
+	}
+	for _, name := range []string{v.Host, x.Name} {
+		s.ip("link", "del", name)
+	}
+	ensureVeth(t, s, v)
+	ensureVXLAN(t, s, x)
+	for _, name := range []string{v.Host, x.Name} { // as if the alias had never come
+		s.ip("link", "set", name, "alias", "")
+	}
+	owned, err := s.Owned(t.Context())
+	if err != nil || len(owned) != 2 || owned[0].Alias != "" || owned[1].Alias != "" {
+		t.Errorf("owned %+v, %v", owned, err)
+	}
+	ensureVeth(t, s, v)
+	if got := s.show(v.Host).Alias; got != v.Alias {
+		t.Errorf("the alias is %q", got)
+	}
+	if err := s.DeleteLink(t.Context(), x.Name); err != nil {
+		t.Error(err)
 	}
 }
 

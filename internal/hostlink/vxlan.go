@@ -105,7 +105,7 @@ func (l *Links) underlayIndex(ctx context.Context, name string) (int, error) {
 
 func (l *Links) addVXLAN(ctx context.Context, v VXLAN, underlay int) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = v.Name, v.MTU
+	attrs.Name, attrs.MTU, attrs.Group = v.Name, v.MTU, madeMark
 	crashpoint.Hit("link: add a VXLAN device")
 	err := l.handle.LinkAdd(&netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: int(v.VNI), SrcAddr: v.Local.Unmap().AsSlice(), Port: int(v.Port),
