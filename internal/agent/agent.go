@@ -81,6 +81,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	if err := a.open(ctx); err != nil {
 		return err
 	}
+	at := a.where()
 	// Before anything that may take a moment: a call that comes early waits, and is not refused. Docker looks for a managed plugin's socket
 	// as soon as its process runs, and then only every 3 s.
 	pluginSockets, adminSocket, err := a.listen()
@@ -109,7 +110,10 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		run(a.storage.managed.Run)
 	}
 	run(a.underlay.Run)
-	run(a.followUnderlay)
+	run(func(ctx context.Context) error {
+		a.followUnderlay(ctx, at)
+		return nil
+	})
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })

@@ -12,16 +12,23 @@ func (a *agent) where() underlay.Underlay {
 	return u
 }
 
-// followUnderlay tells the parts that need it where this host's tunnels end, whenever that changes, until ctx ends.
-func (a *agent) followUnderlay(ctx context.Context) error {
+// followUnderlay tells the parts that need it where this host's tunnels end, whenever that changes, until ctx ends. last is what
+// they were made with.
+func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 	changed := a.underlay.Subscribe(ctx)
 	for {
-		if u := a.where(); u.Addr.IsValid() {
+		if u := a.where(); u != last && u.Addr.IsValid() {
 			a.plane.SetUnderlay(u)
+			moved := u
+			moved.MTU = last.MTU
+			if moved != last && a.storage.managed != nil {
+				a.storage.managed.Move(u.Addr, u.Dev)
+			}
+			last = u
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changed:
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/cluster/discovery"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
@@ -21,7 +19,7 @@ import (
 type Options struct {
 	// Host is this host's id, Name what people call it.
 	Host, Name string
-	// Addr is the address that others reach, Dev the interface that has it.
+	// Addr is the address that others reach, Dev the interface that has it. Without a valid Addr, Run waits for Move.
 	Addr netip.Addr
 	Dev  string
 	// Port is the first of the four that are used.
@@ -78,6 +76,7 @@ type Cluster struct {
 	status  Status
 	said    string   // the last trouble that was logged
 	session *session // nil outside
+	place   place
 }
 
 // New opens what the host remembers. It starts nothing.
@@ -86,6 +85,7 @@ func New(opts Options) (*Cluster, error) {
 		opts.Grace = defaultGrace
 	}
 	c := &Cluster{opts: opts, log: opts.Logger, kv: newKV(), wake: make(chan struct{}, 1)}
+	c.place = place{addr: opts.Addr, dev: opts.Dev, moved: make(chan struct{})}
 	var err error
 	if c.records, err = openRecords(opts.Dir); err != nil {
 		return nil, err
@@ -93,11 +93,8 @@ func New(opts Options) (*Cluster, error) {
 	if c.keeper, err = trust.Open(opts.Dir, opts.Lifetimes); err != nil {
 		return nil, err
 	}
-	// A cluster that was never complete has no other member: the host begins anew, and perhaps finds one.
-	if c.records.get().Founder {
-		if err := c.records.change(func(r *record) { r.Founder, r.Ending = false, true }); err != nil {
-			return nil, err
-		}
+	if err := c.unfinished(); err != nil {
+		return nil, err
 	}
 	if err := c.openCarry(); err != nil {
 		return nil, err
@@ -108,19 +105,6 @@ func New(opts Options) (*Cluster, error) {
 
 // KV is the cluster's store. It is there from the start, and stays the same whatever happens to the cluster.
 func (c *Cluster) KV() store.KV { return c.kv }
-
-// Run finds or founds a cluster and takes part in it until ctx ends. Its Consul then runs on.
-func (c *Cluster) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	if !c.opts.Silent {
-		group.Go(func() error { return c.disco.Run(ctx) })
-	}
-	group.Go(func() error {
-		c.loop(ctx)
-		return nil
-	})
-	return group.Wait()
-}
 
 // retryPause is between tries of what failed.
 const retryPause = time.Second

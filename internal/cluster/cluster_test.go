@@ -118,7 +118,7 @@ func TestLife(t *testing.T) {
 		run  func(*testing.T, *segment, []*host, *host)
 	}{
 		{"agents-killed", agentsKilled}, {"majority-lost", majorityLost}, {"leader-cut-off", leaderCutOff},
-		{"leader-lost-and-replaced", leaderReplaced}, {"rebooted-with-new-addresses", renumbered},
+		{"leader-lost-and-replaced", leaderReplaced}, {"leader-moves", leaderMoves}, {"rebooted-with-new-addresses", renumbered},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			step.run(t, s, hosts, spare)

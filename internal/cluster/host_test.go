@@ -113,6 +113,13 @@ func control(c *cluster.Cluster) http.Handler {
 		_ = json.NewEncoder(w).Encode(v)
 	}
 	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.Status(), nil) })
+	mux.HandleFunc("/move", func(w http.ResponseWriter, r *http.Request) {
+		addr, err := netip.ParseAddr(r.FormValue("addr"))
+		if err == nil {
+			c.Move(addr, "eth0")
+		}
+		answer(w, "", err)
+	})
 	mux.HandleFunc("/init", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Init(r.Context(), false)) })
 	mux.HandleFunc("/leave", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", c.Leave(r.Context(), r.FormValue("force") != ""))

@@ -57,6 +57,9 @@ func New(opts Options) *Service {
 	return &Service{opts: opts, change: make(chan struct{}, 1), peers: map[string]Peer{}}
 }
 
+// Move says that the host's address is elsewhere. Run must not be running.
+func (s *Service) Move(dev string, addr netip.Addr) { s.opts.Dev, s.opts.Addr = dev, addr }
+
 // Announce says what is to be said of this host from now on.
 func (s *Service) Announce(a Announcement) { s.announce(&a) }
 
