@@ -71,5 +71,5 @@ func (n *segment) copies() map[string]copied {
 // idle says that copies of peers are left though no endpoint here needs them; the network's lock is held.
 func (n *segment) idle() bool { return len(n.endpoints) == 0 && len(n.stored.written) > 0 }
 
-// copyOfHost is what the host's own store keeps of another host: only where its tunnels end matters.
-func copyOfHost(h store.Host) copied { return copied{h.VTEP.String(), h} }
+// copyOfHost is what the host's own store keeps of another host: only where its tunnels end and what they carry matters.
+func copyOfHost(h store.Host) copied { return copied{fmt.Sprint(h.VTEP, " ", h.MTU), h} }

@@ -36,7 +36,7 @@ var (
 type Dataplane interface {
 	// Ready is nil when packets can be forwarded, else it says what is missing and the cure.
 	Ready() error
-	// MTU is the containers' MTU on this host's underlay, in bytes.
+	// MTU is the containers' MTU that this host's underlay can carry, in bytes.
 	MTU() int
 	// SetNetwork makes the network be forwarded exactly so.
 	SetNetwork(context.Context, dataplane.Network) error
@@ -104,6 +104,7 @@ type Driver struct {
 	removals map[string]Removal // that are not settled, by Docker's id
 	leaked   bool               // a binding may be left that the journal does not know
 	wake     chan struct{}      // something is dirty
+	read     chan struct{}      // closed when the other hosts were read; nil when they were, and before Run
 	watch    func(*segment)     // starts watching a network's peers; nil before Run
 }
 

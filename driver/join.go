@@ -44,7 +44,7 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 // answer. After a crash in between, what was made without being journalled is removed.
 func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 	joined := *e
-	joined.Joined = true
+	joined.Joined, joined.MTU = true, d.mtu(n)
 	journalled := make(chan error, 1)
 	go func() { journalled <- d.put(ctx, joined.key(), joined) }()
 	was := *e
@@ -114,11 +114,4 @@ func (d *Driver) plane(n *segment) dataplane.Network {
 	}
 	slices.SortFunc(p.Remote, func(a, b dataplane.Peer) int { return a.VTEP.Compare(b.VTEP) })
 	return p
-}
-
-func (d *Driver) mtu(n *segment) int {
-	if n.rec.MTU != 0 {
-		return n.rec.MTU
-	}
-	return d.dp.MTU()
 }

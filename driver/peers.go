@@ -43,6 +43,7 @@ func planePeer(r store.Endpoints) dataplane.Peer {
 func (d *Driver) Run(ctx context.Context) error {
 	var watchers sync.WaitGroup
 	d.mu.Lock()
+	d.read = make(chan struct{})
 	d.watch = func(n *segment) {
 		watchCtx, stop := context.WithCancel(ctx)
 		known := make(chan struct{})
@@ -84,7 +85,8 @@ func (n *segment) stopWatch() {
 }
 
 // awaitPeers waits until the peers of a network whose watch has just begun were read once: what a container asks at
-// once would find nobody, and be asked again a second later. Without the store the last known peers must do.
+// once would find nobody, and be asked again a second later. The other hosts must have been read, too: their MTU is the
+// container's. Without the store the last known peers and hosts must do.
 func (d *Driver) awaitPeers(ctx context.Context, dockerID string) {
 	n, ok := d.find(dockerID)
 	if !ok {
@@ -93,13 +95,19 @@ func (d *Driver) awaitPeers(ctx context.Context, dockerID string) {
 	n.lock.Lock()
 	known := n.known
 	n.lock.Unlock()
-	if known == nil {
-		return
-	}
-	select {
-	case <-known:
-	case <-ctx.Done():
-	case <-time.After(peersLimit):
+	limit := time.NewTimer(peersLimit)
+	defer limit.Stop()
+	for _, read := range []<-chan struct{}{d.hostsRead(), known} {
+		if read == nil {
+			continue
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+			return
+		case <-limit.C:
+			return
+		}
 	}
 }
 
@@ -229,10 +237,13 @@ func (d *Driver) watchHosts(ctx context.Context) {
 func (d *Driver) setHosts(ctx context.Context, hosts map[string]store.Host) error {
 	delete(hosts, d.cluster.Host())
 	d.mu.Lock()
-	old := d.hosts
-	d.hosts = hosts
+	old, read := d.hosts, d.read
+	d.hosts, d.read = hosts, nil
 	d.mu.Unlock()
-	if !maps.EqualFunc(old, hosts, func(a, b store.Host) bool { return a.VTEP == b.VTEP }) {
+	if read != nil {
+		defer close(read)
+	}
+	if !maps.EqualFunc(old, hosts, sameTunnels) {
 		for _, n := range d.all() {
 			d.reapply(ctx, n)
 		}

@@ -49,6 +49,8 @@ type endpoint struct {
 	// Reserved are the addresses that this driver claimed, to be released with the endpoint.
 	Reserved []netip.Prefix `json:"reserved,omitempty"`
 	Joined   bool           `json:"joined,omitempty"`
+	// MTU is what its links got when it joined, in bytes; 0 in records of older agents.
+	MTU int `json:"mtu,omitempty"`
 	// Deleting is set when Docker deleted it but not everything is undone yet.
 	Deleting bool      `json:"deleting,omitempty"`
 	Created  time.Time `json:"created"`
@@ -64,13 +66,13 @@ func (e *endpoint) key() string { return store.LocalEndpointKey(e.DockerID, e.ID
 func (e *endpoint) plane() dataplane.Endpoint {
 	return dataplane.Endpoint{
 		ID: e.ID, MAC: e.MAC, Addrs: addrsOf(e.Addrs), Port: e.Port,
-		Attached: e.Joined, HostLink: e.HostLink, PeerLink: e.PeerLink,
+		Attached: e.Joined, MTU: e.MTU, HostLink: e.HostLink, PeerLink: e.PeerLink,
 	}
 }
 
 // published is the endpoint as other hosts see it.
 func (e *endpoint) published() store.Endpoint {
-	return store.Endpoint{ID: e.ID, MAC: e.MAC.String(), Addrs: addrsOf(e.Addrs), Container: e.Container}
+	return store.Endpoint{ID: e.ID, MAC: e.MAC.String(), Addrs: addrsOf(e.Addrs), MTU: e.MTU, Container: e.Container}
 }
 
 func addrsOf(prefixes []netip.Prefix) []netip.Addr {

@@ -39,13 +39,18 @@ type plane struct {
 	networks map[string]dataplane.Network
 	down     error
 	block    map[string]chan struct{} // SetNetwork of that network waits for it
+	mtu      int
 }
 
 func newPlane() *plane {
-	return &plane{networks: map[string]dataplane.Network{}, block: map[string]chan struct{}{}}
+	return &plane{networks: map[string]dataplane.Network{}, block: map[string]chan struct{}{}, mtu: 1450}
 }
 
-func (p *plane) MTU() int { return 1450 }
+func (p *plane) MTU() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mtu
+}
 
 func (p *plane) Ready() error {
 	p.mu.Lock()

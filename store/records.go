@@ -114,9 +114,11 @@ type Host struct {
 	// Subnets are its connected routes: pools that are chosen by themselves avoid them.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 	// VXLANPort is the UDP port of its tunnels, which must be the same on all hosts; 0 in records of older agents.
-	VXLANPort uint16    `json:"vxlan_port,omitempty"`
-	Version   string    `json:"version"`
-	Started   time.Time `json:"started"`
+	VXLANPort uint16 `json:"vxlan_port,omitempty"`
+	// MTU is that of the underlay, in bytes; 0 in records of older agents.
+	MTU     int       `json:"mtu,omitempty"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
 }
 
 // Endpoints are all endpoints of one host on one network.
@@ -133,6 +135,8 @@ type Endpoint struct {
 	ID    string       `json:"id"`
 	MAC   string       `json:"mac"`
 	Addrs []netip.Addr `json:"addrs"`
+	// MTU is that of the container's interface, in bytes; 0 in records of older agents.
+	MTU int `json:"mtu,omitempty"`
 	// Container is who has it; nil until Docker has told.
 	Container *Container `json:"container,omitempty"`
 }

@@ -65,7 +65,8 @@ func (a *agent) refreshHost(ctx context.Context) {
 
 // hostRecord is what this host says of itself; with an error it may be incomplete.
 func (a *agent) hostRecord(ctx context.Context) (store.Host, error) {
-	h := store.Host{Name: a.cfg.Name, VTEP: a.where().Addr, Version: a.opts.Version.Version, Started: a.started, VXLANPort: a.cfg.VXLANPort}
+	at := a.where()
+	h := store.Host{Name: a.cfg.Name, VTEP: at.Addr, MTU: at.MTU, Version: a.opts.Version.Version, Started: a.started, VXLANPort: a.cfg.VXLANPort}
 	var err error
 	h.Subnets, err = a.links.Subnets(ctx)
 	return h, err

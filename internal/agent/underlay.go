@@ -19,6 +19,7 @@ func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 	for {
 		if u := a.where(); u != last && u.Addr.IsValid() {
 			a.plane.SetUnderlay(u)
+			a.driver.Refit(ctx)
 			moved := u
 			moved.MTU = last.MTU
 			if moved != last && a.storage.managed != nil {

@@ -27,7 +27,7 @@ type Network struct {
 	ID string
 	// VNI is its VXLAN network identifier, 1 to 2^24-1 (RFC 7348).
 	VNI uint32
-	// MTU is what its containers' interfaces have, in bytes.
+	// MTU is what the interfaces of containers that join now get, in bytes.
 	MTU int
 	// Local are the endpoints on this host, sorted by ID, whether attached or not.
 	Local []Endpoint
@@ -45,6 +45,8 @@ type Endpoint struct {
 	// Attached says that a container has joined: only then is there a port and are there
 	// flows. The links of an endpoint that is not attached are left as they are.
 	Attached bool
+	// MTU is that of its links, in bytes; 0 is the network's.
+	MTU int
 	// HostLink and PeerLink name the ends of its veth pair: HostLink stays and
 	// becomes an OVS port, PeerLink is handed to Docker. Names are never reused.
 	HostLink, PeerLink string

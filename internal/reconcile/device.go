@@ -73,9 +73,16 @@ func (r *Reconciler) ensureDevice(ctx context.Context, n *network) error {
 }
 
 func (r *Reconciler) vxlan(n *network) hostlink.VXLAN {
+	// The largest packets of containers that had joined before must pass, too: the kernel fragments what the underlay can't carry.
+	mtu := n.want.MTU
+	for _, e := range n.want.Local {
+		if e.Attached {
+			mtu = max(mtu, e.MTU)
+		}
+	}
 	return hostlink.VXLAN{
 		Name: n.device.name, VNI: n.want.VNI, Local: r.underlay.Addr, Port: r.opts.VXLANPort,
-		MTU: n.want.MTU, Alias: deviceAlias(n.want.ID),
+		MTU: mtu, Alias: deviceAlias(n.want.ID),
 	}
 }
 

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,7 +203,7 @@ func (r *Reconciler) drop(ctx context.Context, n *network) error {
 // veth is the pair of links of an endpoint.
 func (r *Reconciler) veth(n dataplane.Network, e dataplane.Endpoint) hostlink.Veth {
 	return hostlink.Veth{
-		Host: e.HostLink, Peer: e.PeerLink, PeerMAC: e.MAC, MTU: n.MTU,
+		Host: e.HostLink, Peer: e.PeerLink, PeerMAC: e.MAC, MTU: cmp.Or(e.MTU, n.MTU),
 		Alias: endpointAlias(e.ID), TXChecksum: r.tso,
 	}
 }

@@ -138,7 +138,7 @@ func (r *Reconciler) Up() <-chan struct{} { return r.up }
 func (r *Reconciler) MTU() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return overlayMTU(r.where)
+	return dataplane.ContainerMTU(r.where.MTU, r.where.Addr)
 }
 
 // SetUnderlay moves this host's tunnels. Devices, ports and flows follow in the pass that it causes.
@@ -150,20 +150,6 @@ func (r *Reconciler) SetUnderlay(u hostlink.Underlay) {
 	if !same {
 		r.nudge()
 	}
-}
-
-// Outer Ethernet 14, IPv4 20 or IPv6 40, UDP 8, VXLAN 8 (RFC 7348), less the outer
-// Ethernet header, which the underlay's MTU does not count, plus the inner one of 14.
-const (
-	vxlanOverIPv4 = 50
-	vxlanOverIPv6 = 70
-)
-
-func overlayMTU(u hostlink.Underlay) int {
-	if u.Addr.Is6() {
-		return u.MTU - vxlanOverIPv6
-	}
-	return u.MTU - vxlanOverIPv4
 }
 
 // Status tells how the data plane is.
