@@ -114,6 +114,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 		a.followUnderlay(ctx, at)
 		return nil
 	})
+	run(a.keepUntracked)
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })

@@ -14,6 +14,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/notrack"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -47,6 +48,7 @@ type leftovers struct {
 	// silent is why Open vSwitch can't be asked, nil if it can.
 	silent error
 	owned  []hostlink.Link
+	rules  bool // that keep conntrack away from the tunnels
 
 	sw    *ovsctl.Switch
 	links *hostlink.Links
@@ -61,6 +63,9 @@ func (l *leftovers) find(ctx context.Context, cfg config.Config) (err error) {
 		return err
 	}
 	if l.owned, err = l.links.Owned(ctx); err != nil {
+		return err
+	}
+	if l.rules, err = notrack.Present(); err != nil && !errors.Is(err, notrack.ErrUnsupported) {
 		return err
 	}
 	return l.findBridge(ctx, cfg)
@@ -130,6 +135,9 @@ func (l *leftovers) found() []string {
 	if containers > 0 {
 		list = append(list, fmt.Sprintf("links of containers, which are cut off by it: %d", containers))
 	}
+	if l.rules {
+		list = append(list, "the nftables table "+notrack.Table)
+	}
 	if l.state {
 		list = append(list, "the state in "+l.dir+": the cluster will take this host for a new one")
 	}
@@ -147,6 +155,9 @@ func (l *leftovers) remove(ctx context.Context) error {
 	}
 	for _, link := range l.owned {
 		errs = append(errs, l.links.DeleteLink(ctx, link.Name))
+	}
+	if l.rules {
+		errs = append(errs, notrack.Remove())
 	}
 	if l.state {
 		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), os.RemoveAll(l.dir))

@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"time"
 
+	"github.com/socketplane/socketplane/internal/notrack"
 	"github.com/socketplane/socketplane/internal/underlay"
 )
 
@@ -19,13 +22,13 @@ func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 	for {
 		if u := a.where(); u != last && u.Addr.IsValid() {
 			a.plane.SetUnderlay(u)
-			a.driver.Refit(ctx)
 			moved := u
 			moved.MTU = last.MTU
 			if moved != last && a.storage.managed != nil {
 				a.storage.managed.Move(u.Addr, u.Dev)
 			}
 			last = u
+			a.driver.Refit(ctx) // the containers' MTU may be another one
 		}
 		select {
 		case <-ctx.Done():
@@ -33,4 +36,48 @@ func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 		case <-changed:
 		}
 	}
+}
+
+// untrackEvery is how often the rules that keep conntrack away from the tunnels are looked at: a firewall that is loaded again
+// may remove them.
+const untrackEvery = time.Minute
+
+// keepUntracked keeps the kernel's connection tracking away from the tunnels' packets, until ctx ends. The rules stay, as the
+// tunnels do.
+func (a *agent) keepUntracked(ctx context.Context) error {
+	changed := a.underlay.Subscribe(ctx)
+	ticker := time.NewTicker(untrackEvery)
+	defer ticker.Stop()
+	said := ""
+	for {
+		err := a.untrack()
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != said && err != nil {
+			a.log.Warn("conntrack has entries for the tunnels' packets; containers talk all the same", "err", err)
+		}
+		said = text
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		case <-changed:
+		}
+	}
+}
+
+func (a *agent) untrack() error {
+	if a.cfg.TrackTunnels {
+		if err := notrack.Remove(); !errors.Is(err, notrack.ErrUnsupported) {
+			return err
+		}
+		return nil
+	}
+	u := a.where()
+	if !u.Addr.IsValid() {
+		return nil
+	}
+	return notrack.Ensure(u.Addr, a.cfg.VXLANPort)
 }

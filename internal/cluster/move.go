@@ -56,7 +56,7 @@ func (c *Cluster) leaveFormer(ctx context.Context, former place) {
 	if creds.Cluster() == "" || !former.addr.IsValid() || former.addr == c.where().addr {
 		return
 	}
-	err := consulproc.Kill(c.consulDir())
+	err := consulproc.KillAtOnce(c.consulDir())
 	var to []netip.AddrPort
 	for _, p := range creds.Peers {
 		to = append(to, netip.AddrPortFrom(p.Addr.Addr(), p.Addr.Port()+gossipPort))

@@ -58,6 +58,6 @@ func leaderMoves(_ *testing.T, s *segment, _ []*host, _ *host) {
 	moved, rest := s.leader()
 	moved.move("10.7.0.77")
 	s.await("the others write", patience, writes(rest[0]))
-	s.await("the leader is known elsewhere", patience, func() bool { return moved.at("10.7.0.77") && rest[0].status().Leader != "" })
+	s.await("the leader is known elsewhere", moveTime, func() bool { return moved.at("10.7.0.77") && rest[0].status().Leader != "" })
 	s.await("all are together again", patience, func() bool { return formed(3, s.hosts...) && writes(moved)() })
 }

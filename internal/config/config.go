@@ -110,6 +110,8 @@ type Config struct {
 	Tunnel TunnelKind
 	// VXLANPort is the UDP port of the tunnels, the same on all hosts.
 	VXLANPort uint16
+	// TrackTunnels leaves the tunnels' packets to the kernel's connection tracking.
+	TrackTunnels bool
 	// Name is this host's name, for people; hosts are told apart by their ids.
 	Name string
 	// LogLevel is the lowest level that is logged.

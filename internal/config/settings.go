@@ -167,6 +167,8 @@ func networkSettings() []Setting {
 				return nil
 			},
 		},
+		yesNo("track-tunnels", "let conntrack track the tunnels' packets, for firewalls that accept them only as new connections: true or false",
+			func(c *Config) *bool { return &c.TrackTunnels }),
 		text("name", "this host's name, for people (default the host name)",
 			func(c *Config) *string { return &c.Name }, hostName),
 	}

@@ -245,7 +245,12 @@ func (k *keeper) buried(wanted bool) {
 }
 
 // Kill ends what runs with a configuration in dir, whoever has started it.
-func Kill(dir string) error {
+func Kill(dir string) error { return end(dir, unix.SIGTERM, unix.SIGKILL) }
+
+// KillAtOnce is Kill without waiting for an end in good order, which takes seconds after the process's address has gone.
+func KillAtOnce(dir string) error { return end(dir, unix.SIGKILL) }
+
+func end(dir string, signals ...unix.Signal) error {
 	found, err := look(dir)
 	if err != nil {
 		return err
@@ -254,7 +259,7 @@ func Kill(dir string) error {
 	defer cancel()
 	for _, r := range found {
 		go r.watch(ctx)
-		err = errors.Join(err, r.stop(stopPatience))
+		err = errors.Join(err, r.end(stopPatience, signals...))
 	}
 	return err
 }

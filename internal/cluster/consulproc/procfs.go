@@ -109,7 +109,12 @@ func (r *running) signal(sig unix.Signal) error {
 
 // stop ends the process: with SIGTERM, which takes it 40 ms, and in the end without asking.
 func (r *running) stop(patience time.Duration) error {
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+	return r.end(patience, unix.SIGTERM, unix.SIGKILL)
+}
+
+// end sends one signal after the other until the process has ended.
+func (r *running) end(patience time.Duration, signals ...unix.Signal) error {
+	for _, sig := range signals {
 		if err := r.signal(sig); err != nil {
 			return err
 		}
