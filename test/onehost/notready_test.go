@@ -219,7 +219,7 @@ func obstacles() []obstacle {
 			kv := openDB(h.t, h.path("state/local.db"))
 			return func() { _ = kv.Close() }
 		}},
-		{name: "no Open vSwitch", up: true, says: []string{"Open vSwitch", "systemctl start openvswitch-switch"}, put: func(h *host) func() {
+		{name: "no Open vSwitch", up: true, says: []string{"openvswitch-switch"}, put: func(h *host) func() {
 			h.ovs.StopVswitchd()
 			h.ovs.StopDB()
 			return func() { h.ovs.StartDB(); h.ovs.StartVswitchd() }
