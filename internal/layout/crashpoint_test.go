@@ -20,7 +20,7 @@ var harmless = map[string]string{
 	"internal/ownovs/choose.go HostHas":        "a managed plugin's start: made again where it is missing",
 	"internal/ownovs/ownovs.go":                "a managed plugin's start: made again where it is missing",
 	"internal/agent/remains.go removeRemains":  "a managed plugin's start: removed again while it is there",
-	"internal/agent/clean.go remove":           "socketplane clean, which can be repeated",
+	"internal/agent/statefiles.go remove":      "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                    "go generate",
 	"internal/hostlink/genetlink.go hasFamily": "a question",
 	"internal/agent/cluster.go founded":        "said again at each start",
