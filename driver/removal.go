@@ -73,7 +73,7 @@ func (d *Driver) SettleRemoval(ctx context.Context, r Removal, everywhere bool) 
 func (d *Driver) putRemoval(ctx context.Context, b binding) error {
 	ops := []store.Op{{Kind: store.OpPut, Key: store.LocalBindingKey(b.DockerID), Value: store.Encode(b)}}
 	r := Removal{Schema: store.Schema, Network: b.Network, DockerID: b.DockerID, Name: b.Name, At: time.Now().UTC()}
-	ask := d.judged && !b.Dropped && !d.removing(b.DockerID)
+	ask := d.judged && !b.Dropped && b.Cut == "" && !d.removing(b.DockerID)
 	if ask {
 		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalRemovalKey(b.DockerID), Value: store.Encode(r)})
 	}

@@ -180,6 +180,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{
 		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+		Named: a.cfg.DockerHost != config.DockerNone && a.cfg.Mirror,
 	})
 	if err != nil {
 		return err

@@ -27,9 +27,10 @@ type engine struct {
 	// alive says that the agent runs: without it, networks of ours can't be made, and the removal of one is told to nobody.
 	alive  atomic.Bool
 	passes atomic.Int64
-	down   atomic.Bool // Docker itself does not answer
-	slow   atomic.Bool // it does, but lists nothing yet
-	prunes atomic.Bool // a prune of some kind runs
+	down   atomic.Bool            // Docker itself does not answer
+	slow   atomic.Bool            // it does, but lists nothing yet
+	prunes atomic.Bool            // a prune of some kind runs
+	before atomic.Pointer[func()] // happens once, when a copy is about to be made
 
 	mu         sync.Mutex
 	made       int
@@ -113,6 +114,9 @@ func (e *engine) Named(_ context.Context, name string) (dockerwatch.Network, err
 
 // Create makes a copy, as the watcher does.
 func (e *engine) Create(ctx context.Context, n dockerwatch.Network) (string, error) {
+	if before := e.before.Swap(nil); before != nil {
+		(*before)()
+	}
 	n.Driver, n.IPAMDriver = mirror.DriverName, mirror.DriverName
 	return e.create(ctx, n)
 }

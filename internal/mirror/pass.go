@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,22 +111,33 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 	p.strange = strange
 	return each(here, func(n dockerwatch.Network) error {
 		b, ok := p.bound[n.ID]
-		if !ok || b.Removing {
+		if !ok || b.Removing || p.leavingNames[n.Name] { // the name may be free in a moment; then there is another pass
 			return nil
 		}
-		switch name, declared := p.declared[b.ID]; {
-		case declared && name == n.Name:
-			return p.name(ctx, n, b)
-		case declared:
-			return p.misnamed(ctx, n, b, name)
+		err := p.agree(ctx, n, b)
+		if err == nil {
+			p.driver.Looked(n.ID)
 		}
-		return p.undeclared(ctx, n, b)
+		return err
 	})
+}
+
+// agree makes one of Docker's networks and the cluster's agree.
+func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	switch name, declared := p.declared[b.ID]; {
+	case b.Cut != "":
+		return p.cutOff(ctx, n, b, b.Cut)
+	case declared && (name == n.Name || b.Asked):
+		return p.name(ctx, n, b)
+	case declared:
+		return p.cutOff(ctx, n, b, shares(n, name))
+	}
+	return p.undeclared(ctx, n, b)
 }
 
 // name makes the driver know the network's name.
 func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
-	if b.Name == n.Name {
+	if b.Name == n.Name || b.Asked {
 		return nil
 	}
 	if err := p.driver.SetName(ctx, n.ID, n.Name); !errors.Is(err, driver.ErrUnknown) {
@@ -136,20 +146,27 @@ func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary
 	return nil
 }
 
-// misnamed is for a network that the cluster knows by another name. A copy of ours goes; what a user made stays.
-func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Summary, name string) error {
-	if b.Copied {
-		return p.drop(ctx, n, b, "the cluster calls this network "+name+" now")
+// shares is why a Docker network is cut off: name is the cluster's network with its subnet.
+func shares(n dockerwatch.Network, name string) string {
+	return fmt.Sprintf("docker network %s of this host has a subnet of the cluster's network %s, which was created first, and is cut off from it: "+
+		"'docker network rm %s' and create it with another --subnet", called(n), name, called(n))
+}
+
+// cutOff is for a network that the cluster knows by another name: two networks never share a segment. A copy of ours goes as soon as
+// nothing uses it; what a user made stays, and its removal is the user's.
+func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
+	if b.Copied && b.Endpoints == 0 {
+		return p.drop(ctx, n, b, why)
 	}
-	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, called(n))
-	return nil
+	p.trouble(b.ID, n.Name, "%s", why)
+	if err := p.driver.CutOff(ctx, n.ID, why); !errors.Is(err, driver.ErrUnknown) {
+		return err
+	}
+	return nil // it is going
 }
 
 // undeclared tells the cluster of a network that was made here, or ends one that the cluster has ended.
 func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
-	if p.leavingNames[n.Name] {
-		return nil // the name may be free in a moment; then there is another pass
-	}
 	record, err := p.cluster.Network(ctx, b.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return p.unrecorded(ctx, n, b)
@@ -160,7 +177,11 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	if record.State == store.Deleting {
 		return p.drop(ctx, n, b, "it was removed on another host")
 	}
-	_, err = p.cluster.Declare(ctx, b.ID, n.Name, declaration(n))
+	name := n.Name
+	if b.Asked {
+		name = b.Name
+	}
+	_, err = p.cluster.Declare(ctx, b.ID, name, declaration(n))
 	switch {
 	case err == nil:
 		p.log.Info("network is told to the other hosts", "network", n.Name, "pools", b.Pools)
@@ -168,8 +189,7 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	case errors.Is(err, store.ErrNameTaken):
 		return p.replace(ctx, n, b)
 	case errors.Is(err, store.ErrMismatch):
-		p.trouble(b.ID, n.Name, "%s", reason(err, store.ErrMismatch))
-		return nil
+		return p.cutOff(ctx, n, b, shares(n, record.Title()))
 	case errors.Is(err, store.ErrNotFound): // removed meanwhile
 		return nil
 	}
@@ -272,8 +292,8 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 		}
 	}
 	done := p.driver.Expect(id, n.Pools)
-	_, err = p.docker.Create(ctx, copied(n))
-	done()
+	created, err := p.docker.Create(ctx, copied(n))
+	done(created)
 	if err == nil {
 		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
 		return nil
@@ -310,9 +330,4 @@ func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 	}
 	maps.DeleteFunc(p.missing, func(id string, _ time.Time) bool { _, bound := p.bound[id]; return !bound })
 	return p.endVanished(ctx, gone)
-}
-
-// reason is an error's text without that of the sentinel it begins with.
-func reason(err, sentinel error) string {
-	return strings.TrimPrefix(err.Error(), sentinel.Error()+": ")
 }
