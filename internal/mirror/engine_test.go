@@ -39,6 +39,7 @@ type engine struct {
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
+	late       time.Duration // from an endpoint's event to its being listed
 	// elsewhere are addresses of ours that containers have on networks of other drivers.
 	elsewhere map[netip.Addr]bool
 }
@@ -53,6 +54,8 @@ type event struct {
 // container is a container on one network.
 type container struct {
 	name, network, endpoint, pool, addr string
+	// listed is when Docker has noted the endpoint with the container.
+	listed time.Time
 }
 
 func newEngine(h *host) *engine {
@@ -307,7 +310,7 @@ func (e *engine) Attachments(_ context.Context, want func(endpoint, name string)
 	defer e.mu.Unlock()
 	var all []dockerwatch.Attachment
 	for _, c := range e.containers {
-		if want(c.endpoint, c.name) {
+		if want(c.endpoint, c.name) && !time.Now().Before(c.listed) {
 			all = append(all, dockerwatch.Attachment{NetworkID: c.network, EndpointID: c.endpoint, ContainerID: "id of " + c.name, Name: c.name,
 				Aliases: []string{"alias"}, Labels: e.labels})
 		}

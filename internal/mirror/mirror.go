@@ -154,6 +154,7 @@ type Mirror struct {
 	unused      map[ipamdriver.Held]time.Duration // for how long an address that was handed out has been no container's
 	lookedAt    time.Time                         // when endpoints, subnets and addresses were last compared
 	strange     map[string]time.Time              // by Docker's id: since when Docker has had a network that is not bound here
+	unknown     map[string]time.Time              // by endpoint: since when it has been seen without a container
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
@@ -221,11 +222,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				told = true
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-m.wake:
-		case <-time.After(wait):
-		}
+		m.rest(ctx, wait)
 	}
 	return nil
 }

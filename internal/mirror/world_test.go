@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type world struct {
 	ctx   context.Context
 	kv    *shared
 	first mirror.Default
+	pass  time.Duration // between passes, if not the usual
 	hosts []*host
 }
 
@@ -211,6 +213,8 @@ func (h *host) up() {
 		driver.Options{AddressSpace: space, Judged: true, Named: h.follow, Admit: func(context.Context) (string, error) { return h.maker, nil }})
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
+	times := times
+	times.Pass = cmp.Or(h.w.pass, times.Pass)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
 		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
 		Lives: func(mark string) bool { return mark == h.maker && h.living.Load() },
