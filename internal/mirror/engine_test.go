@@ -39,7 +39,9 @@ type engine struct {
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
-	late       time.Duration // from an endpoint's event to its being listed
+	asked      []string        // names of copies
+	refuses    map[string]bool // copies of these names
+	late       time.Duration   // from an endpoint's event to its being listed
 	// elsewhere are addresses of ours that containers have on networks of other drivers.
 	elsewhere map[netip.Addr]bool
 }
@@ -121,6 +123,13 @@ func (e *engine) Create(ctx context.Context, n dockerwatch.Network) (string, err
 		(*before)()
 	}
 	n.Driver, n.IPAMDriver = mirror.DriverName, mirror.DriverName
+	e.mu.Lock()
+	e.asked = append(e.asked, n.Name)
+	refuses := e.refuses[n.Name]
+	e.mu.Unlock()
+	if refuses {
+		return "", fmt.Errorf("%w: not here", dockerwatch.ErrRefused)
+	}
 	return e.create(ctx, n)
 }
 

@@ -58,8 +58,10 @@ func (m *Mirror) pass(ctx context.Context) error {
 		p.bound[b.DockerID] = b
 	}
 	p.leaving, p.leavingNames = m.beingRemoved()
-	if p.declared, err = m.cluster.DeclaredNames(ctx); err != nil {
+	if p.declared, err = m.cluster.DeclaredNames(ctx); p.declared == nil {
 		return errors.Join(described, err)
+	} else if err != nil {
+		p.trouble("", "declarations", "%s", err)
 	}
 	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
 	switch {
@@ -92,6 +94,38 @@ func (p *pass) trouble(id, name, format string, args ...any) {
 	p.found[name] = Trouble{Network: id, Name: name, Text: fmt.Sprintf(format, args...), Since: time.Now().UTC()}
 }
 
+// errSoon says that what is trouble already should be tried again soon.
+var errSoon = errors.New("not yet")
+
+// quickTries is how often a network that Docker refuses is tried again at once; then with each pass.
+const quickTries = 3
+
+// alone makes an error that concerns one network that network's trouble: others go on, and it is tried again with the next pass. An
+// error of all, such as a store that does not answer, stays one.
+func (p *pass) alone(ctx context.Context, id, name string, err error) error {
+	switch {
+	case err == nil, ctx.Err() != nil, errors.Is(err, errSoon), errors.Is(err, store.ErrUnavailable), errors.Is(err, dockerwatch.ErrUnavailable), errors.Is(err, store.ErrConflict):
+		return err
+	}
+	p.trouble(id, name, "%s", err)
+	return nil
+}
+
+// refused notes that Docker will not make or remove a network; it is true if that should be tried again soon.
+func (p *pass) refused(id string) (soon bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals[id]++
+	return p.refusals[id] <= quickTries
+}
+
+// accepted forgets what refused noted.
+func (p *pass) accepted(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.refusals, id)
+}
+
 // present looks at the networks that Docker has.
 func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 	strange := map[string]time.Time{}
@@ -118,7 +152,7 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 		if err == nil {
 			p.driver.Looked(n.ID)
 		}
-		return err
+		return p.alone(ctx, b.ID, n.Name, err)
 	})
 }
 
@@ -258,7 +292,7 @@ func (p *pass) absent(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(missing)
-	return each(missing, func(id string) error { return p.copyOf(ctx, id, routes) })
+	return each(missing, func(id string) error { return p.alone(ctx, id, cmp.Or(p.declared[id], id), p.copyOf(ctx, id, routes)) })
 }
 
 // copyOf makes one network here, unless this host let go of it or something stands in the way.
@@ -295,13 +329,18 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 	created, err := p.docker.Create(ctx, copied(n))
 	done(created)
 	if err == nil {
+		p.accepted(id)
 		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
 		return nil
 	}
 	if errors.Is(err, dockerwatch.ErrRefused) {
 		p.trouble(id, n.Name, "%s", err)
+		if !p.refused(id) {
+			return nil
+		}
+		return fmt.Errorf("%w: %w", errSoon, err)
 	}
-	return err // tried again soon
+	return err
 }
 
 // vanished ends networks here that Docker no longer has.
