@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -26,7 +27,9 @@ type Authority struct {
 	Key  Secret
 }
 
-// Keys are the secrets of a cluster that SocketPlane runs itself, in one record. Every member has them.
+// Keys are the secrets of a cluster that SocketPlane runs itself. Two records hold them: ClusterKeysKey what every member
+// needs (Public), ClusterPrivateKey everything, for the hosts whose Consul is a server. Clusters made by agents that know no
+// Split have one record with everything, which all members hold.
 type Keys struct {
 	Schema int
 	// Cluster is the cluster's id.
@@ -44,10 +47,36 @@ type Keys struct {
 	Since time.Time
 	// Rotate says that a rotation is to begin as soon as none is under way.
 	Rotate bool
-	// ConsulToken reaches our records and sessions, AgentToken lets Consul's agents register their hosts,
-	// ManagementToken may do everything.
-	ConsulToken, AgentToken, ManagementToken Secret
-	Nonce                                    string
+	// Split says that only servers hold the authorities' keys and the management tokens, and that each host has a Consul token
+	// of its own.
+	Split bool
+	// Management tokens may do everything in Consul. The first is used; the others are accepted while a rotation lasts.
+	Management []Secret
+	// ConsulToken reaches all records and sessions, AgentToken lets Consul's agents register their hosts. Both are empty in a
+	// Split cluster.
+	ConsulToken, AgentToken Secret
+	Nonce                   string
+}
+
+// Private says whether the secrets are there that only servers hold in a Split cluster.
+func (k Keys) Private() bool { return len(k.Management) > 0 }
+
+// ManagementToken is the management token that is used; empty if this host holds none.
+func (k Keys) ManagementToken() Secret {
+	if len(k.Management) == 0 {
+		return Secret{}
+	}
+	return k.Management[0]
+}
+
+// Public is what every member of a Split cluster may know.
+func (k Keys) Public() Keys {
+	cas := make([]Authority, 0, len(k.CAs))
+	for _, ca := range k.CAs {
+		cas = append(cas, Authority{Cert: ca.Cert})
+	}
+	k.CAs, k.Management, k.ConsulToken, k.AgentToken = cas, nil, Secret{}, Secret{}
+	return k
 }
 
 // keysRecord is the stored form of Keys: Secret itself carries its value nowhere.
@@ -61,22 +90,36 @@ type keysRecord struct {
 	Phase      Phase             `json:"phase,omitempty"`
 	Since      time.Time         `json:"since"`
 	Rotate     bool              `json:"rotate,omitempty"`
-	Consul     string            `json:"consul_token"`
-	Agent      string            `json:"agent_token"`
-	Management string            `json:"management_token"`
-	Nonce      string            `json:"nonce"`
+	Split      bool              `json:"split,omitempty"`
+	Consul     string            `json:"consul_token,omitempty"`
+	Agent      string            `json:"agent_token,omitempty"`
+	Management string            `json:"management_token,omitempty"`
+	// Others are management tokens beside the one that is used.
+	Others []string `json:"other_management_tokens,omitempty"`
+	Nonce  string   `json:"nonce"`
 }
+
+// splitSchema is the schema of the records of a Split cluster: agents that know no Split must not take them for theirs.
+const splitSchema = 2
 
 type authorityRecord struct {
 	Cert string `json:"cert"`
-	Key  string `json:"key"`
+	Key  string `json:"key,omitempty"`
 }
 
 // RevealKeys gives the stored form of the record, with its secrets.
 func RevealKeys(k Keys) []byte {
 	r := keysRecord{
 		Schema: Schema, Cluster: k.Cluster, Locked: k.Locked, Epoch: k.Epoch, Phase: k.Phase, Since: k.Since, Rotate: k.Rotate,
-		Consul: k.ConsulToken.Reveal(), Agent: k.AgentToken.Reveal(), Management: k.ManagementToken.Reveal(), Nonce: k.Nonce,
+		Split: k.Split, Consul: k.ConsulToken.Reveal(), Agent: k.AgentToken.Reveal(), Management: k.ManagementToken().Reveal(), Nonce: k.Nonce,
+	}
+	if k.Split {
+		r.Schema = splitSchema
+	}
+	for i, m := range k.Management {
+		if i > 0 {
+			r.Others = append(r.Others, m.Reveal())
+		}
 	}
 	for _, ca := range k.CAs {
 		r.CAs = append(r.CAs, authorityRecord{ca.Cert, ca.Key.Reveal()})
@@ -89,13 +132,18 @@ func RevealKeys(k Keys) []byte {
 
 // DecodeKeys reads what RevealKeys wrote.
 func DecodeKeys(value []byte) (Keys, error) {
-	r, err := Decode[keysRecord](Entry{Key: ClusterKeysKey, Value: value})
+	r, err := decodeKeys(value)
 	if err != nil {
 		return Keys{}, err
 	}
 	k := Keys{
 		Schema: r.Schema, Cluster: r.Cluster, Locked: r.Locked, Epoch: r.Epoch, Phase: r.Phase, Since: r.Since, Rotate: r.Rotate,
-		ConsulToken: NewSecret(r.Consul), AgentToken: NewSecret(r.Agent), ManagementToken: NewSecret(r.Management), Nonce: r.Nonce,
+		Split: r.Split, ConsulToken: NewSecret(r.Consul), AgentToken: NewSecret(r.Agent), Nonce: r.Nonce,
+	}
+	if r.Management != "" {
+		for _, m := range append([]string{r.Management}, r.Others...) {
+			k.Management = append(k.Management, NewSecret(m))
+		}
 	}
 	for _, ca := range r.CAs {
 		k.CAs = append(k.CAs, Authority{ca.Cert, NewSecret(ca.Key)})
@@ -106,13 +154,47 @@ func DecodeKeys(value []byte) (Keys, error) {
 	return k, nil
 }
 
-// Keys reads the cluster's keys; ErrNotFound if it has none.
+// decodeKeys is Decode for a record that has one more schema.
+func decodeKeys(value []byte) (keysRecord, error) {
+	e := Entry{Key: ClusterKeysKey, Value: value}
+	schema, err := SchemaOf(e)
+	if err != nil || schema != splitSchema {
+		return Decode[keysRecord](e)
+	}
+	var r keysRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return r, fmt.Errorf("%w: record %s is not readable", ErrInvalid, e.Key) // the reason may quote a secret
+	}
+	if r.Split = true; r.Management == "" {
+		r.Others = nil
+	}
+	return r, nil
+}
+
+// errNoKeys says that the store has no keys of a cluster.
+func errNoKeys() error { return fmt.Errorf("%w: the cluster has no keys", ErrNotFound) }
+
+// Keys reads what every member may know of the cluster's keys, and all of them if they are not Split; ErrNotFound if there are none.
 func (c *Cluster) Keys(ctx context.Context) (Keys, error) {
-	k, version, err := c.findKeys(ctx)
+	k, version, err := c.readKeys(ctx, ClusterKeysKey)
 	if err == nil && version == 0 {
-		err = fmt.Errorf("%w: the cluster has no keys", ErrNotFound)
+		err = errNoKeys()
 	}
 	return k, err
+}
+
+// AllKeys reads all of the cluster's keys, which only servers may; ErrNotFound if there are none.
+func (c *Cluster) AllKeys(ctx context.Context) (Keys, error) {
+	var all Keys
+	err := c.change(ctx, func() ([]Op, error) {
+		found, err := c.findKeys(ctx)
+		if err == nil && found.version == 0 {
+			err = errNoKeys()
+		}
+		all = found.Keys
+		return nil, err
+	})
+	return all, err
 }
 
 // WatchKeys is KV.Watch for the keys; ErrNotFound if there are none.
@@ -127,18 +209,19 @@ func (c *Cluster) WatchKeys(ctx context.Context, since uint64) (Keys, uint64, er
 			return k, index, err
 		}
 	}
-	return Keys{}, index, fmt.Errorf("%w: the cluster has no keys", ErrNotFound)
+	return Keys{}, index, errNoKeys()
 }
 
 // PutKeys writes the keys of a new cluster. It returns ErrMismatch if the store has another one's; the same cluster's are kept.
 func (c *Cluster) PutKeys(ctx context.Context, k Keys) error {
 	return c.change(ctx, func() ([]Op, error) {
-		old, version, err := c.findKeys(ctx)
+		old, err := c.findKeys(ctx)
 		switch {
 		case err != nil:
 			return nil, err
-		case version == 0:
-			return []Op{setKeys(k, 0)}, nil
+		case old.version == 0:
+			old.Keys = k
+			return old.ops(), nil
 		case old.Cluster != k.Cluster:
 			// Not ErrConflict: that would be tried again.
 			return nil, fmt.Errorf("%w: the store belongs to cluster %s", ErrMismatch, old.Cluster)
@@ -151,19 +234,20 @@ func (c *Cluster) PutKeys(ctx context.Context, k Keys) error {
 func (c *Cluster) UpdateKeys(ctx context.Context, change func(*Keys) (write bool, err error)) (Keys, error) {
 	var k Keys
 	err := c.change(ctx, func() ([]Op, error) {
-		old, version, err := c.findKeys(ctx)
+		found, err := c.findKeys(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if version == 0 {
-			return nil, fmt.Errorf("%w: the cluster has no keys", ErrNotFound)
+		if found.version == 0 {
+			return nil, errNoKeys()
 		}
-		k = old
+		k = found.Keys
 		write, err := change(&k)
 		if err != nil || !write {
 			return nil, err
 		}
-		return []Op{setKeys(k, version)}, nil
+		found.Keys = k
+		return found.ops(), nil
 	})
 	return k, err
 }
@@ -184,8 +268,27 @@ func (c *Cluster) setLocked(ctx context.Context, locked bool) error {
 	return err
 }
 
-func (c *Cluster) findKeys(ctx context.Context) (Keys, uint64, error) {
-	e, err := c.kv.Get(ctx, ClusterKeysKey)
+// foundKeys are all keys with the versions of their records; 0 for one that is not there.
+type foundKeys struct {
+	Keys
+	version, private uint64
+}
+
+// findKeys reads all keys. ErrConflict says that they were changed in between.
+func (c *Cluster) findKeys(ctx context.Context) (foundKeys, error) {
+	k, version, err := c.readKeys(ctx, ClusterKeysKey)
+	if err != nil || !k.Split {
+		return foundKeys{Keys: k, version: version}, err
+	}
+	all, private, err := c.readKeys(ctx, ClusterPrivateKey)
+	if err == nil && all.Nonce != k.Nonce {
+		err = fmt.Errorf("%w: the cluster's keys were changed just now", ErrConflict)
+	}
+	return foundKeys{all, version, private}, err
+}
+
+func (c *Cluster) readKeys(ctx context.Context, key string) (Keys, uint64, error) {
+	e, err := c.kv.Get(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		return Keys{}, 0, nil
 	}
@@ -196,7 +299,14 @@ func (c *Cluster) findKeys(ctx context.Context) (Keys, uint64, error) {
 	return k, e.Version, err
 }
 
-func setKeys(k Keys, version uint64) Op {
-	k.Nonce = NewNonce()
-	return Op{Kind: OpSet, Key: ClusterKeysKey, Value: RevealKeys(k), Version: version}
+// ops write the keys. The record that all members read and the one for servers carry the same nonce.
+func (f foundKeys) ops() []Op {
+	f.Nonce = NewNonce()
+	if !f.Split {
+		return []Op{{Kind: OpSet, Key: ClusterKeysKey, Value: RevealKeys(f.Keys), Version: f.version}}
+	}
+	return []Op{
+		{Kind: OpSet, Key: ClusterKeysKey, Value: RevealKeys(f.Public()), Version: f.version},
+		{Kind: OpSet, Key: ClusterPrivateKey, Value: RevealKeys(f.Keys), Version: f.private},
+	}
 }

@@ -172,12 +172,11 @@ func (c *Cluster) WatchDeclared(ctx context.Context, since uint64) (map[string]s
 	if err != nil {
 		return nil, 0, err
 	}
-	names, _ := mentions(entries) // DeclaredNames says what is wrong
-	return names, index, nil
+	names, err := mentions(entries)
+	return names, index, err
 }
 
-// DeclaredNames tells the networks that hosts should have: id to name. Records that can't be read are left out; the error
-// that names them comes with the others.
+// DeclaredNames tells the networks that hosts should have: id to name.
 func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) {
 	entries, err := c.kv.List(ctx, DeclaredPrefix)
 	if err != nil {
@@ -188,16 +187,14 @@ func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) 
 
 func mentions(entries []Entry) (map[string]string, error) {
 	names := make(map[string]string, len(entries))
-	var errs []error
 	for _, e := range entries {
 		m, err := Decode[Mention](e)
 		if err != nil {
-			errs = append(errs, err)
-			continue
+			return nil, err
 		}
 		names[Last(e.Key)] = m.Name
 	}
-	return names, errors.Join(errs...)
+	return names, nil
 }
 
 func declaredOp(n Network) Op {

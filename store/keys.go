@@ -99,9 +99,10 @@ func IndexKey(network, host string) string { return IndexPrefix(network) + host 
 // Keys of a cluster that SocketPlane runs itself.
 const (
 	MembersPrefix = Root + "members/"
-	// ClusterKeysKey is the key of Keys.
-	ClusterKeysKey = Root + "cluster/keys"
-	TokensPrefix   = Root + "cluster/tokens/"
+	// ClusterKeysKey is the key of Keys as every member may know them, ClusterPrivateKey that of all, which only servers may read.
+	ClusterKeysKey    = Root + "cluster/keys"
+	ClusterPrivateKey = Root + "cluster/private"
+	TokensPrefix      = Root + "cluster/tokens/"
 )
 
 // MemberKey is the key of a Member.

@@ -50,8 +50,14 @@ type Member struct {
 	State  string    `json:"state,omitempty"`
 	// Epoch is that of the newest Keys that the member has and uses.
 	Epoch uint64 `json:"epoch"`
+	// Trust is TrustLeaf for a member whose agent can do without the keys that only servers hold. Agents that don't know this
+	// field remove it when they write the record.
+	Trust int    `json:"trust,omitempty"`
 	Nonce string `json:"nonce"`
 }
+
+// TrustLeaf is Member.Trust of agents that know Keys.Split.
+const TrustLeaf = 1
 
 // AddrPort is where the member admits others.
 func (m Member) AddrPort() netip.AddrPort { return netip.AddrPortFrom(m.Addr, m.Port) }
@@ -63,9 +69,13 @@ type Candidate struct {
 	// Token is the id of the token that it shows, "" for none, and Secret the token's secret.
 	Token  string
 	Secret Secret
-	// Again says that it believes to be a member: it is not made one.
+	// Again says that it believes to be a member: it is not made one. Its Member.Epoch is that of the keys which it uses; with
+	// 0 it is about to use those that it gets.
 	Again bool
 }
+
+// ErrOldAgent says that the host's agent is older than the cluster's keys allow.
+var ErrOldAgent = errors.New("agent too old")
 
 // Members lists the members, by the time at which they joined.
 func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
@@ -143,11 +153,12 @@ func (c *Cluster) Admit(ctx context.Context, who Candidate) (Member, Keys, error
 	var keys Keys
 	err := c.change(ctx, func() (ops []Op, err error) {
 		var version uint64
-		if keys, version, err = c.findKeys(ctx); err != nil {
+		found, err := c.findKeys(ctx)
+		if keys, version = found.Keys, found.version; err != nil {
 			return nil, err
 		}
 		if version == 0 {
-			return nil, fmt.Errorf("%w: the cluster has no keys", ErrNotFound)
+			return nil, errNoKeys()
 		}
 		// A lock in the same moment makes the transaction fail.
 		ops = []Op{{Kind: OpCheck, Key: ClusterKeysKey, Version: version}}
@@ -159,13 +170,22 @@ func (c *Cluster) Admit(ctx context.Context, who Candidate) (Member, Keys, error
 			return nil, otherKey(old)
 		case at != 0:
 			admitted = old
-			admitted.Name, admitted.Addr, admitted.Port, admitted.Epoch = who.Member.Name, who.Member.Addr, who.Member.Port, keys.Epoch
+			admitted.Name, admitted.Addr, admitted.Port, admitted.Trust = who.Member.Name, who.Member.Addr, who.Member.Port, who.Member.Trust
+			if admitted.Epoch = who.Member.Epoch; admitted.Epoch == 0 {
+				admitted.Epoch = keys.Epoch
+			}
+			if err := admitted.follows(keys); err != nil {
+				return nil, err
+			}
 			if admitted == old {
 				return nil, nil
 			}
 			return append(ops, setMember(admitted, at)), nil
 		case who.Again:
 			return nil, notMember(who.Member.ID)
+		}
+		if err := who.Member.follows(keys); err != nil {
+			return nil, err
 		}
 		use, err := c.useToken(ctx, keys, who)
 		if err != nil {
@@ -190,18 +210,26 @@ func (c *Cluster) RemoveMember(ctx context.Context, id string) error {
 			return nil, err
 		}
 		ops := []Op{{Kind: OpDelete, Key: MemberKey(id), Version: version}}
-		keys, at, err := c.findKeys(ctx)
+		keys, err := c.findKeys(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if keys.Locked {
 			keys.Rotate = true
-			ops = append(ops, setKeys(keys, at))
-		} else if at != 0 {
-			ops = append(ops, Op{Kind: OpCheck, Key: ClusterKeysKey, Version: at})
+			ops = append(ops, keys.ops()...)
+		} else if keys.version != 0 {
+			ops = append(ops, Op{Kind: OpCheck, Key: ClusterKeysKey, Version: keys.version})
 		}
 		return ops, nil
 	})
+}
+
+// follows says whether the member's agent can have what such keys give to members.
+func (m Member) follows(keys Keys) error {
+	if keys.Split && m.Trust < TrustLeaf {
+		return fmt.Errorf("%w: the agent of host %s (%s) asks for keys that only servers of this cluster hold now", ErrOldAgent, m.ID, m.Name)
+	}
+	return nil
 }
 
 func setMember(m Member, version uint64) Op {

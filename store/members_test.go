@@ -17,7 +17,7 @@ import (
 
 var testKeys = store.Keys{
 	Cluster: "c1", CAs: []store.Authority{{Cert: "cert", Key: store.NewSecret("s3cr3t-ca")}}, Gossip: []store.Secret{store.NewSecret("s3cr3t-gossip")},
-	Epoch: 3, ConsulToken: store.NewSecret("s3cr3t-consul"), AgentToken: store.NewSecret("s3cr3t-agent"), ManagementToken: store.NewSecret("s3cr3t-management"),
+	Epoch: 3, ConsulToken: store.NewSecret("s3cr3t-consul"), AgentToken: store.NewSecret("s3cr3t-agent"), Management: []store.Secret{store.NewSecret("s3cr3t-management")},
 }
 
 func member(id, key string) store.Member {

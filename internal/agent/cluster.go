@@ -203,18 +203,17 @@ func (a *agent) JoinCluster(ctx context.Context, r adminapi.JoinRequest) error {
 
 // SetLocked closes or opens the cluster.
 func (a *agent) SetLocked(ctx context.Context, locked bool) error {
-	if _, err := a.managed(); err != nil {
+	c, err := a.managed()
+	if err != nil {
 		return err
 	}
-	if locked {
-		return clusterSpoken(a.cluster.Lock(ctx))
-	}
-	return clusterSpoken(a.cluster.Unlock(ctx))
+	return clusterSpoken(c.SetLocked(ctx, locked))
 }
 
 // CreateToken makes a token with which hosts join.
 func (a *agent) CreateToken(ctx context.Context, r adminapi.TokenRequest) (adminapi.Token, error) {
-	if _, err := a.managed(); err != nil {
+	c, err := a.managed()
+	if err != nil {
 		return adminapi.Token{}, err
 	}
 	keys, err := a.cluster.Keys(ctx)
@@ -227,7 +226,7 @@ func (a *agent) CreateToken(ctx context.Context, r adminapi.TokenRequest) (admin
 	}
 	t, record, err := trust.NewToken(keys, expires, r.Uses)
 	if err == nil {
-		err = a.cluster.CreateToken(ctx, record)
+		err = c.CreateToken(ctx, record)
 	}
 	if err != nil {
 		return adminapi.Token{}, clusterSpoken(err)
@@ -262,8 +261,9 @@ func (a *agent) Tokens(ctx context.Context) ([]adminapi.Token, error) {
 
 // RemoveToken makes a token useless.
 func (a *agent) RemoveToken(ctx context.Context, id string) error {
-	if _, err := a.managed(); err != nil {
+	c, err := a.managed()
+	if err != nil {
 		return err
 	}
-	return clusterSpoken(a.cluster.RemoveToken(ctx, id))
+	return clusterSpoken(c.RemoveToken(ctx, id))
 }

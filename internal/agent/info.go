@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -33,9 +32,6 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 		summary := summaryOf(a.storage.managed.Status())
 		info.Cluster = &summary
 	}
-	if err := a.served(); err != nil {
-		info.Trouble = err.Error()
-	}
 	if err := a.plane.Ready(); err != nil {
 		info.OVS.Error = err.Error()
 	}
@@ -61,5 +57,5 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	return info, nil
 }
 
-// Ready is nil while Docker can call, and containers can be attached.
-func (a *agent) Ready(context.Context) error { return errors.Join(a.plane.Ready(), a.served()) }
+// Ready is nil while containers can be attached.
+func (a *agent) Ready(context.Context) error { return a.plane.Ready() }

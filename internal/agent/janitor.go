@@ -25,7 +25,9 @@ const (
 type janitor struct {
 	cluster       *store.Cluster
 	expiry, grace time.Duration
-	log           *slog.Logger
+	// remove removes a host's records, which not every member of a cluster may do itself.
+	remove func(ctx context.Context, id string) error
+	log    *slog.Logger
 
 	since map[string]time.Time // by host: since when it is seen to be away by this agent
 	found []sighting
@@ -38,7 +40,7 @@ type sighting struct {
 }
 
 func newJanitor(c *store.Cluster, expiry, grace time.Duration, log *slog.Logger) *janitor {
-	return &janitor{cluster: c, expiry: expiry, grace: grace, log: log, since: map[string]time.Time{}}
+	return &janitor{cluster: c, expiry: expiry, grace: grace, remove: c.RemoveHost, log: log, since: map[string]time.Time{}}
 }
 
 // run tidies until ctx ends.
@@ -115,7 +117,7 @@ func (j *janitor) expire(ctx context.Context, now time.Time) error {
 		}
 		j.log.Warn("removing a host whose agent has been away for too long: its addresses and networks are free; it may come back as a new one",
 			"host", j.cluster.OwnerName(ctx, store.HostOwner(id)), "id", id, "since", g.Since, "limit", j.expiry)
-		err := j.cluster.RemoveHost(ctx, id)
+		err := j.remove(ctx, id)
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) { // else it is back, or another was faster
 			errs = append(errs, err)
 		}

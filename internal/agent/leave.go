@@ -89,13 +89,7 @@ func (a *agent) removeMember(ctx context.Context, hosts store.Membership, name s
 	case hosts.Alive[h.ID]:
 		return fmt.Errorf("%w: the agent of host %s is up: run 'socketplane cluster leave' there, or stop it first", store.ErrConflict, h.Name)
 	}
-	if err := a.cluster.RemoveMember(ctx, h.ID); err != nil {
-		return err
-	}
-	if err := a.cluster.RemoveHost(ctx, h.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return nil
+	return a.storage.managed.Remove(ctx, h.ID)
 }
 
 // dropNetworks removes the cluster's networks from this host's Docker.

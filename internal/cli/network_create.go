@@ -150,9 +150,5 @@ func everywhere(n *adminapi.NetworkDetail) (bool, string) {
 	if len(without) == 0 {
 		return true, ""
 	}
-	text := "not yet on " + strings.Join(without, ", ")
-	if n.Trouble != "" {
-		text += "; here: " + n.Trouble
-	}
-	return false, text
+	return false, "not yet on " + strings.Join(without, ", ")
 }

@@ -85,8 +85,17 @@ func number(b *testing.B, text string) int {
 
 func (h *host) agentPid() int { return h.proc.Pid() }
 
-// consulPid finds the host's Consul by its configuration.
+// consulPid is that of the host's Consul, which runs.
 func (h *host) consulPid() int {
+	pid := h.findConsul()
+	if pid == 0 {
+		h.s.t.Fatal("no Consul of " + h.cfg.Name)
+	}
+	return pid
+}
+
+// findConsul finds the host's Consul by its configuration; 0 if there is none.
+func (h *host) findConsul() int {
 	dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		h.s.t.Fatal(err)
@@ -101,7 +110,6 @@ func (h *host) consulPid() int {
 			return pid
 		}
 	}
-	h.s.t.Fatal("no Consul of " + h.cfg.Name)
 	return 0
 }
 

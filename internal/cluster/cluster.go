@@ -48,6 +48,8 @@ type Options struct {
 	Entered   func()
 	Lifetimes trust.Lifetimes
 	Logger    *slog.Logger
+	// former makes the host one whose agent is older than store.Keys.Split, for tests of upgrades.
+	former bool
 }
 
 // ports beside Options.Port, which is that of admission.
@@ -177,6 +179,14 @@ func (c *Cluster) poke() {
 }
 
 func (c *Cluster) subject() trust.Subject { return trust.Subject{ID: c.opts.Host, Addr: c.opts.Addr} }
+
+// trusts is store.Member.Trust of this host.
+func (c *Cluster) trusts() int {
+	if c.opts.former {
+		return 0
+	}
+	return store.TrustLeaf
+}
 
 // self is this host as others have to know it.
 func (c *Cluster) self() trust.Peer {

@@ -13,9 +13,11 @@ import (
 
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/store"
 )
 
-// operator speaks to this host's own Consul with the management token: about Raft, gossip and the process itself, never about records.
+// operator speaks to this host's own Consul with the most that this host may do: about Raft, gossip, tokens and the process itself,
+// never about records.
 type operator struct {
 	client   *api.Client
 	http     *http.Client
@@ -26,11 +28,13 @@ type operator struct {
 // askConsul bounds a question to this host's own Consul. It may have to ask the leader.
 const askConsul = 4 * time.Second
 
-func newOperator(addr, token string, config *tls.Config) (*operator, error) {
+// newOperator makes an operator. The token is asked for with each request that names none: it changes with the keys and with the
+// host's role.
+func newOperator(addr string, token func() store.Secret, recovery string, config *tls.Config) (*operator, error) {
 	transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
-	o := &operator{recovery: recoveryToken(token), http: &http.Client{Transport: transport, Timeout: 2 * askConsul}}
+	o := &operator{recovery: recovery, http: &http.Client{Transport: tokened{transport, token}, Timeout: 2 * askConsul}}
 	var err error
-	o.client, err = api.NewClient(&api.Config{Address: addr, Scheme: "https", Token: token, HttpClient: o.http})
+	o.client, err = api.NewClient(&api.Config{Address: addr, Scheme: "https", HttpClient: o.http})
 	if err != nil {
 		return nil, fmt.Errorf("client of this host's Consul: %w", err)
 	}
@@ -40,10 +44,26 @@ func newOperator(addr, token string, config *tls.Config) (*operator, error) {
 
 func (o *operator) close() { o.http.CloseIdleConnections() }
 
-// recoveryToken is Consul's acl.tokens.agent_recovery of all hosts. A server that has just begun knows no tokens until there is a leader, and there is no leader
+// tokened puts the token of the moment on requests that have none.
+type tokened struct {
+	*http.Transport
+	token func() store.Secret
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t tokened) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("X-Consul-Token") == "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("X-Consul-Token", t.token().Reveal())
+	}
+	return t.Transport.RoundTrip(r)
+}
+
+// recoveryToken is Consul's acl.tokens.agent_recovery of this host. A server that has just begun knows no tokens until there is a leader, and there is no leader
 // until servers that have moved find each other by their gossip: what lets them gossip must not need a token of the cluster.
-func recoveryToken(management string) string {
-	sum := sha256.Sum256([]byte("socketplane agent recovery " + management))
+// It is made of the host's own key, so that nobody else knows it.
+func recoveryToken(key []byte) string {
+	sum := sha256.Sum256(append([]byte("socketplane agent recovery "), key...))
 	return hex.EncodeToString(sum[:])
 }
 

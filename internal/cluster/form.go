@@ -157,7 +157,7 @@ func (c *Cluster) join(ctx context.Context, m move, token *trust.Token) (pause t
 			return lockedAgain, err
 		}
 	}
-	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Token: token, Cluster: m.cluster})
+	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Trust: c.trusts(), Token: token, Cluster: m.cluster})
 	if err == nil {
 		return 0, c.enter(creds)
 	}
@@ -189,6 +189,11 @@ func (c *Cluster) enter(creds trust.Credentials) error {
 func (c *Cluster) askAny(ctx context.Context, addrs []netip.AddrPort, q admission.Question) (trust.Credentials, error) {
 	addrs = slices.Clone(addrs)
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	return c.askEach(ctx, addrs, q)
+}
+
+// askEach asks one after the other until one admits this host.
+func (c *Cluster) askEach(ctx context.Context, addrs []netip.AddrPort, q admission.Question) (trust.Credentials, error) {
 	var last error
 	for _, addr := range addrs {
 		if addr == netip.AddrPortFrom(c.opts.Addr, c.opts.Port) {
@@ -223,6 +228,9 @@ func (c *Cluster) found(ctx context.Context, locked, force bool) error {
 	creds, err := trust.Found(c.keeper.Identity(), c.subject(), locked, c.opts.Lifetimes, time.Now())
 	if err != nil {
 		return err
+	}
+	if c.opts.former {
+		creds = trust.Share(creds)
 	}
 	c.announce(discovery.Founding, creds.Cluster(), locked)
 	if !force {

@@ -53,6 +53,8 @@ type hostConfig struct {
 	Join     []string
 	Locked   bool
 	Grace    time.Duration
+	// Former makes it a host of before members lost the keys that only servers hold.
+	Former bool
 }
 
 // beHost is the host: a cluster.Cluster, and a socket to ask it.
@@ -68,10 +70,14 @@ func beHost(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	c, err := cluster.New(cluster.Options{
+	opts := cluster.Options{
 		Host: cfg.ID, Name: cfg.Name, Addr: cfg.Addr, Dev: "eth0", Port: 4780, Dir: cfg.Dir, File: filepath.Join(cfg.Dir, "alone.db"), Consul: cfg.Consul, Join: cfg.Join,
 		Locked: cfg.Locked, Grace: cfg.Grace, Logger: log,
-	})
+	}
+	if cfg.Former {
+		cluster.Former(&opts)
+	}
+	c, err := cluster.New(opts)
 	if err != nil {
 		return err
 	}
@@ -160,13 +166,13 @@ func control(c *cluster.Cluster) http.Handler {
 		answer(w, strings.Join(names, " "), err)
 	})
 	mux.HandleFunc("/lock", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, "", store.NewCluster(c.KV(), "x").Lock(r.Context()))
+		answer(w, "", c.SetLocked(r.Context(), true))
 	})
 	mux.HandleFunc("/unlock", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, "", store.NewCluster(c.KV(), "x").Unlock(r.Context()))
+		answer(w, "", c.SetLocked(r.Context(), false))
 	})
 	mux.HandleFunc("/remove", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, "", store.NewCluster(c.KV(), "x").RemoveMember(r.Context(), r.FormValue("host")))
+		answer(w, "", c.Remove(r.Context(), r.FormValue("host")))
 	})
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
 		st := store.NewCluster(c.KV(), "x")
@@ -177,7 +183,7 @@ func control(c *cluster.Cluster) http.Handler {
 		}
 		t, record, err := trust.NewToken(keys, time.Now().Add(time.Hour), 1)
 		if err == nil {
-			err = st.CreateToken(r.Context(), record)
+			err = c.CreateToken(r.Context(), record)
 		}
 		answer(w, t.Text(), err)
 	})

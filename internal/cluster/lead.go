@@ -50,6 +50,7 @@ func (s *session) leadIfLeader(ctx context.Context, members []store.Member, lead
 		s.lead.is, s.lead.down = false, nil
 	} else if !s.lead.is {
 		s.lead.is, s.lead.down = true, map[string]time.Time{}
+		s.lead.rotator = trust.NewRotator(s.st, s.op, s.c.opts.Lifetimes, s.c.log) // what was settled before may not be any more
 		s.c.log.Info("cluster: this host leads the cluster")
 	}
 	if is {
@@ -201,7 +202,7 @@ func (s *session) leave(ctx context.Context, me store.Member, members []store.Me
 	if me.State != store.StateLeaving || me.Role == store.RoleServer || s.c.records.get().Role == store.RoleServer {
 		return nil // the leader gives the role to another one first
 	}
-	if err := s.st.RemoveMember(ctx, me.ID); err != nil {
+	if err := s.resign(ctx); err != nil {
 		return s.quiet(fmt.Errorf("leave the cluster: %w", err))
 	}
 	return errOut // its Consul, a client, is just ended: the leader removes from the gossip who has no record
@@ -241,7 +242,7 @@ func (s *session) leaveByForce(ctx context.Context) error {
 	if s.c.opts.Farewell != nil {
 		errs = append(errs, s.c.opts.Farewell(ctx, true))
 	}
-	errs = append(errs, s.st.RemoveMember(ctx, s.c.opts.Host))
+	errs = append(errs, s.resign(ctx))
 	if s.c.records.get().Role == store.RoleServer {
 		errs = append(errs, s.leaveRaft(ctx))
 	}

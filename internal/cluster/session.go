@@ -30,8 +30,10 @@ type session struct {
 	st   *store.Cluster
 	// guarded is kv for the rest of the agent: each cluster's schema is looked at, whichever was there before.
 	guarded store.KV
-	lead    leadership
-	gossip  gossiping
+	// follower keeps this host's credentials those of the cluster.
+	follower *trust.Follower
+	lead     leadership
+	gossip   gossiping
 
 	applying sync.Mutex // what is set last is what was decided last
 
@@ -81,10 +83,12 @@ func (c *Cluster) newSession() (*session, error) {
 	s := &session{c: c, id: creds.Cluster(), strange: map[string]bool{}}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(c.opts.Port+httpsPort)))
 	var err error
-	if s.op, err = newOperator(addr, creds.Keys.ManagementToken.Reveal(), c.keeper.ConsulTLS()); err != nil {
+	operate := func() store.Secret { return c.keeper.Credentials().OperatorToken() }
+	if s.op, err = newOperator(addr, operate, recoveryToken(c.keeper.Identity().KeyPEM()), c.keeper.ConsulTLS()); err != nil {
 		return nil, err
 	}
-	s.kv, err = consul.Open(consul.Options{Address: addr, Token: consul.Token(creds.Keys.ConsulToken.Reveal()), TLS: c.keeper.ConsulTLS()})
+	s.kv, err = consul.Open(consul.Options{Address: addr, TLS: c.keeper.ConsulTLS(),
+		TokenNow: func() consul.Token { return consul.Token(c.keeper.Credentials().StoreToken().Reveal()) }})
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +96,9 @@ func (c *Cluster) newSession() (*session, error) {
 	s.guarded = store.Guarded(s.kv, "the data of cluster "+s.id, store.SchemaKey, store.Migrations())
 	s.proc = consulproc.New(consulproc.Options{Binary: c.opts.Consul, Dir: c.consulDir(), Logger: c.log})
 	s.lead.rotator = trust.NewRotator(s.st, s.op, c.opts.Lifetimes, c.log)
+	s.follower = c.keeper.NewFollower(s.st, trust.Ways{
+		Host: s.subject, Token: s.ownToken, Ask: s.askServer, Confirm: s.confirm, Reload: s.reload,
+	}, c.log)
 	return s, nil
 }
 
@@ -113,7 +120,7 @@ func (s *session) run(ctx context.Context) error {
 		group.Go(func() error { return s.admit(ctx) })
 		group.Go(func() error { return s.watch(ctx) })
 		group.Go(func() error {
-			return s.c.keeper.Follow(ctx, s.st, s.c.subject, s.reload, s.c.log)
+			return s.follower.Run(ctx)
 		})
 		return s.tend(ctx)
 	})
@@ -133,8 +140,7 @@ func (s *session) apply() {
 		Host: s.c.opts.Host, Datacenter: trust.Datacenter, Server: rec.Role == store.RoleServer, Bootstrap: rec.Founder,
 		Addr: s.c.opts.Addr, Ports: consulproc.Ports{RPC: s.c.opts.Port + rpcPort, Gossip: s.c.opts.Port + gossipPort, HTTPS: s.c.opts.Port + httpsPort},
 		CA: creds.Bundle(), Cert: creds.Cert, Key: s.c.keeper.Identity().KeyPEM(),
-		AgentToken: creds.Keys.AgentToken.Reveal(), ManagementToken: creds.Keys.ManagementToken.Reveal(),
-		RecoveryToken: recoveryToken(creds.Keys.ManagementToken.Reveal()),
+		AgentToken: creds.ProcessToken().Reveal(), ManagementToken: creds.Keys.ManagementToken().Reveal(), RecoveryToken: s.op.recovery,
 	}
 	for _, g := range creds.Keys.Gossip {
 		spec.GossipKeys = append(spec.GossipKeys, g.Reveal())
@@ -245,12 +251,17 @@ func (s *session) complete(ctx context.Context, creds trust.Credentials) error {
 	if err := s.op.EnsureACL(ctx, creds.Keys); err != nil {
 		return err
 	}
+	if creds.Keys.Split {
+		if _, err := s.op.HostToken(ctx, s.c.opts.Host, creds.Token); err != nil {
+			return err
+		}
+	}
 	if err := s.st.PutKeys(ctx, creds.Keys); err != nil {
 		return err
 	}
 	me := store.Member{
 		ID: s.c.opts.Host, Name: s.c.opts.Name, Addr: s.c.opts.Addr, Port: s.c.opts.Port, Key: s.c.keeper.Identity().Fingerprint(),
-		Joined: time.Now().UTC(), Role: store.RoleServer, Epoch: creds.Keys.Epoch,
+		Joined: time.Now().UTC(), Role: store.RoleServer, Epoch: creds.Keys.Epoch, Trust: s.c.trusts(),
 	}
 	if err := s.st.PutMember(ctx, me); err != nil {
 		return err
@@ -274,6 +285,9 @@ func (s *session) admit(ctx context.Context) error {
 		if err == nil {
 			err = admission.Serve(ctx, l, s.c.keeper, s.st, admission.Options{
 				Lifetimes: s.c.opts.Lifetimes, Self: s.c.self, Logger: s.c.log,
+				Token: func(ctx context.Context, host string) (store.Secret, error) {
+					return s.op.HostToken(ctx, host, store.Secret{})
+				},
 			})
 		}
 		if err != nil && ctx.Err() == nil {

@@ -115,7 +115,7 @@ func (s *session) enter(ctx context.Context, me store.Member) error {
 	}
 	if err := s.bring(ctx); errors.Is(err, store.ErrCollides) {
 		// It goes on alone, with its file.
-		if gone := s.st.RemoveMember(ctx, me.ID); gone != nil {
+		if gone := s.resign(ctx); gone != nil {
 			return errors.Join(err, gone)
 		}
 		s.c.trouble(err)
@@ -166,16 +166,10 @@ func (s *session) removed(ctx context.Context) error {
 func (s *session) correct(ctx context.Context, me store.Member) error {
 	o := s.c.opts
 	leaving := s.c.records.get().Leaving
-	if me.Addr == o.Addr && me.Port == o.Port && me.Name == o.Name && (me.State == store.StateLeaving) == leaving {
+	if me.Addr == o.Addr && me.Port == o.Port && me.Name == o.Name && me.Trust == s.c.trusts() && (me.State == store.StateLeaving) == leaving {
 		return nil
 	}
-	return s.quiet(s.st.UpdateMember(ctx, o.Host, func(m *store.Member) error {
-		m.Addr, m.Port, m.Name, m.State = o.Addr, o.Port, o.Name, ""
-		if leaving {
-			m.State = store.StateLeaving
-		}
-		return nil
-	}))
+	return s.quiet(s.report(ctx, me.Epoch))
 }
 
 // quiet leaves out what others say: that the store does not answer.
@@ -190,15 +184,21 @@ func (s *session) quiet(err error) error {
 // then nobody waits for it, whatever happens to it in between.
 func (s *session) play(ctx context.Context, me store.Member) error {
 	if me.Role == s.c.records.get().Role {
-		return nil
+		_, err := s.holdKeys(ctx)
+		return err
 	}
 	if me.Role == store.RoleClient {
 		if in, err := s.inRaft(ctx); err != nil || in {
 			return nil
 		}
+	} else if ready, err := s.holdKeys(ctx); !ready {
+		return err // without the keys of servers its Consul can't be one
 	}
 	s.c.log.Info("cluster: this host's Consul changes its role", "role", me.Role)
 	if err := s.c.records.change(func(r *record) { r.Role = me.Role }); err != nil {
+		return err
+	}
+	if err := s.follower.Release(); err != nil {
 		return err
 	}
 	s.c.kv.hold()
@@ -288,7 +288,7 @@ func (s *session) askOthers(ctx context.Context) error {
 	if len(others) == 0 {
 		return missing
 	}
-	creds, err := s.c.askAny(ctx, others, admission.Question{Host: s.c.host(), Cluster: s.id, Again: true})
+	creds, err := s.c.askAny(ctx, others, admission.Question{Host: s.c.host(), Trust: s.c.trusts(), Cluster: s.id, Again: true})
 	var refused *admission.Refused
 	switch {
 	case errors.As(err, &refused) && (refused.Code == admission.CodeNotMember || refused.Code == admission.CodeOtherKey):
@@ -297,7 +297,21 @@ func (s *session) askOthers(ctx context.Context) error {
 		return fmt.Errorf("%w (%s)", missing, strings.TrimSpace(err.Error()))
 	}
 	old := s.c.keeper.Credentials()
-	if creds.Keys.Epoch <= old.Keys.Epoch { // that one knows no more than this host
+	// Who answered had a store to look into if it knows this host's token: then what it says of this host's role counts.
+	current := creds.Token.Reveal() != ""
+	if !current {
+		creds.Token = old.Token
+	}
+	if creds.Keys.Split && !creds.Keys.Private() && s.c.records.get().Role == store.RoleServer {
+		if !current {
+			return missing
+		}
+		s.c.log.Info("cluster: this host was a server, and other hosts have taken its place")
+		if err := s.c.records.change(func(r *record) { r.Role = store.RoleClient }); err != nil {
+			return err
+		}
+	}
+	if creds.Keys.Epoch <= old.Keys.Epoch && creds.Token.Reveal() == old.Token.Reveal() { // that one knows no more than this host
 		return missing
 	}
 	s.c.log.Info("cluster: this host had missed that the cluster's keys were changed", "epoch", creds.Keys.Epoch)
@@ -348,7 +362,7 @@ func (s *session) move(ctx context.Context, w *wish) error {
 	if m.addrs, err = resolve(ctx, w.join); err != nil {
 		return err
 	}
-	creds, err := s.c.askAny(ctx, m.addrs, admission.Question{Host: s.c.host(), Token: w.token})
+	creds, err := s.c.askAny(ctx, m.addrs, admission.Question{Host: s.c.host(), Trust: s.c.trusts(), Token: w.token})
 	switch {
 	case err != nil:
 		return err

@@ -100,7 +100,7 @@ func (c *Cluster) joinAs(ctx context.Context, w *wish) error {
 	} else if m.do != ask {
 		return fmt.Errorf("%w: none is heard that could be joined: name a host of it", ErrNotInCluster)
 	}
-	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Token: w.token, Cluster: m.cluster})
+	creds, err := c.askAny(ctx, m.addrs, admission.Question{Host: c.host(), Trust: c.trusts(), Token: w.token, Cluster: m.cluster})
 	if err != nil {
 		return err
 	}

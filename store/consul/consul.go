@@ -52,6 +52,8 @@ type Options struct {
 	// Token, when empty, comes from Consul's environment too, as do TLS files,
 	// namespace and partition.
 	Token Token
+	// TokenNow, if not nil, is asked for the token of each request instead, with TLS only.
+	TokenNow func() Token
 	// Timeout bounds each call except Watch and Announce; 0 means 8 s.
 	Timeout time.Duration
 	// TLS, if not nil, is for an https Address of a Consul that this program runs: nothing is taken from Consul's environment then.
@@ -94,7 +96,7 @@ func Open(opts Options) (*Store, error) {
 	if opts.TLS != nil {
 		config = &api.Config{Address: opts.Address, Scheme: "https", Token: string(opts.Token), Transport: config.Transport}
 		config.Transport.TLSClientConfig = opts.TLS
-		config.HttpClient = &http.Client{Transport: ours{config.Transport}}
+		config.HttpClient = &http.Client{Transport: ours{config.Transport, opts.TokenNow}}
 	}
 	config.Transport.MaxIdleConnsPerHost = idleConns
 	client, err := api.NewClient(config)
@@ -117,7 +119,10 @@ func Open(opts Options) (*Store, error) {
 
 // ours leaves out what the client takes from the environment whatever it is told (its NewClient): CONSUL_NAMESPACE and CONSUL_PARTITION
 // mean somebody else's Consul, and one without that feature refuses every request that names any.
-type ours struct{ next http.RoundTripper }
+type ours struct {
+	next  http.RoundTripper
+	token func() Token // nil: the client's own
+}
 
 // RoundTrip implements http.RoundTripper.
 func (o ours) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -126,6 +131,9 @@ func (o ours) RoundTrip(r *http.Request) (*http.Response, error) {
 	q.Del("ns")
 	q.Del("partition")
 	r.URL.RawQuery = q.Encode()
+	if o.token != nil {
+		r.Header.Set("X-Consul-Token", string(o.token()))
+	}
 	return o.next.RoundTrip(r)
 }
 

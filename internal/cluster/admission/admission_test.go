@@ -104,6 +104,9 @@ func newDoor(t *testing.T, locked bool) *door {
 			Self: func() trust.Peer {
 				return trust.Peer{ID: "founder1", Name: "founder", Addr: d.addr, Key: d.keeper.Identity().Fingerprint()}
 			},
+			Token: func(_ context.Context, host string) (store.Secret, error) {
+				return store.NewSecret("token of " + host), nil
+			},
 			Logger: slog.New(slog.NewTextHandler(d.log, nil)),
 		})
 	}()
@@ -141,6 +144,7 @@ func host(n int) admission.Host {
 }
 
 func (d *door) ask(k *trust.Keeper, q admission.Question) (trust.Credentials, error) {
+	q.Trust = store.TrustLeaf
 	return admission.Ask(d.ctx, k, d.addr, q)
 }
 
@@ -424,7 +428,7 @@ func TestScan(t *testing.T) {
 	// Another host, from another address.
 	k := newKeeper(t)
 	elsewhere := dialedFrom(t, "127.0.0.2", d.addr)
-	_, err := admission.Ask(d.ctx, k, elsewhere, admission.Question{Host: host(1)})
+	_, err := admission.Ask(d.ctx, k, elsewhere, admission.Question{Host: host(1), Trust: store.TrustLeaf})
 	d.must(err)
 	// Every connection is ended by the server.
 	for _, conn := range conns {

@@ -23,8 +23,12 @@ type Question struct {
 	Token *trust.Token
 	// Cluster is the id of the cluster that is meant, "" for any.
 	Cluster string
-	// Again asks as a member of the cluster whose credentials the keeper has.
+	// Again asks as a member of the cluster whose credentials the keeper has, and Epoch tells which keys it uses; with 0 it is
+	// about to use those that it gets.
 	Again bool
+	Epoch uint64
+	// Trust is store.Member.Trust of the host.
+	Trust int
 }
 
 // Ask asks the member at addr, and returns the credentials that it gives. They are not saved. A refusal is a *Refused; an answer by a
@@ -32,7 +36,7 @@ type Question struct {
 func Ask(ctx context.Context, keeper *trust.Keeper, addr netip.AddrPort, q Question) (trust.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	creds, err := put(ctx, tlsFor(keeper, q), addr, q)
+	creds, err := put(ctx, tlsFor(keeper, q), addr, q.message())
 	var refused *Refused
 	switch {
 	case errors.As(err, &refused):
@@ -72,7 +76,16 @@ func tlsFor(keeper *trust.Keeper, q Question) *tls.Config {
 	}
 }
 
-func put(ctx context.Context, config *tls.Config, addr netip.AddrPort, q Question) (trust.Credentials, error) {
+func (q Question) message() ask {
+	a := ask{Version: version, Host: q.Host, Cluster: q.Cluster, Again: q.Again, Trust: q.Trust, Epoch: q.Epoch}
+	if q.Token != nil {
+		a.Token, a.Secret = q.Token.ID, q.Token.Secret.Reveal()
+	}
+	return a
+}
+
+// put sends a question and reads its answer. Done without credentials gives the zero Credentials.
+func put(ctx context.Context, config *tls.Config, addr netip.AddrPort, a ask) (trust.Credentials, error) {
 	dialer := tls.Dialer{Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
@@ -81,14 +94,10 @@ func put(ctx context.Context, config *tls.Config, addr netip.AddrPort, q Questio
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	a := ask{Version: version, Host: q.Host, Cluster: q.Cluster, Again: q.Again}
-	if q.Token != nil {
-		a.Token, a.Secret = q.Token.ID, q.Token.Secret.Reveal()
-	}
 	if err := json.NewEncoder(conn).Encode(a); err != nil {
 		return trust.Credentials{}, unwrapped(err)
 	}
-	creds, err := readAnswer(conn)
+	creds, err := readAnswer(conn, a.Do == "")
 	if err != nil && ctx.Err() != nil {
 		return trust.Credentials{}, fmt.Errorf("no answer: %w", context.Cause(ctx))
 	}

@@ -41,11 +41,22 @@ type ask struct {
 	Again  bool   `json:"again,omitempty"`
 	Token  string `json:"token,omitempty"`
 	Secret string `json:"secret,omitempty"`
+	// Trust is store.Member.Trust of the host; former agents don't send it.
+	Trust int `json:"trust,omitempty"`
+	// Epoch is that of the keys which a member uses, 0 for those that it gets.
+	Epoch uint64 `json:"epoch,omitempty"`
+	// Do is what a member wants to be done, empty to be admitted.
+	Do Action `json:"do,omitempty"`
+	// Leaving goes with Report, Target with Remove, Forget and RemoveToken, Join with CreateToken.
+	Leaving bool             `json:"leaving,omitempty"`
+	Target  string           `json:"target,omitempty"`
+	Join    *store.JoinToken `json:"join,omitempty"`
 }
 
-// answer is what comes back: one of the two.
+// answer is what comes back: credentials, a refusal, or that it was done.
 type answer struct {
 	Version     int             `json:"version"`
+	Done        bool            `json:"done,omitempty"`
 	Credentials json.RawMessage `json:"credentials,omitempty"`
 	Refused     *refusal        `json:"refused,omitempty"`
 }
@@ -69,6 +80,11 @@ const (
 	CodeOtherCluster Code = "other-cluster"
 	CodeNotNow       Code = "not-now"
 	CodeBadRequest   Code = "bad-request"
+	CodeOldAgent     Code = "old-agent"
+	CodeFull         Code = "full"
+	// CodeConflict is for what a member wants to be done and can't be.
+	CodeConflict Code = "conflict"
+	CodeNotFound Code = "not-found"
 )
 
 // Refused is the error of a host that was refused. It is matched with errors.As.
@@ -110,12 +126,14 @@ func readAsk(r io.Reader) (ask, error) {
 	case !plain(a.Cluster, 64) && a.Cluster != "" || !plain(a.Token, 64) && a.Token != "" || len(a.Secret) > 256:
 		a.Token, a.Secret = "", "" // it may be the secret, and it is logged
 		return a, refuse(CodeBadRequest, "cluster or token is not one: copy the token again, whole")
+	case !a.Do.known() || a.Target != "" && !plain(a.Target, 64) || (a.Join != nil) != (a.Do == CreateToken) || a.Join != nil && !sound(*a.Join):
+		return a, refuse(CodeBadRequest, "what is to be done is not known here: bring both hosts to the same version of socketplane")
 	}
 	return a, nil
 }
 
-// readAnswer reads the answer: credentials, or a *Refused.
-func readAnswer(r io.Reader) (trust.Credentials, error) {
+// readAnswer reads the answer to who asked for credentials, or else for something to be done. A refusal is a *Refused.
+func readAnswer(r io.Reader, credentials bool) (trust.Credentials, error) {
 	var a answer
 	if err := json.NewDecoder(io.LimitReader(r, maxAnswer)).Decode(&a); err != nil {
 		return trust.Credentials{}, fmt.Errorf("the answer is not readable: %w", transport(err))
@@ -125,6 +143,10 @@ func readAnswer(r io.Reader) (trust.Credentials, error) {
 		return trust.Credentials{}, &Refused{Code: a.Refused.Code, Text: clean(a.Refused.Text)}
 	case a.Version != version:
 		return trust.Credentials{}, fmt.Errorf("the answer has version %d, this host knows %d: bring both hosts to the same version of socketplane", a.Version, version)
+	case !credentials && a.Done:
+		return trust.Credentials{}, nil
+	case !credentials:
+		return trust.Credentials{}, errors.New("the answer does not say that it was done")
 	}
 	return trust.ParseCredentials(a.Credentials)
 }

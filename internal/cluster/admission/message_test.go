@@ -15,6 +15,9 @@ import (
 
 func FuzzReadAsk(f *testing.F) {
 	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"token":"t","secret":"s","again":true,"cluster":"c"}`))
+	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"trust":1,"epoch":7,"do":"report","leaving":true}`))
+	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"do":"remove","target":"../cluster/keys"}`))
+	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"do":"token-create","join":{"id":"a","hash":"00","ca":"00","uses":-1}}`))
 	f.Add([]byte(`{"version":1,"host":{"id":"../../keys","name":"a\u001b[31m","addr":"::ffff:192.0.2.1","port":65536}}`))
 	f.Add([]byte(`{"version":2}`))
 	f.Add([]byte(`{`))
@@ -28,6 +31,9 @@ func FuzzReadAsk(f *testing.F) {
 				t.Errorf("%q: %v", body, err)
 			}
 			return
+		}
+		if !a.Do.known() || a.Target != "" && !plain(a.Target, 64) || a.Join != nil && !sound(*a.Join) {
+			t.Errorf("%q is read as %+v", body, a)
 		}
 		h := a.Host
 		if store.ValidKey(store.MemberKey(h.ID)) != nil || strings.ContainsAny(h.ID, "/. ") || !h.Addr.IsValid() || h.Addr.Zone() != "" || h.Addr.Is4In6() ||
@@ -50,8 +56,12 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add([]byte(`{"version":1,"refused":{"code":"locked","text":"no\u001b[31m\n"}}`))
 	f.Add([]byte(`{"version":1,"credentials":{"schema":1}}`))
 	f.Add([]byte(`{"version":1,"credentials":null}`))
+	f.Add([]byte(`{"version":1,"done":true}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, err := readAnswer(bytes.NewReader(body))
+		if _, err := readAnswer(bytes.NewReader(body), false); err == nil && !strings.Contains(strings.ToLower(string(body)), "done") {
+			t.Errorf("%q is taken for done", body)
+		}
+		c, err := readAnswer(bytes.NewReader(body), true)
 		if err == nil && (c.Cluster() == "" || len(c.Keys.CAs) == 0) {
 			t.Errorf("%q is taken for credentials", body)
 		}
@@ -156,4 +166,26 @@ func TestLimits(t *testing.T) {
 	if !l.say(one, now) || l.say(one, now.Add(time.Second)) || !l.say(two, now) || !l.say(one, now.Add(time.Minute)) {
 		t.Error("the log says the same too often, or too seldom")
 	}
+}
+
+func FuzzReadPreamble(f *testing.F) {
+	f.Add([]byte("SPRELAY 192.0.2.1\n\x16\x03\x01"))
+	f.Add([]byte("SPRELAY fe80::1%eth0\n"))
+	f.Add([]byte("SPRELAX "))
+	f.Add([]byte("\x16\x03\x01\x02\x00"))
+	f.Add([]byte("SPRELAY " + strings.Repeat("0", 200)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r := bytes.NewReader(text)
+		read, from, err := readPreamble(r)
+		if len(text)-r.Len() > maxPreamble {
+			t.Errorf("%d bytes of %q are read", len(text)-r.Len(), text)
+		}
+		switch {
+		case err != nil:
+		case from.IsValid() && (from.Zone() != "" || len(read) > 0 || !bytes.HasPrefix(text, []byte(preambleStart))):
+			t.Errorf("%q comes from %s", text, from)
+		case !from.IsValid() && !bytes.HasPrefix(text, read):
+			t.Errorf("of %q, %q is handed on", text, read)
+		}
+	})
 }

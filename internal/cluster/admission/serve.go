@@ -33,7 +33,9 @@ type Options struct {
 	// Lifetimes are those of the certificates that are issued.
 	Lifetimes trust.Lifetimes
 	// Self is what other hosts have to know of this one.
-	Self   func() trust.Peer
+	Self func() trust.Peer
+	// Token gives the Consul token of the host with this id, and makes it if there is none.
+	Token  func(ctx context.Context, host string) (store.Secret, error)
 	Logger *slog.Logger
 }
 
@@ -47,7 +49,7 @@ type server struct {
 }
 
 // Serve admits hosts on l until ctx ends; l is closed then. It answers whoever connects, at most as often as its limits
-// say, and logs who was refused and why.
+// say, and logs who was refused and why. A host that holds no keys can answer nothing: it connects who asks with a server.
 func Serve(ctx context.Context, l net.Listener, keeper *trust.Keeper, cluster *store.Cluster, opts Options) error {
 	s := &server{keeper: keeper, cluster: cluster, opts: opts, log: opts.Logger, limit: newLimiter()}
 	s.opts.Lifetimes = s.opts.Lifetimes.Complete()
@@ -85,6 +87,9 @@ func Serve(ctx context.Context, l net.Listener, keeper *trust.Keeper, cluster *s
 		}
 		conns.Go(func() {
 			defer s.limit.leave(account)
+			defer conn.Close()
+			stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			defer stop()
 			s.handle(ctx, conn, from)
 		})
 	}
@@ -100,22 +105,37 @@ type asker struct {
 
 // handle has one question and one answer.
 func (s *server) handle(ctx context.Context, raw net.Conn, from netip.Addr) {
-	defer raw.Close()
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	_ = raw.SetDeadline(time.Now().Add(askTime))
+	raw, origin, err := s.origin(raw, from)
+	if err != nil {
+		s.noise(from, "it did not begin a TLS handshake", err)
+		return
+	}
+	if mine := s.keeper.Credentials(); mine.Keys.Split && !mine.Keys.Private() {
+		if origin != from {
+			return // who relays takes this host for a server, and asks another one next
+		}
+		if err := relay(ctx, raw, from, mine.Peers); err != nil {
+			s.noise(from, "it could not be connected with a server", err)
+		}
+		return
+	}
+	from = origin
 	conn := tls.Server(raw, s.keeper.AdmissionServerTLS())
-	_ = conn.SetDeadline(time.Now().Add(askTime))
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err = conn.HandshakeContext(ctx); err != nil {
 		s.noise(from, "it did not finish the TLS handshake", err)
 		return
 	}
 	who := asker{from: from}
 	creds, err := s.hear(ctx, conn, &who)
 	a := answer{Version: version}
-	if err == nil {
-		a.Credentials = creds.Reveal()
-	} else {
+	switch {
+	case err != nil:
 		a.Refused = s.refusal(who, err)
+	case who.Do != "":
+		a.Done = true
+	default:
+		a.Credentials = creds.Reveal()
 	}
 	_ = conn.SetDeadline(time.Now().Add(writeTime))
 	if err := errors.Join(json.NewEncoder(conn).Encode(a), conn.CloseWrite()); err != nil {
@@ -123,7 +143,7 @@ func (s *server) handle(ctx context.Context, raw net.Conn, from netip.Addr) {
 		s.noise(from, "it did not take its answer", err)
 		return
 	}
-	if a.Refused == nil {
+	if a.Credentials != nil {
 		s.log.Info("host admitted", "peer", from, "host", who.Host.ID, "name", who.Host.Name, "key", who.key, "again", who.Again)
 	}
 }
@@ -150,14 +170,15 @@ func (s *server) decide(ctx context.Context, who asker) (trust.Credentials, erro
 	if who.Cluster != "" && who.Cluster != mine.Cluster() {
 		return trust.Credentials{}, refuse(CodeOtherCluster, "the host that was asked is of cluster %s, not of %s: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join' on the hosts of one of them", mine.Cluster(), who.Cluster)
 	}
-	h := who.Host
-	member, keys, err := s.cluster.Admit(ctx, store.Candidate{
-		Member: store.Member{ID: h.ID, Name: h.Name, Addr: h.Addr, Port: h.Port, Key: who.key},
-		Token:  who.Token, Secret: store.NewSecret(who.Secret), Again: who.Again,
-	})
-	if errors.Is(err, store.ErrUnavailable) && knows(mine, who) {
+	if who.Do != "" {
+		return trust.Credentials{}, s.act(ctx, who)
+	}
+	member, keys, err := s.admit(ctx, who)
+	if errors.Is(err, store.ErrUnavailable) {
 		// Without a majority nobody new is admitted, but a member that missed a rotation may be what the majority lacks.
-		return s.credentials(mine.Keys, who, append(slices.Clone(mine.Peers), s.opts.Self()))
+		if p, known := knows(mine, who); known {
+			return s.credentials(mine.Keys, who, p.Server, append(slices.Clone(mine.Peers), s.opts.Self()))
+		}
 	}
 	if err != nil {
 		return trust.Credentials{}, err
@@ -166,18 +187,56 @@ func (s *server) decide(ctx context.Context, who asker) (trust.Credentials, erro
 	if err != nil {
 		return trust.Credentials{}, err
 	}
-	return s.credentials(keys, who, trust.Peers(members, member.ID))
+	creds, err := s.credentials(keys, who, member.Role == store.RoleServer, trust.Peers(members, member.ID))
+	if err == nil && keys.Split {
+		creds.Token, err = s.opts.Token(ctx, member.ID)
+	}
+	return creds, err
 }
 
-func (s *server) credentials(keys store.Keys, who asker, peers []trust.Peer) (trust.Credentials, error) {
+// maxMembers bounds what an open cluster can be filled with.
+const maxMembers = 1000
+
+// admit makes the host a member in the store, or finds that it is one.
+func (s *server) admit(ctx context.Context, who asker) (store.Member, store.Keys, error) {
+	h := who.Host
+	if !who.Again {
+		members, err := s.cluster.Members(ctx)
+		if err != nil {
+			return store.Member{}, store.Keys{}, err
+		}
+		if len(members) >= maxMembers && !slices.ContainsFunc(members, func(m store.Member) bool { return m.ID == h.ID }) {
+			return store.Member{}, store.Keys{}, refuse(CodeFull, "the cluster has %d hosts, and admits no more: remove those that are gone with 'socketplane host rm'", len(members))
+		}
+	}
+	return s.cluster.Admit(ctx, store.Candidate{
+		Member: store.Member{ID: h.ID, Name: h.Name, Addr: h.Addr, Port: h.Port, Key: who.key, Trust: who.Trust, Epoch: who.Epoch},
+		Token:  who.Token, Secret: store.NewSecret(who.Secret), Again: who.Again,
+	})
+}
+
+// credentials are what the host gets: all keys if it is a server, or if members of this cluster hold them all, else what a
+// member needs.
+func (s *server) credentials(keys store.Keys, who asker, serves bool, peers []trust.Peer) (trust.Credentials, error) {
+	if keys.Split && who.Trust < store.TrustLeaf {
+		return trust.Credentials{}, store.ErrOldAgent
+	}
 	peers = slices.DeleteFunc(slices.Clone(peers), func(p trust.Peer) bool { return p.ID == who.Host.ID || p.ID == "" })
-	cert, err := trust.Issue(keys, trust.Subject{ID: who.Host.ID, Addr: who.Host.Addr}, who.public, s.opts.Lifetimes.Leaf, time.Now())
+	subject := trust.Subject{ID: who.Host.ID, Addr: who.Host.Addr, Client: keys.Split && !serves}
+	cert, err := trust.Issue(keys, subject, who.public, s.opts.Lifetimes.Leaf, time.Now())
+	if subject.Client {
+		keys = keys.Public()
+	}
 	return trust.Credentials{Keys: keys, Cert: cert, Peers: peers}, err
 }
 
-// knows says whether the host was a member when this one last heard of the members.
-func knows(mine trust.Credentials, who asker) bool {
-	return slices.ContainsFunc(mine.Peers, func(p trust.Peer) bool { return p.ID == who.Host.ID && p.Key == who.key })
+// knows finds the host among the members that this one last heard of.
+func knows(mine trust.Credentials, who asker) (trust.Peer, bool) {
+	i := slices.IndexFunc(mine.Peers, func(p trust.Peer) bool { return p.ID == who.Host.ID && p.Key == who.key })
+	if i < 0 {
+		return trust.Peer{}, false
+	}
+	return mine.Peers[i], true
 }
 
 // refusal logs why a host was refused (the same once a minute), and gives what it is told: one sentence that says nothing of the cluster.
@@ -208,6 +267,8 @@ func reason(err error) *Refused {
 		return refuse(CodeOtherKey, "the cluster has a host with this id and another key: remove that one with 'socketplane host rm' on a host of the cluster, or empty this host's state directory to give it an id of its own")
 	case errors.Is(err, store.ErrNotMember):
 		return refuse(CodeNotMember, "the cluster has no such host, it was removed: join as a new one with 'socketplane cluster join'")
+	case errors.Is(err, store.ErrOldAgent):
+		return refuse(CodeOldAgent, "the host's socketplane is too old for this cluster: upgrade it")
 	case errors.Is(err, store.ErrInvalid):
 		return refuse(CodeBadRequest, "what the host says of itself can't be recorded: are both hosts of the same version of socketplane?")
 	default:

@@ -216,6 +216,14 @@ func (k *keeper) agree(ctx context.Context, w wish) error {
 func (k *keeper) refresh(want *Spec) error {
 	changed, err := k.p.writeKeys(want)
 	k.reload = k.reload || changed
+	if err == nil {
+		// Tokens are in the configuration. With its name unchanged, nothing is that needs a restart.
+		var text []byte
+		if text, _, err = want.render(k.p.opts.Dir); err == nil {
+			changed, err = writeFile(k.now.config, text)
+			k.reload = k.reload || changed
+		}
+	}
 	if err != nil || !k.reload {
 		return err
 	}
@@ -223,7 +231,7 @@ func (k *keeper) refresh(want *Spec) error {
 		return err
 	}
 	k.reload = false
-	k.p.opts.Logger.Debug("Consul rereads its certificates")
+	k.p.opts.Logger.Debug("Consul rereads its certificates and tokens")
 	return nil
 }
 

@@ -29,8 +29,10 @@ type Spec struct {
 	GossipKeys []string
 	// CA, Cert and Key are PEM. A change is taken up without a restart.
 	CA, Cert, Key []byte
-	// AgentToken is for Consul's own bookkeeping of its node. ManagementToken is for servers: it is there from Raft's first moment.
-	AgentToken, ManagementToken string
+	// AgentToken is for Consul's own bookkeeping of its node. A change is taken up without a restart.
+	AgentToken string
+	// ManagementToken is for the server that makes a new Raft: it is there from Raft's first moment. Others get it from Raft.
+	ManagementToken string
 	// RecoveryToken lets its holder see and change whom this process gossips with, also while it can't look any other token up.
 	RecoveryToken string
 }
@@ -71,10 +73,6 @@ const (
 
 // fixed renders what a running process can't change; its hash tells whether a process runs as wanted.
 func (s Spec) fixed(dir string) map[string]any {
-	tokens := map[string]any{"agent": s.AgentToken, "default": s.AgentToken, "agent_recovery": s.RecoveryToken}
-	if s.Server {
-		tokens["initial_management"] = s.ManagementToken
-	}
 	return map[string]any{
 		"server": s.Server, "node_name": s.Host, "node_id": nodeID(s.Host), "disable_host_node_id": true,
 		"datacenter": s.Datacenter, "primary_datacenter": s.Datacenter, "data_dir": filepath.Join(dir, dataDir),
@@ -83,7 +81,7 @@ func (s Spec) fixed(dir string) map[string]any {
 			"server": int(s.Ports.RPC), "serf_lan": int(s.Ports.Gossip), "https": int(s.Ports.HTTPS),
 			"http": -1, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1,
 		},
-		"acl": map[string]any{"enabled": true, "default_policy": "deny", "down_policy": "extend-cache", "tokens": tokens},
+		"acl": map[string]any{"enabled": true, "default_policy": "deny", "down_policy": "extend-cache"},
 		"tls": map[string]any{
 			"defaults": map[string]any{
 				"ca_file": filepath.Join(dir, caFile), "cert_file": filepath.Join(dir, certFile), "key_file": filepath.Join(dir, keyFile),
@@ -111,6 +109,11 @@ func (s Spec) render(dir string) (text []byte, hash string, err error) {
 		return nil, "", fmt.Errorf("configuration of Consul: %w", err)
 	}
 	sum := sha256.Sum256(fixed)
+	tokens := map[string]string{"agent": s.AgentToken, "default": s.AgentToken, "agent_recovery": s.RecoveryToken}
+	if s.Server && s.Bootstrap {
+		tokens["initial_management"] = s.ManagementToken
+	}
+	config["acl"].(map[string]any)["tokens"] = tokens
 	join := slices.Clone(s.Join)
 	slices.Sort(join)
 	config["retry_join"] = append([]string{}, join...)

@@ -22,8 +22,12 @@ import (
 // Datacenter is the name of the datacenter in the Consul clusters that we run.
 const Datacenter = "socketplane"
 
-// ServerName is what Consul demands of a server's certificate. Each host has it in its own: each may become a server.
+// ServerName is what Consul demands of a server's certificate, for its RPC and for Raft. With it alone a host can neither
+// serve nor pretend to. In a Split cluster only servers have it, in one that is not every member.
 const ServerName = "server." + Datacenter + ".consul"
+
+// memberName is in the certificate of every member.
+const memberName = "localhost"
 
 // skew is how much a host's clock may be behind that of the host which signs its certificate.
 const skew = 24 * time.Hour
@@ -88,6 +92,8 @@ type Subject struct {
 	ID string
 	// Addr is the address that it advertises.
 	Addr netip.Addr
+	// Client says that the host's Consul is no server, and must not pass for one.
+	Client bool
 }
 
 // Issue makes the certificate of a host, signed by the authority that is used now.
@@ -114,10 +120,13 @@ func issue(ca store.Authority, host Subject, public *ecdsa.PublicKey, life time.
 		NotAfter:     now.Add(life),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:     []string{ServerName, "localhost", host.ID},
+		DNSNames:     []string{memberName, host.ID},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1).To4()},
 
 		BasicConstraintsValid: true,
+	}
+	if !host.Client {
+		template.DNSNames = append(template.DNSNames, ServerName)
 	}
 	if host.Addr.IsValid() && host.Addr != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
 		template.IPAddresses = append(template.IPAddresses, host.Addr.Unmap().AsSlice())

@@ -61,7 +61,7 @@ func (n *node) subject() trust.Subject { return trust.Subject{ID: n.id, Addr: n.
 
 func (n *node) wants(c trust.Credentials) {
 	n.spec.CA, n.spec.Cert, n.spec.Key = c.Bundle(), c.Cert, n.keeper.Identity().KeyPEM()
-	n.spec.AgentToken, n.spec.ManagementToken = c.Keys.AgentToken.Reveal(), c.Keys.ManagementToken.Reveal()
+	n.spec.AgentToken, n.spec.ManagementToken = c.ProcessToken().Reveal(), c.Keys.ManagementToken().Reveal()
 	n.spec.GossipKeys = nil
 	for _, g := range c.Keys.Gossip {
 		n.spec.GossipKeys = append(n.spec.GossipKeys, g.Reveal())
@@ -109,11 +109,29 @@ func (n *node) reload(ctx context.Context, c trust.Credentials) error {
 	return testenv.Poll(ctx, 20*time.Millisecond, func() bool { return n.proc.Status().Agrees })
 }
 
-// client speaks to the node's own Consul with the node's TLS, or with another one.
+// managing puts the node's management token of the moment on requests.
+type managing struct {
+	*http.Transport
+	keeper *trust.Keeper
+}
+
+func (m managing) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	if r.Header.Get("X-Consul-Token") == "" {
+		r.Header.Set("X-Consul-Token", m.keeper.Credentials().OperatorToken().Reveal())
+	}
+	return m.Transport.RoundTrip(r)
+}
+
+// client speaks to the node's own Consul with the node's TLS, or with another one; without a token as its operator.
 func (n *node) client(token store.Secret, config *tls.Config) *api.Client {
 	n.t.Helper()
-	h := &http.Client{Transport: &http.Transport{TLSClientConfig: config}, Timeout: 10 * time.Second}
-	n.t.Cleanup(h.CloseIdleConnections)
+	tr := &http.Transport{TLSClientConfig: config}
+	n.t.Cleanup(tr.CloseIdleConnections)
+	h := &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	if token.Reveal() == "" {
+		h.Transport = managing{tr, n.keeper}
+	}
 	c, err := api.NewClient(&api.Config{Address: fmt.Sprintf("127.0.0.1:%d", n.spec.Ports.HTTPS), Scheme: "https", Token: token.Reveal(), HttpClient: h})
 	must(n.t, err)
 	return c
@@ -165,16 +183,18 @@ func newEstate(t *testing.T) *estate {
 		}
 		must(t, n.keeper.Set(c))
 		e.nodes = append(e.nodes, n)
-		must(t, e.cluster(n).PutMember(ctx, store.Member{ID: n.id, Key: n.keeper.Identity().Fingerprint(), Epoch: c.Keys.Epoch}))
-		if i == 0 {
-			n.start()
-		} else {
+		must(t, e.cluster(n).PutMember(ctx, store.Member{ID: n.id, Key: n.keeper.Identity().Fingerprint(), Epoch: c.Keys.Epoch, Trust: store.TrustLeaf}))
+		if i > 0 {
 			n.start(e.nodes[0])
+			continue
 		}
+		n.start()
+		e.op = trust.NewOperator(n.client(store.Secret{}, n.keeper.ConsulTLS()))
+		n.until("the ACLs are made", func() bool {
+			_, err := e.op.HostToken(ctx, n.id, c.Token)
+			return err == nil && e.op.EnsureACL(ctx, c.Keys) == nil
+		})
 	}
-	first := e.nodes[0]
-	e.op = trust.NewOperator(first.client(first.keeper.Credentials().Keys.ManagementToken, first.keeper.ConsulTLS()))
-	first.until("the ACLs are made", func() bool { return e.op.EnsureACL(ctx, first.keeper.Credentials().Keys) == nil })
 	for _, n := range e.nodes {
 		n.until("a host's token writes", func() bool { return n.write("ready") == nil })
 	}
@@ -195,11 +215,15 @@ func (e *estate) up() map[string]bool {
 // issue gives a host what admission would.
 func (e *estate) issue(n *node) trust.Credentials {
 	e.t.Helper()
-	keys, err := store.NewCluster(e.kv, "admission").Keys(e.ctx)
+	keys, err := store.NewCluster(e.kv, "admission").AllKeys(e.ctx)
 	must(e.t, err)
-	cert, err := trust.Issue(keys, n.subject(), n.keeper.Identity().Public(), 90*24*time.Hour, time.Now())
+	subject := n.subject()
+	subject.Client = true
+	cert, err := trust.Issue(keys, subject, n.keeper.Identity().Public(), 90*24*time.Hour, time.Now())
 	must(e.t, err)
-	return trust.Credentials{Keys: keys, Cert: cert}
+	token, err := e.op.HostToken(e.ctx, n.id, store.Secret{})
+	must(e.t, err)
+	return trust.Credentials{Keys: keys.Public(), Cert: cert, Token: token}
 }
 
 // write writes one of our keys through the node's Consul.
@@ -208,12 +232,31 @@ func (n *node) write(key string) error {
 		n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: n.keeper.ConsulTLS()}, Timeout: 10 * time.Second}
 	}
 	c, err := api.NewClient(&api.Config{Address: fmt.Sprintf("127.0.0.1:%d", n.spec.Ports.HTTPS), Scheme: "https",
-		Token: n.keeper.Credentials().Keys.ConsulToken.Reveal(), HttpClient: n.http})
+		Token: n.keeper.Credentials().StoreToken().Reveal(), HttpClient: n.http})
 	if err != nil {
 		return err
 	}
 	_, err = c.KV().Put(&api.KVPair{Key: "socketplane/v1/test/" + key, Value: []byte(n.id)}, nil)
 	return err
+}
+
+// ways are a node's: the first is the server.
+func (e *estate) ways(n *node) trust.Ways {
+	return trust.Ways{
+		Host: func() trust.Subject {
+			subject := n.subject()
+			subject.Client = n != e.nodes[0]
+			return subject
+		},
+		Token: func(ctx context.Context, _ store.Keys) (store.Secret, error) {
+			return e.op.HostToken(ctx, n.id, store.Secret{})
+		},
+		Ask: func(context.Context) (trust.Credentials, error) { return e.issue(n), nil },
+		Confirm: func(ctx context.Context, epoch uint64) error {
+			return e.cluster(n).UpdateMember(ctx, n.id, func(m *store.Member) error { m.Epoch = epoch; return nil })
+		},
+		Reload: n.reload,
+	}
 }
 
 // rotate lets everybody follow while a rotation goes from beginning to end.
@@ -223,7 +266,7 @@ func (e *estate) rotate() store.Keys {
 	var all sync.WaitGroup
 	for _, n := range e.nodes {
 		all.Go(func() {
-			_ = n.keeper.Follow(ctx, e.cluster(n), n.subject, n.reload, slog.New(slog.DiscardHandler))
+			_ = n.keeper.NewFollower(e.cluster(n), e.ways(n), slog.New(slog.DiscardHandler)).Run(ctx)
 		})
 	}
 	defer all.Wait()
@@ -237,7 +280,7 @@ func (e *estate) rotate() store.Keys {
 		if err := rotator.Advance(ctx, e.up(), time.Now()); err != nil {
 			e.t.Errorf("advance: %v", err)
 		}
-		keys, err = cluster.Keys(ctx)
+		keys, err = cluster.AllKeys(ctx)
 		must(e.t, err)
 		return keys.Epoch == before.Epoch+3 && keys.Phase == store.PhaseNone && !keys.Rotate
 	})
@@ -308,14 +351,25 @@ func TestConsul(t *testing.T) {
 			token   store.Secret
 			allowed []string
 		}{
-			"ours": {keys.ConsulToken, []string{"kv", "session"}}, "agent": {keys.AgentToken, nil}, "none": {store.Secret{}, nil},
-			"management": {keys.ManagementToken, []string{"acl", "keyring", "kv", "kv-other", "session"}},
+			"member":     {e.nodes[1].keeper.Credentials().Token, []string{"kv", "kv-own-host", "raft"}},
+			"no such":    {store.NewSecret("5f8a4bd6-1f0c-4a52-8a7e-0a3a7f3c1d11"), nil},
+			"management": {keys.ManagementToken(), []string{"acl", "keyring", "kv", "kv-keys", "kv-member", "kv-other", "kv-other-host", "kv-own-host", "kv-private", "kv-read-private", "raft", "session"}},
 		} {
 			c := first.client(tc.token, first.keeper.ConsulTLS())
 			var got []string
 			for what, do := range map[string]func() error{
 				"kv":       func() error { _, err := c.KV().Put(&api.KVPair{Key: "socketplane/v1/x"}, nil); return err },
 				"kv-other": func() error { _, err := c.KV().Put(&api.KVPair{Key: "other/x"}, nil); return err },
+				"kv-keys":  func() error { _, err := c.KV().Put(&api.KVPair{Key: store.ClusterKeysKey + "-test"}, nil); return err },
+				"kv-private": func() error {
+					_, err := c.KV().Put(&api.KVPair{Key: store.ClusterPrivateKey}, nil)
+					return err
+				},
+				"kv-read-private": func() error { _, _, err := c.KV().Get(store.ClusterPrivateKey, nil); return err },
+				"kv-member":       func() error { _, err := c.KV().Put(&api.KVPair{Key: store.MemberKey("x")}, nil); return err },
+				"kv-own-host":     func() error { _, err := c.KV().Put(&api.KVPair{Key: store.AliveKey(e.nodes[1].id)}, nil); return err },
+				"kv-other-host":   func() error { _, err := c.KV().Put(&api.KVPair{Key: store.HostKey(first.id)}, nil); return err },
+				"raft":            func() error { _, err := c.Operator().RaftGetConfiguration(nil); return err },
 				"session": func() error {
 					_, _, err := c.Session().CreateNoChecks(&api.SessionEntry{TTL: "60s"}, nil)
 					return err
@@ -344,7 +398,7 @@ func TestConsul(t *testing.T) {
 
 	expired := e.issue(stranger)
 	past := time.Now().Add(-100 * 24 * time.Hour)
-	cert, err := trust.Issue(expired.Keys, stranger.subject(), stranger.keeper.Identity().Public(), 24*time.Hour, past)
+	cert, err := trust.Issue(after(t, e), stranger.subject(), stranger.keeper.Identity().Public(), 24*time.Hour, past)
 	must(t, err)
 	expired.Cert = cert
 	foreign, err := trust.Found(stranger.keeper.Identity(), stranger.subject(), false, trust.Lifetimes{}, time.Now())
@@ -433,7 +487,7 @@ func TestConsul(t *testing.T) {
 		stranger.until("it tries in vain", func() bool {
 			return strings.Contains(testenv.TailFile(filepath.Join(stranger.dir, "consul.log"), 100), "No installed keys could decrypt the message")
 		})
-		members, err := first.client(after(t, e).ManagementToken, first.keeper.ConsulTLS()).Agent().Members(false)
+		members, err := first.client(store.Secret{}, first.keeper.ConsulTLS()).Agent().Members(false)
 		must(t, err)
 		if len(members) != 3 {
 			t.Errorf("%d hosts gossip, want 3", len(members))
@@ -462,7 +516,7 @@ func TestConsul(t *testing.T) {
 
 func after(t *testing.T, e *estate) store.Keys {
 	t.Helper()
-	keys, err := store.NewCluster(e.kv, "x").Keys(e.ctx)
+	keys, err := store.NewCluster(e.kv, "x").AllKeys(e.ctx)
 	must(t, err)
 	return keys
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +32,7 @@ type following struct {
 	mu      sync.Mutex
 	subject trust.Subject
 	broken  error
+	asked   int
 	loaded  []trust.Credentials
 }
 
@@ -46,7 +50,7 @@ func follow(t *testing.T, life trust.Lifetimes) *following {
 	must(t, f.cluster.PutMember(ctx, store.Member{ID: here.ID, Key: f.keeper.Identity().Fingerprint()}))
 	done := make(chan error)
 	go func() {
-		done <- f.keeper.Follow(ctx, f.cluster, f.host, f.reload, slog.New(slog.DiscardHandler))
+		done <- f.keeper.NewFollower(f.cluster, f.ways(), slog.New(slog.DiscardHandler)).Run(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -57,6 +61,29 @@ func follow(t *testing.T, life trust.Lifetimes) *following {
 	})
 	f.until("the host has confirmed what it has", func() bool { return f.epoch() == 1 })
 	return f
+}
+
+// ways are those of a host that is a server or, as soon as subject says so, a client, which a server with the keys of the store answers.
+func (f *following) ways() trust.Ways {
+	return trust.Ways{
+		Host: f.host, Reload: f.reload,
+		Token: func(context.Context, store.Keys) (store.Secret, error) { return store.NewSecret("own"), nil },
+		Ask: func(ctx context.Context) (trust.Credentials, error) {
+			f.set(func(f *following) { f.asked++ })
+			all, err := f.cluster.AllKeys(ctx)
+			if err != nil {
+				return trust.Credentials{}, err
+			}
+			cert, err := trust.Issue(all, f.host(), f.keeper.Identity().Public(), trust.Lifetimes{}.Complete().Leaf, time.Now())
+			if f.host().Client {
+				all = all.Public()
+			}
+			return trust.Credentials{Keys: all, Cert: cert, Token: store.NewSecret("own")}, err
+		},
+		Confirm: func(ctx context.Context, epoch uint64) error {
+			return f.cluster.UpdateMember(ctx, here.ID, func(m *store.Member) error { m.Epoch = epoch; return nil })
+		},
+	}
 }
 
 func (f *following) host() trust.Subject {
@@ -142,4 +169,56 @@ func TestFollowAge(t *testing.T) {
 	f.until("the certificate is for the new address", func() bool { return f.last().VerifyHostname("192.0.2.77") == nil })
 	second := f.last()
 	f.until("the certificate is renewed without a store", func() bool { return f.last().NotAfter.After(second.NotAfter) })
+}
+
+// TestFollowRole: a host that is no server any more loses what only servers hold, from memory and from its file, and gets a
+// certificate that does not pass for a server's; when it is one again, it gets all back.
+func TestFollowRole(t *testing.T) {
+	f := follow(t, trust.Lifetimes{})
+	follower := f.keeper.NewFollower(f.cluster, f.ways(), slog.New(slog.DiscardHandler))
+	secrets := func() (found []string) {
+		text, err := os.ReadFile(filepath.Join(f.dir, "credentials.json"))
+		must(t, err)
+		all, err := f.cluster.AllKeys(f.ctx)
+		must(t, err)
+		for what, secret := range map[string]string{"authority": "EC PRIVATE KEY", "management": all.ManagementToken().Reveal()} {
+			if strings.Contains(string(text), secret) || strings.Contains(string(f.keeper.Credentials().Reveal()), secret) {
+				found = append(found, what)
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	if got := secrets(); len(got) != 2 || !follower.Fits() {
+		t.Fatalf("a server holds %v", got)
+	}
+	f.set(func(f *following) { f.subject.Client = true })
+	if follower.Fits() {
+		t.Error("a client may hold what servers hold")
+	}
+	must(t, follower.Release())
+	if got := secrets(); len(got) != 0 {
+		t.Errorf("a client holds %v", got)
+	}
+	must(t, follower.Renew(f.ctx))
+	if cert := f.last(); !follower.Fits() || cert.VerifyHostname(trust.ServerName) == nil || cert.VerifyHostname("localhost") != nil {
+		t.Errorf("a client's certificate is for %v", cert.DNSNames)
+	}
+	// A rotation reaches it: its certificate comes from a server.
+	fresh := found(t, f.keeper.Identity(), trust.Lifetimes{}, time.Now()).Keys
+	_, err := f.cluster.UpdateKeys(f.ctx, func(k *store.Keys) (bool, error) {
+		k.CAs, k.Epoch = fresh.CAs, k.Epoch+1
+		return true, nil
+	})
+	must(t, err)
+	f.until("the new keys are confirmed", func() bool { return f.epoch() == 2 })
+	must(t, f.last().CheckSignatureFrom(parse(t, []byte(fresh.CAs[0].Cert))))
+	if got := secrets(); len(got) != 0 || !follower.Fits() {
+		t.Errorf("a client holds %v after a rotation", got)
+	}
+	f.set(func(f *following) { f.subject.Client = false })
+	must(t, follower.Renew(f.ctx))
+	if got := secrets(); len(got) != 2 || !follower.Fits() || f.last().VerifyHostname(trust.ServerName) != nil {
+		t.Errorf("a host that is a server again holds %v", got)
+	}
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/socketplane/socketplane/store"
 )
 
 // Keeper holds this host's identity and credentials, in memory and in a directory. TLS configurations that it gives follow the
@@ -62,7 +60,7 @@ func (k *Keeper) Check(c Credentials) error {
 	if err != nil {
 		return err
 	}
-	_, err = next.cert.Leaf.Verify(x509.VerifyOptions{Roots: next.pool, DNSName: ServerName})
+	_, err = next.cert.Leaf.Verify(x509.VerifyOptions{Roots: next.pool, DNSName: memberName})
 	return err
 }
 
@@ -128,21 +126,8 @@ func derive(c Credentials, id *Identity) (*current, error) {
 	return &current{creds: c, cert: cert, pool: pool(c.Keys)}, nil
 }
 
-// renewed gives the credentials with these keys, and with a certificate that fits them: by the authority in use, for this host's
-// address, and with a third of its life left at least. The second result says whether anything differs.
-func (k *Keeper) renewed(c Credentials, keys store.Keys, host Subject, now time.Time) (Credentials, bool, error) {
-	changed := keys.Nonce != c.Keys.Nonce || keys.Epoch != c.Keys.Epoch
-	c.Keys = keys
-	if !k.fits(c, host, now) {
-		cert, err := Issue(keys, host, k.id.Public(), k.life.Leaf, now)
-		if err != nil {
-			return c, false, err
-		}
-		c.Cert, changed = cert, true
-	}
-	return c, changed, nil
-}
-
+// fits says whether the certificate is one for these keys and this host: by the authority in use, for its address, for a server or
+// not, and with a third of its life left at least.
 func (k *Keeper) fits(c Credentials, host Subject, now time.Time) bool {
 	cert, err := parseCert(c.Cert)
 	if err != nil || len(c.Keys.CAs) == 0 {
@@ -152,6 +137,6 @@ func (k *Keeper) fits(c Credentials, host Subject, now time.Time) bool {
 	if err != nil || cert.CheckSignatureFrom(ca) != nil {
 		return false
 	}
-	return !due(cert, k.life.Leaf, now) && cert.Subject.CommonName == host.ID &&
+	return !due(cert, k.life.Leaf, now) && cert.Subject.CommonName == host.ID && (cert.VerifyHostname(ServerName) != nil) == host.Client &&
 		(!host.Addr.IsValid() || cert.VerifyHostname(host.Addr.Unmap().String()) == nil)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/hashicorp/consul/api"
 
@@ -99,52 +98,4 @@ func keyringError(what string, err error) error {
 		return fmt.Errorf("gossip keys: %s: Consul answers %d: not every host has followed yet", what, status.Code)
 	}
 	return fmt.Errorf("gossip keys: %s: %w", what, err)
-}
-
-// policies are what SocketPlane's two lesser tokens may do.
-func policies() map[string]string {
-	return map[string]string{
-		"socketplane": `key_prefix "` + store.Root[:len("socketplane/")] + `" { policy = "write" }
-session_prefix "" { policy = "write" }
-`,
-		"socketplane-agent": `node_prefix "" { policy = "write" }
-service_prefix "" { policy = "read" }
-`,
-	}
-}
-
-// EnsureACL makes the two lesser tokens with their policies, if they are missing. Consul must have a leader.
-func (o *Operator) EnsureACL(ctx context.Context, keys store.Keys) error {
-	for name, secret := range map[string]store.Secret{"socketplane": keys.ConsulToken, "socketplane-agent": keys.AgentToken} {
-		if err := o.ensureToken(ctx, name, secret); err != nil {
-			return fmt.Errorf("consul's ACLs: %w", err)
-		}
-	}
-	return nil
-}
-
-func (o *Operator) ensureToken(ctx context.Context, name string, secret store.Secret) error {
-	self := (&api.QueryOptions{Token: secret.Reveal()}).WithContext(ctx)
-	_, _, err := o.client.ACL().TokenReadSelf(self)
-	var status api.StatusError
-	if err == nil || !errors.As(err, &status) || status.Code != http.StatusForbidden && status.Code != http.StatusNotFound {
-		return err
-	}
-	query, write := (&api.QueryOptions{}).WithContext(ctx), (&api.WriteOptions{}).WithContext(ctx)
-	policy, _, err := o.client.ACL().PolicyReadByName(name, query)
-	if err != nil && !errors.As(err, &status) {
-		return err
-	}
-	if err != nil || policy == nil {
-		if policy, _, err = o.client.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: policies()[name]}, write); err != nil {
-			return fmt.Errorf("policy %s: %w", name, err)
-		}
-	}
-	_, _, err = o.client.ACL().TokenCreate(&api.ACLToken{
-		SecretID: secret.Reveal(), Description: name, Policies: []*api.ACLLink{{ID: policy.ID}},
-	}, write)
-	if err != nil {
-		return fmt.Errorf("token %s: %w", name, err)
-	}
-	return nil
 }

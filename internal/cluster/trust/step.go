@@ -20,12 +20,15 @@ type View struct {
 	Now    time.Time
 }
 
-// fresh makes what a rotation needs.
-type fresh func() (store.Authority, store.Secret, error)
+// Fresh is what a rotation brings.
+type Fresh struct {
+	CA                 store.Authority
+	Gossip, Management store.Secret
+}
 
 // Step moves a rotation on by one phase if it can. It is the same whoever takes it, and when: what it depends on is in its
 // arguments. The second result says whether anything changed.
-func Step(keys store.Keys, v View, life Lifetimes, make fresh) (store.Keys, bool, error) {
+func Step(keys store.Keys, v View, life Lifetimes, make func() (Fresh, error)) (store.Keys, bool, error) {
 	if keys.Phase == store.PhaseNone && !keys.Rotate && !expiring(keys, life, v.Now) {
 		return keys, false, nil
 	}
@@ -34,19 +37,23 @@ func Step(keys store.Keys, v View, life Lifetimes, make fresh) (store.Keys, bool
 	}
 	switch keys.Phase {
 	case store.PhaseNone:
-		ca, gossip, err := make()
+		made, err := make()
 		if err != nil {
 			return keys, false, err
 		}
-		keys.CAs = append(slices.Clone(keys.CAs), ca)
-		keys.Gossip = append(slices.Clone(keys.Gossip), gossip)
+		keys.CAs = append(slices.Clone(keys.CAs), made.CA)
+		keys.Gossip = append(slices.Clone(keys.Gossip), made.Gossip)
+		if keys.Split { // otherwise agents that know one management token only may be there
+			keys.Management = append(slices.Clone(keys.Management), made.Management)
+		}
 		keys.Phase, keys.Rotate = store.PhaseSpread, false
 	case store.PhaseSpread:
 		keys.CAs = lastFirst(keys.CAs)
 		keys.Gossip = lastFirst(keys.Gossip)
+		keys.Management = lastFirst(keys.Management)
 		keys.Phase = store.PhaseUse
 	default:
-		keys.CAs, keys.Gossip = keys.CAs[:1:1], keys.Gossip[:1:1]
+		keys.CAs, keys.Gossip, keys.Management = keys.CAs[:1:1], keys.Gossip[:1:1], keys.Management[:min(1, len(keys.Management)):1]
 		keys.Phase = store.PhaseNone
 	}
 	keys.Epoch++
@@ -73,5 +80,8 @@ func expiring(keys store.Keys, life Lifetimes, now time.Time) bool {
 
 func lastFirst[T any](all []T) []T {
 	last := len(all) - 1
+	if last < 1 {
+		return all
+	}
 	return append([]T{all[last]}, all[:last]...)
 }

@@ -14,18 +14,19 @@ import (
 
 // secrets names authorities and gossip keys of a step by number.
 func numbered(phase store.Phase, epoch uint64, since time.Time, rotate bool, names ...string) store.Keys {
-	k := store.Keys{Phase: phase, Epoch: epoch, Since: since, Rotate: rotate}
+	k := store.Keys{Phase: phase, Epoch: epoch, Since: since, Rotate: rotate, Split: true}
 	for _, n := range names {
 		k.CAs = append(k.CAs, store.Authority{Cert: n})
 		k.Gossip = append(k.Gossip, store.NewSecret(n))
+		k.Management = append(k.Management, store.NewSecret(n))
 	}
 	return k
 }
 
 func names(k store.Keys) (all []string) {
 	for i, ca := range k.CAs {
-		if ca.Cert != k.Gossip[i].Reveal() {
-			return []string{"authorities and gossip keys differ"}
+		if ca.Cert != k.Gossip[i].Reveal() || ca.Cert != k.Management[i].Reveal() || len(k.Management) != len(k.CAs) {
+			return []string{"authorities, gossip keys and management tokens differ"}
 		}
 		all = append(all, ca.Cert)
 	}
@@ -34,8 +35,8 @@ func names(k store.Keys) (all []string) {
 
 func TestStep(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
-	fresh := func() (store.Authority, store.Secret, error) {
-		return store.Authority{Cert: "new"}, store.NewSecret("new"), nil
+	fresh := func() (trust.Fresh, error) {
+		return trust.Fresh{CA: store.Authority{Cert: "new"}, Gossip: store.NewSecret("new"), Management: store.NewSecret("new")}, nil
 	}
 	for _, tc := range []struct {
 		name    string
@@ -77,7 +78,7 @@ func TestStep(t *testing.T) {
 	}
 	broken := errors.New("no entropy")
 	_, changed, err := trust.Step(numbered("", 5, now, true, "a"), trust.View{Gossip: true, Now: now}, trust.Lifetimes{},
-		func() (store.Authority, store.Secret, error) { return store.Authority{}, store.Secret{}, broken })
+		func() (trust.Fresh, error) { return trust.Fresh{}, broken })
 	if changed || !errors.Is(err, broken) {
 		t.Errorf("changed %v, error %v", changed, err)
 	}
@@ -90,8 +91,8 @@ func TestStepBeforeTheAuthorityExpires(t *testing.T) {
 	now := time.Now()
 	life := trust.Lifetimes{CA: 90 * 24 * time.Hour, Leaf: 24 * time.Hour}
 	keys := found(t, id, life, now).Keys
-	fresh := func() (store.Authority, store.Secret, error) {
-		return store.Authority{Cert: "new"}, store.NewSecret("new"), nil
+	fresh := func() (trust.Fresh, error) {
+		return trust.Fresh{CA: store.Authority{Cert: "new"}, Gossip: store.NewSecret("new"), Management: store.NewSecret("new")}, nil
 	}
 	for days, want := range map[int]bool{0: false, 59: false, 61: true, 100: true} {
 		_, changed, err := trust.Step(keys, trust.View{Epochs: []uint64{1}, Gossip: true, Now: now.Add(time.Duration(days) * 24 * time.Hour)}, life, fresh)
@@ -109,10 +110,10 @@ func TestRotationKeepsEverybodyTogether(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		made := 0
-		fresh := func() (store.Authority, store.Secret, error) {
+		fresh := func() (trust.Fresh, error) {
 			made++
 			n := fmt.Sprint(made)
-			return store.Authority{Cert: n}, store.NewSecret(n), nil
+			return trust.Fresh{CA: store.Authority{Cert: n}, Gossip: store.NewSecret(n), Management: store.NewSecret(n)}, nil
 		}
 		keys := numbered("", 1, now, true, "0")
 		members := make([]store.Keys, 2+random.IntN(6))

@@ -17,7 +17,7 @@ var errNoCluster = errors.New("this host is in no cluster")
 func (k *Keeper) ConsulTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		ServerName: ServerName,
+		ServerName: memberName,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			now := k.now()
 			if now.creds.Cluster() == "" {
@@ -28,7 +28,7 @@ func (k *Keeper) ConsulTLS() *tls.Config {
 		// VerifyConnection does what RootCAs would, with the authorities of that moment.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return verify(cs, k.now().pool, ServerName)
+			return verify(cs, k.now().pool, memberName)
 		},
 	}
 }
@@ -105,15 +105,16 @@ func (k *Keeper) TokenTLS(t Token) *tls.Config {
 	return c
 }
 
-// MemberTLS is for a member that may have missed a rotation: it speaks to whoever has a certificate of an authority that it knows, or
-// the key of a member that it knew.
+// MemberTLS is for a member that may have missed a rotation: it speaks to servers only, since what they say of the keys is believed.
+// A server has a certificate for one, of an authority that this host knows, or the key of a member that was a server when this
+// host last heard of it.
 func (k *Keeper) MemberTLS() *tls.Config {
 	c := k.askTLS("")
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		now := k.now()
 		if len(cs.PeerCertificates) > 0 {
 			key := Fingerprint(cs.PeerCertificates[0].PublicKey)
-			if slices.ContainsFunc(now.creds.Peers, func(p Peer) bool { return p.Key == key }) {
+			if slices.ContainsFunc(now.creds.Peers, func(p Peer) bool { return p.Key == key && (p.Server || !now.creds.Keys.Split) }) {
 				return nil
 			}
 		}

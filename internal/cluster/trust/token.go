@@ -83,8 +83,11 @@ func randomHex(bytes int) string {
 }
 
 // uuid is a random one, the only form that Consul takes for a token.
-func uuid() string {
-	h := []byte(randomHex(16))
+func uuid() string { return uuidOf(randomHex(16)) }
+
+// uuidOf makes 32 hexadecimal digits a UUID.
+func uuidOf(digits string) string {
+	h := []byte(digits)
 	h[12], h[16] = '4', '8'
 	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
 }

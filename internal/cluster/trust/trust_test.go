@@ -132,7 +132,7 @@ func TestCredentialsShowNoSecret(t *testing.T) {
 	id, err := trust.LoadIdentity(t.TempDir())
 	must(t, err)
 	c := found(t, id, trust.Lifetimes{}, time.Now())
-	secrets := []string{c.Keys.Gossip[0].Reveal(), c.Keys.ConsulToken.Reveal(), c.Keys.ManagementToken.Reveal(), c.Keys.AgentToken.Reveal(), "PRIVATE"}
+	secrets := []string{c.Keys.Gossip[0].Reveal(), c.Keys.ManagementToken().Reveal(), c.Token.Reveal(), "PRIVATE"}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
 		for _, s := range secrets {
 			if strings.Contains(fmt.Sprintf(verb, c), s) || strings.Contains(fmt.Sprintf(verb, &c), s) {
@@ -258,7 +258,8 @@ func FuzzParseCredentials(f *testing.F) {
 	c.Peers = []trust.Peer{{ID: "p", Addr: netip.MustParseAddrPort("[fe80::1%eth0]:1")}}
 	f.Add(c.Reveal())
 	f.Add([]byte(`{"schema":1,"keys":null,"certificate":"","peers":null}`))
-	f.Add([]byte(`{"schema":2}`))
+	f.Add(trust.Share(c).Reveal())
+	f.Add([]byte(`{"schema":3}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := trust.ParseCredentials(text)
