@@ -1,6 +1,7 @@
 package hostlink
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -10,46 +11,93 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Subnets lists the prefixes that this host reaches directly: the routes without gateway of all interfaces that
-// are up, IPv4 and IPv6, sorted, each once, without loopback, link-local and multicast ones.
+// Connected is a subnet that this host reaches directly.
+type Connected struct {
+	Subnet netip.Prefix
+	// Dev is the interface that leads there.
+	Dev string
+	// Addr is the host's own address in the subnet; invalid if it has none there.
+	Addr netip.Addr
+}
+
+// Connected lists the routes without gateway of all interfaces that are up, IPv4 and IPv6, sorted, each once, without loopback,
+// link-local and multicast ones. Parts of a default route and routes of SocketPlane's own links are left out.
+func (l *Links) Connected(ctx context.Context) ([]Connected, error) {
+	v, err := l.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Connected
+	for _, r := range v.routes {
+		p, ok := v.destination(r)
+		if !ok || part(p) || r.Gw != nil || r.Via != nil || len(r.MultiPath) > 0 {
+			continue
+		}
+		c := Connected{Subnet: p, Dev: v.links[r.LinkIndex].Attrs().Name}
+		for _, a := range v.addrs {
+			if a.LinkIndex == r.LinkIndex && p.Contains(addrOf(a)) && !c.Addr.IsValid() {
+				c.Addr = addrOf(a)
+			}
+		}
+		found = append(found, c)
+	}
+	slices.SortFunc(found, func(a, b Connected) int { return cmp.Or(a.Subnet.Compare(b.Subnet), cmp.Compare(a.Dev, b.Dev)) })
+	return slices.CompactFunc(found, func(a, b Connected) bool { return a.Subnet == b.Subnet }), nil
+}
+
+// Subnets are those of Connected.
 func (l *Links) Subnets(ctx context.Context) ([]netip.Prefix, error) {
-	return l.prefixes(ctx, func(r netlink.Route) bool {
-		return r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0
-	})
+	all, err := l.Connected(ctx)
+	var subnets []netip.Prefix
+	for _, c := range all {
+		subnets = append(subnets, c.Subnet)
+	}
+	return subnets, err
 }
 
-// Routes lists the destinations of all unicast routes but the default ones, also those behind gateways; otherwise
-// as Subnets. Docker before version 24 refuses a pool that overlaps any of them.
-func (l *Links) Routes(ctx context.Context) ([]netip.Prefix, error) {
-	return l.prefixes(ctx, func(netlink.Route) bool { return true })
-}
-
-func (l *Links) prefixes(ctx context.Context, wanted func(netlink.Route) bool) ([]netip.Prefix, error) {
+// HalfDefaults lists the IPv4 routes of scope link that are parts of a default route, such as 0.0.0.0/1 and 128.0.0.0/1 of a VPN.
+// Docker chooses no subnet that overlaps one of them, though they say nothing about who uses what (engines before 27; later ones
+// ignore those that begin at 0.0.0.0).
+func (l *Links) HalfDefaults(ctx context.Context) ([]netip.Prefix, error) {
 	v, err := l.view(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var found []netip.Prefix
 	for _, r := range v.routes {
-		if r.Type != unix.RTN_UNICAST || isDefault(r) || !wanted(r) || !v.leavesBy(r) {
-			continue
-		}
-		if p, ok := prefixOf(r.Dst); ok && !local(p.Addr()) {
+		if p, ok := v.destination(r); ok && part(p) && p.Addr().Is4() && r.Scope == netlink.SCOPE_LINK {
 			found = append(found, p)
 		}
 	}
-	slices.SortFunc(found, netip.Prefix.Compare)
-	return slices.Compact(found), nil
+	return found, nil
 }
 
-// leavesBy says whether a route's interface is up and not the loopback.
+// destination is the subnet to which a route of the host leads; routes that say nothing about subnets have none.
+func (v *view) destination(r netlink.Route) (netip.Prefix, bool) {
+	if r.Type != unix.RTN_UNICAST || isDefault(r) || !v.leavesBy(r) {
+		return netip.Prefix{}, false
+	}
+	p, ok := prefixOf(r.Dst)
+	return p, ok && !local(p.Addr())
+}
+
+// part says whether a prefix is larger than any subnet: VPN clients cover everything by 0.0.0.0/1 and 128.0.0.0/1, or by finer
+// parts, where others set a default route. No private range is larger than 10.0.0.0/8 or fc00::/7.
+func part(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 7
+}
+
+// leavesBy says whether a route's interface is up, and neither the loopback nor ours.
 func (v *view) leavesBy(r netlink.Route) bool {
 	index := r.LinkIndex
 	if len(r.MultiPath) > 0 {
 		index = r.MultiPath[0].LinkIndex
 	}
 	link := v.links[index]
-	return link != nil && link.Attrs().Flags&net.FlagUp != 0 && link.Attrs().Flags&net.FlagLoopback == 0
+	return link != nil && link.Attrs().Flags&net.FlagUp != 0 && link.Attrs().Flags&net.FlagLoopback == 0 && !owns(link.Attrs())
 }
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
