@@ -12,7 +12,7 @@ import (
 var (
 	// ErrTaken says that an address belongs to somebody else.
 	ErrTaken = errors.New("address in use")
-	// ErrOverlap says that a pool overlaps another one of the cluster.
+	// ErrOverlap says that a pool overlaps another one of the cluster, or a subnet that a host uses by itself.
 	ErrOverlap = errors.New("subnet overlaps")
 	// ErrMismatch says that a network exists in another form.
 	ErrMismatch = errors.New("network differs")

@@ -63,7 +63,7 @@ func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
 
 // Bind makes the network exist on this host. A network with the same name or the same
 // pools is joined, else one is made with a VNI of its own. It returns ErrMismatch if
-// the network has another form, ErrInUse if this host has bound it already.
+// the network has another form, ErrInUse if this host has bound it already, ErrOverlap if a new one's subnet is used otherwise.
 func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
 	if err := b.check(); err != nil {
 		return Network{}, err
@@ -183,6 +183,9 @@ func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
 
 // makeNetwork returns the operations that make a new network of b's pools.
 func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned) (Network, []Op, error) {
+	if err := c.checkUses(ctx, b.Pools); err != nil {
+		return Network{}, nil, err
+	}
 	n := Network{
 		Schema: Schema, ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: vniFirst + rand.Uint32N(vniEnd-vniFirst),
 		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{}, Declared: b.declared,

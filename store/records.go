@@ -116,7 +116,9 @@ type Host struct {
 	// VXLANPort is the UDP port of its tunnels, which must be the same on all hosts; 0 in records of older agents.
 	VXLANPort uint16 `json:"vxlan_port,omitempty"`
 	// MTU is that of the underlay, in bytes; 0 in records of older agents.
-	MTU     int       `json:"mtu,omitempty"`
+	MTU int `json:"mtu,omitempty"`
+	// Uses are the subnets that it uses by itself, and for what: no network of the cluster is made with one that it forbids.
+	Uses    []Use     `json:"uses,omitempty"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
 }

@@ -81,12 +81,16 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","IPAM":{"Driver":"socketplane"}},
 				{"Name":"x/../y 100% ","Id":"d7","Driver":"bridge","IPAM":{}},{"Name":"d1","Id":"d8","Driver":"bridge","IPAM":{}},
 				{"Name":"lan","Id":"d4","Driver":"macvlan","IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.4.0.0/24"}]}},
-				{"Name":"gone","Id":"d5","Driver":"macvlan","IPAM":{"Driver":"socketplane"}},{"Name":"bridge","Id":"d6","Driver":"bridge","IPAM":{"Driver":"default"}}]`)
+				{"Name":"gone","Id":"d5","Driver":"macvlan","IPAM":{"Driver":"socketplane"}},{"Name":"bridge","Id":"d6","Driver":"bridge","IPAM":{"Driver":"default"}},
+				{"Name":"shop","Id":"d7","Driver":"bridge","Scope":"local","IPAM":{"Driver":"default","Config":[{"Subnet":"172.18.0.0/16"},{"Subnet":"fd18::/64"}]}},
+				{"Name":"ingress","Id":"d8","Driver":"overlay","Scope":"swarm","IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]}}]`)
 			return
 		}
 		_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","EnableIPv6":true,"Internal":true,"Labels":{"a":"b"},"IPAM":{"Driver":"default",
 			"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.1.0.128/25","Gateway":"10.1.0.1","AuxiliaryAddresses":{"x":"10.1.0.5"}},
 			{"Subnet":"fd00:1::/64","Gateway":"fd00:1::1/64"}]}},{"Name":"odd","Id":"d2","Driver":"socketplane","IPAM":{"Config":null}}]`)
+	case "/info":
+		_, _ = io.WriteString(w, `{"DefaultAddressPools":[{"Base":"10.200.0.0/16","Size":24},{"Base":"nonsense","Size":24},{"Base":"10.201.0.0/16","Size":8}]}`)
 	case "/networks/d1":
 		_, _ = io.WriteString(w, `{"Name":"web","Id":"d1","Containers":{"c1":{"EndpointID":"e1"},"ep-e2":{"EndpointID":"e2"}}}`)
 	case "/networks/d4":
@@ -98,7 +102,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		e.created = append(e.created, body)
 		e.mu.Unlock()
-		if body["Name"] == "taken" {
+		if body["Name"] == "taken" || body["Name"] == dockerwatch.GatewayBridge && body["Options"].(map[string]any)["com.docker.network.driver.mtu"] == nil {
 			w.WriteHeader(http.StatusConflict)
 			_, _ = io.WriteString(w, `{"message":"network with name taken already exists"}`)
 			return
@@ -288,5 +292,38 @@ func TestAnswersOfOldEngines(t *testing.T) {
 	all, err := w.Attachments(ctx, func(endpoint, name string) bool { return endpoint == "e1" && name == "front" })
 	if err != nil || len(all) != 1 || all[0].Name != "front" || strings.Join(all[0].Aliases, " ") != "www db" || all[0].Labels["k"] != "v" {
 		t.Errorf("attachments: %v %+v", err, all)
+	}
+}
+
+// TestOwn: what this host's Docker has by itself, and docker_gwbridge as Docker makes it.
+func TestOwn(t *testing.T) {
+	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+	e.start(t)
+	w, woken := watch(t, e)
+	wakes(t, woken)
+	ctx := t.Context()
+
+	locals, err := w.Locals(ctx)
+	if err != nil || len(locals) != 1 || locals[0].Name != "shop" || fmt.Sprint(locals[0].Subnets) != "[172.18.0.0/16 fd18::/64]" {
+		t.Errorf("own networks: %v %+v", err, locals)
+	}
+	pools, err := w.DefaultPools(ctx)
+	if want := (dockerwatch.Range{Base: netip.MustParsePrefix("10.200.0.0/16"), Bits: 24}); err != nil || len(pools) != 1 || pools[0] != want {
+		t.Errorf("address pools: %v %+v", err, pools)
+	}
+	subnet := netip.MustParsePrefix("192.168.240.0/20")
+	if err := w.MakeGatewayBridge(ctx, subnet, 1400); err != nil {
+		t.Error(err)
+	}
+	made := e.created[0]
+	options, ipam := made["Options"].(map[string]any), made["IPAM"].(map[string]any)
+	if made["Name"] != "docker_gwbridge" || made["Driver"] != "bridge" || options["com.docker.network.driver.mtu"] != "1400" ||
+		options["com.docker.network.bridge.name"] != "docker_gwbridge" || options["com.docker.network.bridge.enable_icc"] != "false" ||
+		options["com.docker.network.bridge.enable_ip_masquerade"] != "true" || ipam["Config"].([]any)[0].(map[string]any)["Subnet"] != subnet.String() {
+		t.Errorf("asked for %v", made)
+	}
+	// At Docker's usual MTU no option is needed, which this engine refuses.
+	if err := w.MakeGatewayBridge(ctx, subnet, 1500); !errors.Is(err, dockerwatch.ErrRefused) {
+		t.Errorf("refused: %v", err)
 	}
 }

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Use is a subnet that a host uses by itself, outside the cluster's networks.
+type Use struct {
+	Subnet netip.Prefix `json:"subnet"`
+	// Network is the name of the host's own Docker network that has the subnet; empty if none has.
+	Network string `json:"network,omitempty"`
+	// Dev is the interface that leads there, and Addr the host's address on it, if it is not a Docker network's.
+	Dev  string     `json:"dev,omitempty"`
+	Addr netip.Addr `json:"addr,omitzero"`
+}
+
+// wideLAN is the prefix length up to which an interface's subnet is taken for a range of which only parts are used: 10.0.0.0/8.
+const wideLAN = 8
+
+// String says what uses the subnet.
+func (u Use) String() string {
+	switch {
+	case u.Network != "":
+		return "its Docker network " + u.Network
+	case u.Dev != "":
+		return "its interface " + u.Dev
+	}
+	return "an interface"
+}
+
+// Forbids says whether a network of the cluster can't have the subnet cidr, because of this use. A subnet within an IPv4 LAN as large as
+// 10.0.0.0/8 is fine if the host's own address is not in it: whoever names one knows which part is free.
+func (u Use) Forbids(cidr netip.Prefix) bool {
+	if !u.Subnet.Overlaps(cidr) {
+		return false
+	}
+	wide := u.Network == "" && u.Subnet.Addr().Is4() && u.Subnet.Bits() <= wideLAN && cidr.Bits() > u.Subnet.Bits()
+	return !wide || cidr.Contains(u.Addr)
+}
+
+// Used are the host's uses. A record of an older agent has only subnets.
+func (h Host) Used() []Use {
+	if len(h.Uses) > 0 {
+		return h.Uses
+	}
+	uses := make([]Use, len(h.Subnets))
+	for i, s := range h.Subnets {
+		uses[i].Subnet = s
+	}
+	return uses
+}
+
+// checkUses returns ErrOverlap if a host of the cluster uses one of the subnets by itself. It is asked when a network is made: what a
+// host begins to use later is trouble of that host.
+func (c *Cluster) checkUses(ctx context.Context, pools []netip.Prefix) error {
+	members, err := c.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	hosts := make([]Host, 0, len(members.Hosts))
+	for _, h := range members.Hosts {
+		hosts = append(hosts, h)
+	}
+	slices.SortFunc(hosts, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	for _, pool := range pools {
+		var first Use
+		var names []string
+		for _, h := range hosts {
+			uses := h.Used()
+			i := slices.IndexFunc(uses, func(u Use) bool { return u.Forbids(pool) })
+			if i < 0 {
+				continue
+			}
+			if names = append(names, cmp.Or(h.Name, h.ID)); len(names) == 1 {
+				first = uses[i]
+			}
+		}
+		if len(names) > 0 {
+			return usedError(pool, first, names)
+		}
+	}
+	return nil
+}
+
+// usedError names the first host, what uses the subnet there, and the cure.
+func usedError(pool netip.Prefix, u Use, hosts []string) error {
+	others := ""
+	if n := len(hosts) - 1; n == 1 {
+		others = " (and so does 1 other host)"
+	} else if n > 1 {
+		others = fmt.Sprintf(" (and so do %d other hosts)", n)
+	}
+	cure := "choose another --subnet"
+	if u.Network != "" {
+		cure += fmt.Sprintf(", or remove that network with 'docker network rm %s' on %s", u.Network, hosts[0])
+	}
+	return fmt.Errorf("%w: subnet %s overlaps %s, which host %s uses for %s%s: %s",
+		ErrOverlap, pool, u.Subnet, hosts[0], u, others, cure)
+}
