@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -65,9 +67,14 @@ type agent struct {
 	driver   *driver.Driver
 	docker   *dockerwatch.Watcher // nil without Docker's API
 	mirror   *mirror.Mirror       // nil without Docker's API
+	subnets  *subnets.Tracker
 	metrics  *metrics
 	server   *plugin.Server
-	synced   atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
+
+	publishing sync.Mutex  // guards written
+	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
+
+	synced atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
 }
 
 // Run runs the agent until ctx ends, and then lets handlers finish. Containers keep
@@ -118,6 +125,7 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
+	run(func(ctx context.Context) error { return a.presence.run(ctx, a.subnets.Run) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
 	janitor := newJanitor(a.cluster, cfg.HostExpiry, cfg.GarbageGrace, a.log)
@@ -229,7 +237,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
-	a.server = plugin.New(plugin.Settled(a.driver, a.settle), admitted{a.ipam, a}, plugin.Options{
+	a.server = plugin.New(joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}, plugin.Options{
 		Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe, Caller: callerOf,
 	})
 	a.metrics.collect(a)
@@ -247,17 +255,19 @@ func (a *agent) engineAPI() string {
 // buildMirror makes what talks to Docker's API; that is optional.
 func (a *agent) buildMirror() {
 	if a.cfg.DockerHost == config.DockerNone {
+		a.buildSubnets()
 		return
 	}
 	a.docker = dockerwatch.New(a.cfg.DockerHost, dockerwatch.Options{
-		Driver: mirror.DriverName, Logger: a.log, Wake: func() { a.mirror.Wake() },
+		Driver: mirror.DriverName, Logger: a.log, Wake: func() { a.mirror.Wake(); a.subnets.Wake() },
 	})
+	a.buildSubnets()
 	first := mirror.Default{Name: a.cfg.DefaultNetwork, Subnet: a.cfg.DefaultSubnet}
 	if first.Name == config.NetworkNone {
 		first.Name = ""
 	}
 	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
-		Follow: a.cfg.Mirror, Default: first, Subnets: a.links.Subnets, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Lives: a.engine().Lives, Logger: a.log,
+		Follow: a.cfg.Mirror, Default: first, Uses: a.subnets.Uses, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Lives: a.engine().Lives, Logger: a.log,
 		Times: mirror.Usual().Within(a.cfg.GarbageGrace),
 	})
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -58,4 +59,4 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 }
 
 // Ready is nil while containers can be attached.
-func (a *agent) Ready(context.Context) error { return a.plane.Ready() }
+func (a *agent) Ready(context.Context) error { return errors.Join(a.plane.Ready(), a.subnetsReady()) }

@@ -39,17 +39,10 @@ func (a *agent) announce(ctx context.Context) error {
 // then, as the record may have been removed because this host was taken for gone.
 func (a *agent) refreshHost(ctx context.Context) {
 	stirred := a.underlay.Subscribe(ctx)
-	var written *store.Host
 	for look := true; ctx.Err() == nil; {
 		wait := refreshEvery
-		h, err := a.hostRecord(ctx)
-		if err != nil {
-			a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)
-		}
-		if look || written == nil || !reflect.DeepEqual(*written, h) {
-			if !a.putHost(ctx, h, &written) {
-				wait = announceAgain // announce has said so
-			}
+		if a.publishHost(ctx, look) != nil {
+			wait = announceAgain // announce has said so
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -63,30 +56,45 @@ func (a *agent) refreshHost(ctx context.Context) {
 	}
 }
 
+// publishHost writes this host's record if it differs from what was written, and with look also if the cluster does not have it.
+func (a *agent) publishHost(ctx context.Context, look bool) error {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
+	h, err := a.hostRecord(ctx)
+	if err != nil {
+		a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)
+	}
+	same := a.written != nil && reflect.DeepEqual(*a.written, h)
+	if same && !look {
+		return nil
+	}
+	_, err = a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
+	if err == nil && same {
+		return nil
+	}
+	if errors.Is(err, store.ErrNotFound) && a.written != nil {
+		a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
+	}
+	if err := a.cluster.PutHost(ctx, h); err != nil {
+		a.written = nil // it may have been written all the same
+		return err
+	}
+	a.written = &h
+	return nil
+}
+
 // hostRecord is what this host says of itself; with an error it may be incomplete.
 func (a *agent) hostRecord(ctx context.Context) (store.Host, error) {
 	at := a.where()
 	h := store.Host{Name: a.cfg.Name, VTEP: at.Addr, MTU: at.MTU, Version: a.opts.Version.Version, Started: a.started, VXLANPort: a.cfg.VXLANPort}
 	var err error
-	h.Subnets, err = a.links.Subnets(ctx)
+	h.Uses, err = a.subnets.Uses(ctx)
+	for _, u := range h.Uses { // sorted
+		if n := len(h.Subnets); n == 0 || h.Subnets[n-1] != u.Subnet {
+			h.Subnets = append(h.Subnets, u.Subnet)
+		}
+	}
 	return h, err
-}
-
-// putHost writes the record unless the cluster has it, and notes what it wrote.
-func (a *agent) putHost(ctx context.Context, h store.Host, written **store.Host) bool {
-	_, err := a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
-	if err == nil && *written != nil && reflect.DeepEqual(**written, h) {
-		return true
-	}
-	if errors.Is(err, store.ErrNotFound) && *written != nil {
-		a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
-	}
-	if err := a.cluster.PutHost(ctx, h); err != nil {
-		*written = nil // it may have been written all the same
-		return false
-	}
-	*written = &h
-	return true
 }
 
 // pause waits for a while or until ctx ends.

@@ -105,8 +105,8 @@ type Options struct {
 	Follow bool
 	// Default is the network that a new cluster begins with; no name means none.
 	Default Default
-	// Subnets tells the connected routes of this host, which copies must not overlap.
-	Subnets func(context.Context) ([]netip.Prefix, error)
+	// Uses tells the subnets that this host uses by itself, which copies must not overlap.
+	Uses func(context.Context) ([]store.Use, error)
 	// Pools is what Docker's forgotten subnets are given back to.
 	Pools Pools
 	// Lives says whether the process that made a network still runs, by its mark; nil if that can't be told.

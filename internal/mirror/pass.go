@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -233,16 +232,16 @@ func (p *pass) absent(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	routes, err := p.opts.Subnets(ctx)
+	uses, err := p.opts.Uses(ctx)
 	if err != nil {
 		return err
 	}
 	slices.Sort(missing)
-	return each(missing, func(id string) error { return p.copyOf(ctx, id, routes) })
+	return each(missing, func(id string) error { return p.copyOf(ctx, id, uses) })
 }
 
 // copyOf makes one network here, unless this host let go of it or something stands in the way.
-func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) error {
+func (p *pass) copyOf(ctx context.Context, id string, uses []store.Use) error {
 	n, err := p.cluster.Network(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -265,9 +264,9 @@ func (p *pass) copyOf(ctx context.Context, id string, routes []netip.Prefix) err
 		return err
 	}
 	for _, pool := range n.Pools {
-		if i := slices.IndexFunc(routes, pool.Overlaps); i >= 0 {
-			p.trouble(id, n.Name, "its subnet %s overlaps %s, which this host is connected to: remove that network or route here, or choose another subnet for %s",
-				pool, routes[i], n.Name)
+		if i := slices.IndexFunc(uses, func(u store.Use) bool { return u.Forbids(pool) }); i >= 0 {
+			p.trouble(id, n.Name, "its subnet %s overlaps %s, which this host uses for %s: remove that network or route here, or choose another subnet for %s",
+				pool, uses[i].Subnet, uses[i], n.Name)
 			return nil
 		}
 	}

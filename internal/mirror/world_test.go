@@ -212,9 +212,9 @@ func (h *host) up() {
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
 		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
 		Lives: func(mark string) bool { return mark == h.maker && h.living.Load() },
-		Subnets: func(context.Context) ([]netip.Prefix, error) {
+		Uses: func(context.Context) ([]store.Use, error) {
 			if r := h.routes.Load(); r != nil {
-				return []netip.Prefix{*r}, nil
+				return []store.Use{{Subnet: *r, Dev: "eth7"}}, nil
 			}
 			return nil, nil
 		},

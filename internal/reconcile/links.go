@@ -57,7 +57,7 @@ func (r *Reconciler) collectLinks(ctx context.Context) error {
 	}
 	var errs []error
 	for name, l := range r.owned {
-		if keep[name] {
+		if keep[name] || name == hostlink.ReservedName { // which internal/subnets keeps
 			continue
 		}
 		r.log.Info("removing a link that nothing needs", "link", name, "alias", l.Alias)

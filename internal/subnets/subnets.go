@@ -1,0 +1,265 @@
+// Package subnets owns which subnets are used where: it publishes what this host uses by itself, keeps Docker's own address
+// allocator here off the subnets of the cluster, and makes docker_gwbridge in a subnet that the hosts agree on.
+//
+// Everything is compared, not remembered: a pass reads the kernel, Docker and the cluster, and changes what differs. It may
+// import store, internal/ipalloc, and the values of internal/hostlink and internal/dockerwatch. It must not know Open vSwitch
+// or the drivers. No handler of Docker's plugin calls may wait for a pass.
+package subnets
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/store"
+)
+
+// Pauses of Run.
+const (
+	passEvery = 10 * time.Second
+	askEvery  = time.Minute           // for Docker's address pools, which change with its configuration only
+	passAgain = time.Second           // after an error
+	gather    = 20 * time.Millisecond // changes that come together make one pass
+)
+
+// Links is this host's kernel.
+type Links interface {
+	Connected(context.Context) ([]hostlink.Connected, error)
+	Reserve(context.Context, []netip.Prefix) error
+}
+
+// Docker is the engine of this host.
+type Docker interface {
+	Ready() error
+	Locals(context.Context) ([]dockerwatch.Local, error)
+	DefaultPools(context.Context) ([]dockerwatch.Range, error)
+	MakeGatewayBridge(ctx context.Context, subnet netip.Prefix, mtu int) error
+}
+
+// Options are the settings of a Tracker.
+type Options struct {
+	// Docker is nil without its API: then its networks have no names, and docker_gwbridge is left to it.
+	Docker Docker
+	// Publish writes this host's record with Uses.
+	Publish func(context.Context) error
+	// Stirred signals that this host's addresses, routes or interfaces may have changed.
+	Stirred func(context.Context) <-chan struct{}
+	// Changed is called after this host's uses have changed; it must not block.
+	Changed func()
+	// MTU is what this host can send to the others, in bytes.
+	MTU func() int
+	// ResolvConf is the file that names the host's name servers.
+	ResolvConf string
+	Logger     *slog.Logger
+}
+
+// Tracker knows which subnets are used. It is safe for concurrent use.
+type Tracker struct {
+	cluster *store.Cluster
+	links   Links
+	opts    Options
+	log     *slog.Logger
+	wake    chan struct{}
+	// changed says that Docker's networks may have changed since the last pass.
+	changed atomic.Bool
+
+	// What follows belongs to Run's pass.
+	published []store.Use
+	told      string // the last error that was logged
+	missing   time.Time
+	asked     time.Time // when Docker last told its address pools
+	hadBridge bool
+
+	mu     sync.Mutex // guards what follows
+	passed bool       // a pass has succeeded
+	locals []dockerwatch.Local
+	pools  []dockerwatch.Range // of Docker; nil before it answered
+	joined time.Time           // when a container last joined one of our networks
+	making chan struct{}       // closed when docker_gwbridge is made; nil when it is not being made
+}
+
+// New returns a tracker of this host's subnets and the cluster's.
+func New(cluster *store.Cluster, links Links, opts Options) *Tracker {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Changed == nil {
+		opts.Changed = func() {}
+	}
+	return &Tracker{cluster: cluster, links: links, opts: opts, log: opts.Logger, wake: make(chan struct{}, 1)}
+}
+
+// Wake makes a pass come soon that asks Docker, too. It never blocks.
+func (t *Tracker) Wake() {
+	t.changed.Store(true)
+	t.nudge()
+}
+
+// nudge makes a pass come soon.
+func (t *Tracker) nudge() {
+	select {
+	case t.wake <- struct{}{}:
+	default: // one is coming already
+	}
+}
+
+// Passed says whether this host's subnets have been published, and those of the cluster kept from Docker's allocator, since New.
+func (t *Tracker) Passed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.passed
+}
+
+// Run passes until ctx ends.
+func (t *Tracker) Run(ctx context.Context) error {
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	watchers.Go(func() { t.watchHosts(ctx) })
+	watchers.Go(func() { t.watchPools(ctx) })
+	watchers.Go(func() { t.watchRoutes(ctx) })
+	t.changed.Store(true)
+	for ctx.Err() == nil {
+		wait := passEvery
+		if err := t.pass(ctx); err != nil {
+			wait = passAgain
+			t.tell(ctx, err)
+		} else {
+			t.told = ""
+			t.mu.Lock()
+			t.passed = true
+			t.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.wake:
+			pause(ctx, gather)
+		case <-time.After(wait):
+			t.changed.Store(true)
+		}
+	}
+	return nil
+}
+
+// tell logs an error once, until a pass succeeds. That a store or Docker does not answer is logged by their owners.
+func (t *Tracker) tell(ctx context.Context, err error) {
+	expected := errors.Is(err, store.ErrUnavailable) || errors.Is(err, dockerwatch.ErrUnavailable)
+	if ctx.Err() != nil || expected || err.Error() == t.told {
+		return
+	}
+	t.told = err.Error()
+	t.log.Warn("subnets can't be kept apart from Docker's own at the moment; it is tried again", "err", err)
+}
+
+// passTimeout bounds one pass.
+const passTimeout = 90 * time.Second
+
+// pass compares once, and changes what differs.
+func (t *Tracker) pass(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	asked := t.askDocker(ctx)
+	own, err := t.Uses(ctx)
+	if err != nil {
+		return errors.Join(asked, err)
+	}
+	// Before anything is chosen: hosts that choose at the same time then know of each other.
+	if !slices.Equal(own, t.published) {
+		t.opts.Changed()
+		if err := t.opts.Publish(ctx); err != nil {
+			return errors.Join(asked, err)
+		}
+		t.published = own
+	}
+	state, err := t.look(ctx, own)
+	if err != nil {
+		return errors.Join(asked, err)
+	}
+	return errors.Join(asked, t.links.Reserve(ctx, state.reserved()), t.bridge(ctx, state))
+}
+
+// askDocker reads Docker's own networks and address pools. What it does not answer stays as it was.
+func (t *Tracker) askDocker(ctx context.Context) error {
+	if t.opts.Docker == nil || t.opts.Docker.Ready() != nil || !t.changed.Swap(false) {
+		return nil
+	}
+	locals, err := t.opts.Docker.Locals(ctx)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.locals = locals
+	t.mu.Unlock()
+	if time.Since(t.asked) < askEvery {
+		return nil
+	}
+	pools, err := t.opts.Docker.DefaultPools(ctx)
+	if err != nil {
+		return err
+	}
+	if len(pools) == 0 {
+		pools = builtIn()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pools, t.asked = pools, time.Now()
+	return nil
+}
+
+// Uses are the subnets that this host uses by itself, sorted: those of Docker's local networks, and those of its interfaces. The kernel
+// is asked each time, Docker in each pass.
+func (t *Tracker) Uses(ctx context.Context) ([]store.Use, error) {
+	connected, err := t.links.Connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	locals := t.locals
+	t.mu.Unlock()
+	var uses []store.Use
+	byDocker := map[netip.Prefix]bool{}
+	for _, l := range locals {
+		for _, s := range l.Subnets {
+			byDocker[s] = true
+			uses = append(uses, store.Use{Subnet: s, Network: l.Name})
+		}
+	}
+	for _, c := range connected {
+		if !byDocker[c.Subnet] {
+			uses = append(uses, store.Use{Subnet: c.Subnet, Dev: c.Dev, Addr: c.Addr})
+		}
+	}
+	slices.SortFunc(uses, func(a, b store.Use) int {
+		return cmp.Or(a.Subnet.Compare(b.Subnet), cmp.Compare(a.String(), b.String()))
+	})
+	return slices.Compact(uses), nil
+}
+
+// look reads what the cluster knows.
+func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
+	s := state{self: t.cluster.Host(), own: own}
+	t.mu.Lock()
+	s.docker = t.pools
+	t.mu.Unlock()
+	members, err := t.cluster.Hosts(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.hosts = members.Hosts
+	s.pools, err = t.cluster.Pools(ctx)
+	return s, err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
