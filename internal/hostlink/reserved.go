@@ -11,8 +11,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"github.com/socketplane/socketplane/internal/crashpoint"
 )
 
 // ReservedName is the bridge without ports that carries the routes of Reserve.
@@ -66,7 +64,6 @@ func (l *Links) Reserve(ctx context.Context, subnets []netip.Prefix) error {
 			kept[p] = true
 			continue
 		}
-		crashpoint.Hit("link: reserved route")
 		if err := l.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("remove the route of the reserved subnet %v: %w", r.Dst, err))
 		}
@@ -84,7 +81,6 @@ func (l *Links) unreserve(link netlink.Link) error {
 	if link == nil {
 		return nil
 	}
-	crashpoint.Hit("link: delete")
 	if err := l.handle.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete link %s: %w", ReservedName, err)
 	}
@@ -94,7 +90,6 @@ func (l *Links) unreserve(link netlink.Link) error {
 // reservedLink makes or mends the device. A device with carrier would attract packets, so it is an error.
 func (l *Links) reservedLink(ctx context.Context, link netlink.Link) (netlink.Link, error) {
 	if link == nil {
-		crashpoint.Hit("link: add")
 		bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
 		bridge.Name = ReservedName
 		if err := l.handle.LinkAdd(bridge); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -144,7 +139,6 @@ func idle(link netlink.Link) bool {
 }
 
 func (l *Links) addReserved(link netlink.Link, p netip.Prefix) error {
-	crashpoint.Hit("link: reserved route")
 	err := l.handle.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Priority: worstMetric, Protocol: unix.RTPROT_STATIC,
 		Dst: &net.IPNet{IP: p.Masked().Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)},

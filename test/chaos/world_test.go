@@ -88,13 +88,6 @@ func (w *world) startAgent(ctx context.Context, h *lab.Host) error {
 
 // furnish makes the networks and containers that are there all the time.
 func (w *world) furnish(ctx context.Context) error {
-	// The first container of a host makes docker_gwbridge, which Docker keeps.
-	if err := w.createSteady(ctx); err != nil {
-		return err
-	}
-	if err := w.removeAll(ctx); err != nil {
-		return err
-	}
 	if err := w.waitFor(ctx, quietLimit, func(ctx context.Context) error {
 		before := w.view(ctx)
 		if err := pause(ctx, 2*time.Second); err != nil {

@@ -94,16 +94,11 @@ func start() (*world, error) {
 	}
 	close(started)
 	w := &world{Lab: l, engine: opts.Engine, tunnel: opts.Tunnel, slow: os.Getenv("SOCKETPLANE_E2E_SLOW") != ""}
-	// The first container of a host makes docker_gwbridge, which Docker keeps.
-	warm := &segment{w: w, name: "warm", hosts: l.Hosts}
-	if err := warm.create(ctx, "--subnet", "10.59.0.0/24", "--ipv6", "--subnet", "fd59::/64"); err != nil {
-		return w, err
-	}
-	if err := w.each(func(h *lab.Host) error { _, err := w.run(ctx, h, "warm", "--network", "warm"); return err }); err != nil {
-		return w, err
-	}
-	if err := warm.remove(ctx); err != nil {
-		return w, err
+	// Agents make docker_gwbridge at their start, which stays.
+	if err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
+		return w.each(func(h *lab.Host) error { _, err := h.Docker(ctx, "network", "inspect", "docker_gwbridge"); return err }) == nil
+	}); err != nil {
+		return w, fmt.Errorf("a host has no docker_gwbridge: %w", err)
 	}
 	w.empty, err = w.settled(ctx)
 	return w, err

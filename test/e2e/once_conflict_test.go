@@ -13,10 +13,17 @@ import (
 func (w *once) conflicts(ctx context.Context, t *testing.T) {
 	h1, h2, h3 := w.Hosts[0], w.Hosts[1], w.Hosts[2]
 	w.docker(ctx, t, h2, "network", "create", "odd")
+	// What a host uses is refused at once, so it gets its own while nobody tells the others.
+	if err := h3.StopAgent(); err != nil {
+		t.Fatal(err)
+	}
 	w.docker(ctx, t, h3, "network", "create", "--subnet", "10.95.0.0/24", "mine")
 	_, err := h1.SocketPlane(ctx, "network", "create", "--wait", "10s", "odd", "10.95.0.0/16")
 	if err == nil || !strings.Contains(err.Error(), "not yet on h2, h3") {
 		t.Errorf("create: %v", err)
+	}
+	if err := h3.StartAgent(ctx); err != nil {
+		t.Fatal(err)
 	}
 	for h, words := range map[*lab.Host]string{h2: "driver bridge", h3: "overlaps 10.95.0.0/24"} {
 		eventually(ctx, t, 30*time.Second, func(ctx context.Context) error {
