@@ -80,7 +80,7 @@ var rules = []struct {
 	{"internal/cluster", []string{"internal/crashpoint", "store", "store/bolt", "store/consul", "internal/cluster/admission", "internal/cluster/consulproc", "internal/cluster/discovery",
 		"internal/cluster/trust", "github.com/hashicorp/consul/api", "golang.org/x/sync/errgroup"}, []string{"os/exec"},
 		"a host's place in its cluster does not depend on what the cluster is for"},
-	{"internal/cluster/consulproc", []string{"internal/crashpoint", "golang.org/x/sys"}, []string{"net/http"},
+	{"internal/cluster/consulproc", []string{"internal/crashpoint", "internal/retry", "golang.org/x/sys"}, []string{"net/http"},
 		"who runs Consul must not know what the cluster is"},
 	{"internal/cluster/discovery", []string{"golang.org/x/net", "golang.org/x/sys"}, []string{"net/http", "os/exec"},
 		"what is heard must not know what follows from it"},

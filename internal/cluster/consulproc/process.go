@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/socketplane/socketplane/internal/crashpoint"
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // Options of New; all fields must be set.
@@ -126,7 +127,10 @@ func (p *Process) Run(ctx context.Context) error {
 	}()
 	defer func() { <-logDone }()
 
-	k := keeper{p: p, pause: leastPause}
+	k := keeper{
+		p: p, pause: leastPause, failing: retry.Pause{First: leastPause, Last: mostPause},
+		trouble: retry.Trouble{Logger: p.opts.Logger, Level: slog.LevelError, Text: "Consul does not run as wanted", Over: "Consul runs as wanted again"},
+	}
 	defer k.letGo()
 	for ctx.Err() == nil {
 		ended, again := k.pass(ctx)
@@ -147,6 +151,9 @@ type keeper struct {
 	since time.Time
 	pause time.Duration
 	next  time.Time
+	// failing is the pause after what could not even be tried, as on a full disk; trouble logs it.
+	failing retry.Pause
+	trouble retry.Trouble
 	// reload says that the process may not know the files that lie there.
 	reload bool
 }
@@ -162,11 +169,14 @@ func (k *keeper) pass(ctx context.Context) (ended <-chan struct{}, again <-chan 
 	if k.now != nil {
 		ended = k.now.ended
 	}
-	if err != nil {
-		k.p.opts.Logger.Error("Consul does not run as wanted", "err", err)
-	}
-	if err != nil || k.now == nil && want != nil {
+	k.trouble.Note(err)
+	switch {
+	case err != nil:
+		again = time.After(max(time.Until(k.next), k.failing.Next(0)))
+	case k.now == nil && want != nil:
 		again = time.After(max(time.Until(k.next), leastPause))
+	default:
+		k.failing.Reset()
 	}
 	k.p.note(func(st *Status) {
 		if err != nil || k.now != nil {
@@ -237,7 +247,7 @@ func (k *keeper) refresh(want *Spec) error {
 
 // buried notes the end of a process, which mostly nobody had asked to end.
 func (k *keeper) buried(wanted bool) {
-	unix.Close(k.now.fd)
+	k.now.close()
 	pid := k.now.pid
 	k.now = nil
 	if wanted {
@@ -266,8 +276,12 @@ func end(dir string, signals ...unix.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for _, r := range found {
-		go r.watch(ctx)
-		err = errors.Join(err, r.end(stopPatience, signals...))
+		watchErr := r.watch(ctx)
+		if watchErr == nil {
+			watchErr = r.end(stopPatience, signals...)
+		}
+		err = errors.Join(err, watchErr)
+		r.close()
 	}
 	return err
 }
@@ -278,15 +292,19 @@ func (k *keeper) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, r := range found {
-		go r.watch(ctx)
-		if i == 0 {
+	for _, r := range found {
+		if watchErr := r.watch(ctx); watchErr != nil {
+			err = errors.Join(err, watchErr)
+			r.close()
+			continue
+		}
+		if k.now == nil {
 			k.now, k.since, k.reload = r, time.Now(), true
 			k.p.opts.Logger.Info("Consul runs already", "pid", r.pid)
 			continue
 		}
 		err = errors.Join(err, r.stop(stopPatience))
-		unix.Close(r.fd)
+		r.close()
 	}
 	return err
 }
@@ -299,7 +317,7 @@ func (k *keeper) stop() error {
 	if err := k.now.stop(stopPatience); err != nil {
 		return err
 	}
-	unix.Close(k.now.fd)
+	k.now.close()
 	k.now = nil
 	return nil
 }
@@ -357,6 +375,6 @@ func environment() []string {
 // letGo lets the process run on.
 func (k *keeper) letGo() {
 	if k.now != nil {
-		unix.Close(k.now.fd)
+		k.now.close()
 	}
 }

@@ -35,6 +35,7 @@ func look(dir string) ([]*running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for Consul: %w: mount /proc", err)
 	}
+	// Every one of found is to be closed.
 	var found []*running
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -80,16 +81,28 @@ func configOf(pid int, dir string) string {
 // pollEvery bounds how long watch outlives its context.
 const pollEvery = 2000 // ms
 
-// watch closes ended when a process that is no child has ended, or gives up with ctx.
-func (r *running) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}, pollEvery)
-		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			close(r.ended)
-			return
-		}
+// watch closes ended when a process that is no child has ended, or gives up with ctx. It has a descriptor of its own, as it may go on for a while
+// after close: the number of a closed one may be another file's by then.
+func (r *running) watch(ctx context.Context) error {
+	fd, err := unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("watch Consul (pid %d): %w", r.pid, err)
 	}
+	go func() {
+		defer unix.Close(fd)
+		for ctx.Err() == nil {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, pollEvery)
+			if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				close(r.ended)
+				return
+			}
+		}
+	}()
+	return nil
 }
+
+// close lets go of the process, which runs on if it has not ended.
+func (r *running) close() { unix.Close(r.fd) }
 
 func (r *running) alive() bool {
 	select {
