@@ -208,7 +208,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		tunnel = ""
 	}
 	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
-		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Underlay: a.where(), Logger: a.log,
+		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Host: a.id, Underlay: a.where(), Logger: a.log,
 	})
 	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
 		return err

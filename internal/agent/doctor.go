@@ -15,6 +15,7 @@ import (
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -48,7 +49,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Clocks(peers, probe.Clock),
 		a.lookedDocker().Check(),
 		doctor.Sockets(a.sockets(), a.restartSelf()),
-		doctor.StateDir(a.cfg.StateDir),
+		doctor.StateDir(doctor.Files{}, a.cfg.StateDir),
 		doctor.Stale(a.stale),
 		doctor.Networks(a.notMirrored(), a.networkTroubles),
 		doctor.Subnets(doctor.HostLinks, a.lookedNetworks, ourLink),
@@ -100,8 +101,8 @@ func (a *agent) peers(ctx context.Context, members func(context.Context) (store.
 }
 
 func (a *agent) lookedUnderlay() doctor.Underlay {
-	u := a.where()
-	return doctor.Underlay{Addr: u.Addr, Dev: u.Dev, MTU: u.MTU}
+	u, err := a.underlay.Current()
+	return doctor.Underlay{Addr: u.Addr, Dev: u.Dev, MTU: u.MTU, Err: err}
 }
 
 func (a *agent) lookedSwitch() doctor.Switch {
@@ -225,17 +226,24 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 	return doctor.Way{
 		Links: doctor.HostLinks, Underlay: a.lookedUnderlay, VXLANPort: a.cfg.VXLANPort, Hosts: peers,
 		Tunnel: func(ctx context.Context, to netip.Addr, size int) (doctor.Answer, error) {
-			n, err := a.plane.Probe(ctx, to, size)
+			n, from, err := a.plane.Probe(ctx, to, size)
 			switch {
 			case errors.Is(err, reconcile.ErrNoTunnel):
 				err = doctor.ErrNoTunnel
 			case errors.Is(err, reconcile.ErrNoAnswer):
 				err = doctor.ErrNoAnswer
 			}
-			return doctor.Answer{Size: n}, err
+			return doctor.Answer{Size: n, Host: from.String()}, err
 		},
 		Echo: probe.Echo, Refused: probe.Refused, Route: a.links.WayTo,
-		HostOf: func(id string) string { return id },
+		Neighbour: func(ctx context.Context, dev string, to netip.Addr) (string, error) {
+			mac, err := probe.Neighbour(ctx, dev, a.where().Addr, to)
+			if errors.Is(err, probe.ErrNoAnswer) {
+				err = doctor.ErrNoAnswer
+			}
+			return mac, err
+		},
+		HostOf: func(id string) string { return pipeline.ProbeMAC(id).String() },
 	}
 }
 

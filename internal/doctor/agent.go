@@ -103,7 +103,7 @@ func (l Local) Checks() []Check {
 		Agent(l.Files, l.AdminSocket, l.Unit), KernelModule(l.hasModule), sw.Daemons(), Forwarding(l.Files, l.Links), Conntrack(l.Files),
 		Docker{Files: l.Files, Host: l.DockerHost}.Check(),
 		Sockets([]Socket{{l.PluginSocket, 0o600}, {l.AdminSocket, 0o660}}, "systemctl restart socketplane.socket socketplane"),
-		StateDir(l.StateDir),
+		StateDir(l.Files, l.StateDir),
 	} {
 		own[c.Name] = c
 	}

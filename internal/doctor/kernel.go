@@ -37,7 +37,7 @@ func Forwarding(files Files, links Links) Check {
 
 // ReversePath looks whether strict filtering drops what other hosts send: it does where the way back leaves by another link than that
 // of the tunnel address. wayTo is the link by which packets to an address leave.
-func ReversePath(files Files, underlay func() Underlay, hosts func(context.Context) ([]Peer, error), wayTo func(context.Context, netip.Addr) (string, error)) Check {
+func ReversePath(files Files, underlay func() Underlay, hosts func(context.Context) ([]Peer, error), wayTo func(context.Context, netip.Addr) (dev string, direct bool, err error)) Check {
 	return Check{Name: nameFilter, Looks: "net.ipv4.conf.*.rp_filter of the link with the tunnel address, and the links by which packets to other hosts leave", Look: func(ctx context.Context) Finding {
 		u := underlay()
 		switch {
@@ -75,7 +75,7 @@ func ReversePath(files Files, underlay func() Underlay, hosts func(context.Conte
 			if !p.VTEP.Is4() || p.VTEP == u.Addr {
 				continue
 			}
-			if dev, err := wayTo(ctx, p.VTEP); err == nil && dev != u.Dev {
+			if dev, _, err := wayTo(ctx, p.VTEP); err == nil && dev != u.Dev {
 				return Error(fmt.Sprintf("the filter is strict on %s, which has the tunnel address, but packets to %s (%s) leave by %s", u.Dev, p.Name, p.VTEP, dev),
 					"the kernel drops what that host sends to the tunnel address",
 					fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and put it into a file of /etc/sysctl.d", u.Dev))
@@ -133,7 +133,7 @@ func Limits(files Files) Check {
 		}
 		if limit-open < filesSpare {
 			return Error(fmt.Sprintf("the agent has %d files open and may open %d", open, limit), "calls of Docker and connections to the store fail with 'too many open files'",
-				"LimitNOFILE=65536 in the unit (systemctl edit socketplane), or now: prlimit --nofile=65536 --pid $(pidof socketplane)")
+				"prlimit --nofile=65536 --pid $(pidof socketplane), and LimitNOFILE=65536 in the unit (systemctl edit socketplane)")
 		}
 		if all, err := files.Text("/proc/sys/fs/file-nr"); err == nil {
 			var used, free, most int64

@@ -13,6 +13,8 @@ type Underlay struct {
 	Addr netip.Addr
 	Dev  string
 	MTU  int
+	// Err says what is wrong with it now.
+	Err error
 }
 
 // Address looks at the address of this host's tunnels: on which link it is, whether that can send, whether another host has it too.
@@ -30,7 +32,11 @@ func (a Address) Check() Check {
 	return Check{Name: nameAddress, Looks: "the link that has this host's tunnel address, and who else has that address", Look: func(ctx context.Context) Finding {
 		u := a.Underlay()
 		if !u.Addr.IsValid() {
-			return Error("this host has no address for tunnels", "its containers reach no other host", "give one of its addresses with --advertise ADDRESS, or bring up its network; see 'ip address'")
+			saw := "this host has no address for tunnels"
+			if u.Err != nil {
+				saw = u.Err.Error()
+			}
+			return Error(saw, "its containers reach no other host", "give one of its addresses with --advertise ADDRESS, or bring up its network; see 'ip address'")
 		}
 		links, err := a.Links()
 		if err != nil {

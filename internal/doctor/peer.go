@@ -43,7 +43,6 @@ type Answer struct {
 // Way is what the way to other hosts is looked at with. The errors of its functions are those of the system (ECONNREFUSED, EPERM, EMSGSIZE,
 // ENETUNREACH, …), ErrNoTunnel and ErrNoAnswer.
 type Way struct {
-	Files Files
 	Links Links
 	// Underlay is this host's end, VXLANPort the UDP port of its tunnels.
 	Underlay  func() Underlay
@@ -56,8 +55,10 @@ type Way struct {
 	Echo func(ctx context.Context, to netip.Addr, size int) error
 	// Refused sends datagrams to a UDP port, and returns an error if one is refused, or can't be sent.
 	Refused func(ctx context.Context, to netip.AddrPort) error
-	// Route gives the link by which packets to an address leave.
-	Route func(ctx context.Context, to netip.Addr) (string, error)
+	// Route gives the link by which packets to an address leave, and whether the address is on that link's segment.
+	Route func(ctx context.Context, to netip.Addr) (dev string, direct bool, err error)
+	// Neighbour asks a link's segment for the MAC of an address.
+	Neighbour func(ctx context.Context, dev string, to netip.Addr) (string, error)
 	// HostOf is what Answer.Host is for a host's id.
 	HostOf func(id string) string
 }
@@ -82,26 +83,42 @@ func (w Way) Check() Check {
 			return nil, Unknown("the other hosts are not known: "+err.Error(), "see the store")
 		}
 		var all []Check
+		with := map[netip.Addr][]string{}
+		for _, p := range peers {
+			with[p.VTEP] = append(with[p.VTEP], p.Name)
+		}
 		for _, p := range peers {
 			all = append(all, Check{Name: nameWay + " " + p.Name, Limit: wayLimit,
 				Looks: fmt.Sprintf("this host's link, the route and the neighbour entry of %s, frames through the tunnel to it, its UDP port %d, and packets of the full MTU", p.VTEP, w.VXLANPort),
-				Look:  func(ctx context.Context) Finding { return w.look(ctx, p) }})
+				Look: func(ctx context.Context) Finding {
+					if names := with[p.VTEP]; len(names) > 1 && p.VTEP.IsValid() {
+						return shared(p.VTEP, names)
+					}
+					return w.look(ctx, p)
+				}})
 		}
 		return all, NotApplicable("the cluster has no other host")
 	}}
 }
 
+// shared says that several other hosts have one address.
+func shared(addr netip.Addr, names []string) Finding {
+	return Error(fmt.Sprintf("the hosts %s have the same tunnel address %s", strings.Join(names, " and "), addr), "packets reach only one of them",
+		"give each host an address of its own with --advertise, and restart its agent; 'socketplane host rm' forgets one that is gone")
+}
+
 // seen is what was seen of the way to one host.
 type seen struct {
-	tunnel           error
-	answer           Answer
-	small, full      error // echoes
-	refused          error
-	route            string
-	routeErr         error
-	link             Link
-	linkFound, noMAC bool
-	reachable        bool
+	tunnel        error
+	answer        Answer
+	small, full   error // echoes
+	refused       error
+	route         string
+	routeErr      error
+	link          Link
+	linkFound     bool
+	hasMAC, noMAC bool // somebody on the segment has the address, or nobody has; neither where it can't be asked
+	reachable     bool
 }
 
 // look gathers everything side by side, and then draws the conclusion in the order in which packets go.
@@ -145,20 +162,20 @@ func (w Way) sameAddress(u Underlay, p Peer) (Finding, bool) {
 // gather asks everything side by side.
 func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 	var s seen
+	silence, heard := context.WithTimeout(ctx, refusalAnswer) // what comes back through the tunnel is not refused
+	defer heard()
 	each := []func(){
 		func() {
 			ctx, cancel := context.WithTimeout(ctx, tunnelAnswer)
 			defer cancel()
-			s.answer, s.tunnel = w.Tunnel(ctx, p.VTEP, smallProbe)
+			if s.answer, s.tunnel = w.Tunnel(ctx, p.VTEP, smallProbe); s.tunnel == nil {
+				heard()
+			}
 		},
 		func() { s.small = w.echo(ctx, p.VTEP, smallProbe) },
 		func() { s.full = w.echo(ctx, p.VTEP, u.MTU) },
-		func() {
-			ctx, cancel := context.WithTimeout(ctx, refusalAnswer)
-			defer cancel()
-			s.refused = w.Refused(ctx, netip.AddrPortFrom(p.VTEP, w.VXLANPort))
-		},
-		func() { s.route, s.routeErr = w.Route(ctx, p.VTEP) },
+		func() { s.refused = w.Refused(silence, netip.AddrPortFrom(p.VTEP, w.VXLANPort)) },
+		func() { w.neighbour(ctx, p, &s) },
 	}
 	done := make(chan struct{}, len(each))
 	for _, ask := range each {
@@ -179,7 +196,6 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 			}
 		}
 	}
-	s.noMAC = w.noNeighbour(p.VTEP)
 	s.reachable = s.tunnel == nil || s.small == nil || s.full == nil || errors.Is(s.refused, syscall.ECONNREFUSED)
 	return s
 }
@@ -190,19 +206,16 @@ func (w Way) echo(ctx context.Context, to netip.Addr, size int) error {
 	return w.Echo(ctx, to, size)
 }
 
-// noNeighbour says that the kernel has asked for the MAC of an address of its segment and got no answer; IPv4 only.
-func (w Way) noNeighbour(to netip.Addr) bool {
-	text, err := w.Files.Text("/proc/net/arp")
-	if err != nil {
-		return false
+// neighbour looks up the route, and whether anybody on the segment has the address, where it is on one.
+func (w Way) neighbour(ctx context.Context, p Peer, s *seen) {
+	ctx, cancel := context.WithTimeout(ctx, echoAnswer)
+	defer cancel()
+	direct := false
+	if s.route, direct, s.routeErr = w.Route(ctx, p.VTEP); s.routeErr != nil || !direct {
+		return
 	}
-	for line := range strings.Lines(text) { // address, type, flags, MAC, mask, device
-		f := strings.Fields(line)
-		if len(f) >= 4 && f[0] == to.String() {
-			return f[3] == "00:00:00:00:00:00"
-		}
-	}
-	return false
+	_, err := w.Neighbour(ctx, s.route, p.VTEP)
+	s.hasMAC, s.noMAC = err == nil, errors.Is(err, ErrNoAnswer)
 }
 
 // ownSide looks for what is wrong on this host's side: its link, its route, its own firewall.
@@ -260,9 +273,12 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 		return Error(port+" gives no answer: frames sent into the tunnel do not come back, while the host answers ICMP", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d through the firewalls of both hosts and between them (this host's link, the route, the address and both port numbers are in order); "+
 				"if none drops it, see with 'socketplane doctor' on %s that its Open vSwitch runs", w.VXLANPort, p.Name)), true
+	case noAnswer && s.hasMAC:
+		return Error(port+" gives no answer, and the host answers no ICMP echo, though its agent is up and it answers ARP", "containers here do not reach those of "+p.Name,
+			fmt.Sprintf("let UDP port %d and ICMP through the firewalls of both hosts, and see with 'socketplane doctor' on %s that its Open vSwitch runs", w.VXLANPort, p.Name)), true
 	case noAnswer:
 		return Error(port+" gives no answer, and the host answers no ICMP echo, though its agent is up", "containers here do not reach those of "+p.Name,
-			fmt.Sprintf("let UDP port %d and ICMP through the firewalls of both hosts and between them, and see with 'socketplane doctor' on %s that its link and Open vSwitch are up", w.VXLANPort, p.Name)), true
+			fmt.Sprintf("either its link is down, or a router or a firewall between drops packets: 'socketplane doctor' on %s tells; then let UDP port %d and ICMP through", p.Name, w.VXLANPort)), true
 	case !errors.Is(s.tunnel, ErrNoTunnel) && !s.reachable:
 		return Unknown("the tunnel can't be probed: "+s.tunnel.Error(), "see Open vSwitch"), true
 	}
@@ -296,7 +312,11 @@ func (w Way) size(ctx context.Context, u Underlay, p Peer, s seen) Finding {
 	const follows = "large packets of containers are lost, so that connections begin and then hang"
 	switch {
 	case s.full == nil:
-		return Finding{State: state, Saw: fmt.Sprintf("%s%s gets whole packets of %d bytes%s", tail, p.VTEP, u.MTU, untried)}
+		f := Finding{State: state, Saw: fmt.Sprintf("%s%s gets whole packets of %d bytes%s", tail, p.VTEP, u.MTU, untried)}
+		if state == adminapi.CheckUnknown {
+			f.Saw, f.Cure = "could not look: "+f.Saw, "see Open vSwitch"
+		}
+		return f
 	case s.small == nil:
 		return Error(fmt.Sprintf("%spackets of %d bytes, this host's MTU, do not reach %s whole%s", tail, u.MTU, p.VTEP, untried), follows, cure)
 	case s.tunnel != nil:

@@ -27,16 +27,16 @@ const (
 )
 
 // StateDir looks whether the agent can keep its state. Without an agent a directory that is not there is none of our concern.
-func StateDir(dir string) Check {
+func StateDir(files Files, dir string) Check {
 	return Check{Name: nameStateDir, Looks: "a file that is written into " + dir + " and removed again, and the space there", Look: func(context.Context) Finding {
 		const follows = "no container can be added to a network: what is handed out has to be kept"
 		err := writable(dir)
 		switch {
 		case errors.Is(err, syscall.EROFS):
 			return Error(dir+" can't be written: its file system is mounted read-only", follows,
-				fmt.Sprintf("mount -o remount,rw %s; if it went read-only by itself, 'dmesg' says which disk failed", mountOf(dir)))
+				fmt.Sprintf("mount -o remount,rw %s; if it went read-only by itself, 'dmesg' says which disk failed", files.mountOf(dir)))
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-			return Error(dir+" can't be written: its file system is full", follows, fmt.Sprintf("make room: 'df -h %s' and 'du -xh %s' show what takes it", dir, mountOf(dir)))
+			return Error(dir+" can't be written: its file system is full", follows, fmt.Sprintf("make room: 'df -h %s' and 'du -xh %s' show what takes it", dir, files.mountOf(dir)))
 		case errors.Is(err, fs.ErrNotExist):
 			return Error(dir+" is gone", follows, "mkdir -m 700 "+dir+", and restart the agent")
 		case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
@@ -51,7 +51,7 @@ func StateDir(dir string) Check {
 		free := st.Bavail * uint64(st.Bsize)
 		if free < stateSpare {
 			return Warning(fmt.Sprintf("only %d KiB are free at %s", free>>10, dir), "when it is full no container can be added to a network",
-				fmt.Sprintf("make room: 'df -h %s' and 'du -xh %s' show what takes it", dir, mountOf(dir)))
+				fmt.Sprintf("make room: 'df -h %s' and 'du -xh %s' show what takes it", dir, files.mountOf(dir)))
 		}
 		return OK("%s can be written, %d MiB are free", dir, free>>20)
 	}}
@@ -77,15 +77,19 @@ func writable(dir string) error {
 	return err
 }
 
-// mountOf is the mount point that a directory is on.
-func mountOf(dir string) string {
-	var here, above syscall.Stat_t
-	for at := filepath.Clean(dir); at != "/"; at = filepath.Dir(at) {
-		if syscall.Stat(at, &here) != nil || syscall.Stat(filepath.Dir(at), &above) != nil || here.Dev != above.Dev {
-			return at
+// mountOf is the mount point that a path is on: the last that was mounted of those that are nearest.
+func (f Files) mountOf(path string) string {
+	text, err := f.Text("/proc/self/mountinfo")
+	if err != nil {
+		return path
+	}
+	at := "/"
+	for line := range strings.Lines(text) { // id, parent, device, root, mount point, …
+		if fields := strings.Fields(line); len(fields) > 4 && len(fields[4]) >= len(at) && (path == fields[4] || strings.HasPrefix(path, strings.TrimSuffix(fields[4], "/")+"/")) {
+			at = fields[4]
 		}
 	}
-	return "/"
+	return at
 }
 
 // Socket is one that the agent serves.

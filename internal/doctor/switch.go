@@ -150,7 +150,7 @@ func Bridge(name string, state func(context.Context) (BridgeState, error)) Check
 				"ovs-vsctl set-fail-mode "+name+" secure")
 		case len(s.Flows) > 0:
 			return Error(fmt.Sprintf("%d flows on bridge %s are not SocketPlane's: %s", len(s.Flows), name, s.Flows[0]), follows,
-				"ovs-ofctl -O OpenFlow15 del-flows "+name+" "+cookieOf(s.Flows[0]))
+				"ovs-ofctl del-flows "+name+" "+cookieOf(s.Flows[0]))
 		case len(s.Ports) > 0:
 			return Warning(fmt.Sprintf("ports on bridge %s are not SocketPlane's: %s", name, strings.Join(s.Ports, ", ")),
 				"nothing is forwarded to or from them", "ovs-vsctl del-port "+name+" "+s.Ports[0])

@@ -37,7 +37,7 @@ func (r *Reconciler) basisOf(n *network) basis {
 // pipeline is what all networks of this host have in common. The kernel's datapath can't set what
 // a whole answer to a neighbour solicitation needs (docs/design/0002-pipeline.md).
 func (r *Reconciler) pipeline() pipeline.Config {
-	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev}
+	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev, Host: r.opts.Host}
 }
 
 func (r *Reconciler) keyed(flows []openflow.Flow) flowSet {

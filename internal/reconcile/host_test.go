@@ -78,7 +78,7 @@ func newHost(t testing.TB, options ...ovs.Option) *host {
 	})
 	t.Cleanup(func() { _ = h.links.Close() })
 	h.opts = reconcile.Options{
-		VXLANPort: 4789, Resync: time.Minute, Logger: logger(t),
+		VXLANPort: 4789, Resync: time.Minute, Logger: logger(t), Host: h.ns,
 		Underlay: hostlink.Underlay{Addr: netip.MustParseAddr("127.0.0.1"), Dev: "lo", Index: 1, MTU: 1500},
 	}
 	return h

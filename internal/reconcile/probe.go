@@ -33,36 +33,38 @@ type probe struct {
 }
 
 // Probe sends a frame through the tunnel to another host, whose switch returns it, until it is back or ctx ends. size is that of
-// the frame without its Ethernet header, in bytes; 0 is that of the largest packet of a container. It returns the size that was sent.
+// the frame without its Ethernet header, in bytes; 0 is that of the largest packet of a container. It returns the size that was sent, and the pipeline's ProbeMAC of
+// the host that answered.
 // The error is ErrNoTunnel, ErrNoAnswer or ErrNotReady.
-func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, error) {
+func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, dataplane.MAC, error) {
+	var none dataplane.MAC
 	if err := r.Ready(); err != nil {
-		return 0, err
+		return 0, none, err
 	}
 	ways := r.waysTo(to)
 	if len(ways) == 0 {
-		return 0, fmt.Errorf("probe %s: %w", to, ErrNoTunnel)
+		return 0, none, fmt.Errorf("probe %s: %w", to, ErrNoTunnel)
 	}
 	if size == 0 {
 		size = ways[0].network.MTU
 	}
 	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
 	if err != nil {
-		return size, fmt.Errorf("%w: %w", ErrNotReady, err)
+		return size, none, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	defer conn.Close()
 	nonce := []byte(rand.Text())
-	back := make(chan struct{}, 1)
+	back := make(chan dataplane.MAC, 1)
 	err = conn.Listen(ctx, func(frame []byte) {
-		if pipeline.Answered(frame, nonce, size) {
+		if from, ok := pipeline.Answered(frame, nonce, size); ok {
 			select {
-			case back <- struct{}{}:
+			case back <- from:
 			default: // one is enough
 			}
 		}
 	})
 	if err != nil {
-		return size, fmt.Errorf("%w: %w", ErrNotReady, err)
+		return size, none, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	cfg := pipeline.Config{Tunnel: r.Status().Tunnel}
 	again := time.NewTicker(probeAgain)
@@ -71,16 +73,16 @@ func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, e
 		for _, w := range ways {
 			frame, actions := pipeline.Probe(cfg, w.network, w.device, to, w.from, w.to, min(size, w.network.MTU), nonce)
 			if err := conn.Send(ctx, frame, actions...); err != nil {
-				return size, fmt.Errorf("probe %s: %w: %w", to, ErrNoAnswer, err)
+				return size, none, fmt.Errorf("probe %s: %w: %w", to, ErrNoAnswer, err)
 			}
 		}
 		select {
-		case <-back:
-			return size, nil
+		case from := <-back:
+			return size, from, nil
 		case <-ctx.Done():
-			return size, fmt.Errorf("probe %s: %w", to, ErrNoAnswer)
+			return size, none, fmt.Errorf("probe %s: %w", to, ErrNoAnswer)
 		case <-conn.Done():
-			return size, fmt.Errorf("%w: %w", ErrNotReady, conn.Err())
+			return size, none, fmt.Errorf("%w: %w", ErrNotReady, conn.Err())
 		case <-again.C:
 		}
 	}

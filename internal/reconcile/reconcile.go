@@ -30,6 +30,8 @@ var ErrNotReady = errors.New("the data plane is not ready")
 
 // Options are the settings of a Reconciler.
 type Options struct {
+	// Host is this host's id: answers of probes tell it.
+	Host string
 	// Tunnel is the wanted kind; empty chooses (see decide).
 	Tunnel dataplane.TunnelKind
 	// VXLANPort is the UDP port of the tunnels, here and on the other hosts.

@@ -65,6 +65,8 @@ type Config struct {
 	// and there the switch refuses such flows. With it solicitations are answered
 	// on the asker's host, without it they are taken to their target alone.
 	NDExtensions bool
+	// Host is this host's id, which answers of probes tell.
+	Host string
 }
 
 // Base returns the flows that exist whatever networks there are.
@@ -80,7 +82,7 @@ func Base(cfg Config) []openflow.Flow {
 	if cfg.NDExtensions {
 		baseAdvertise(b)
 	}
-	baseProbe(b, cfg.Tunnel)
+	baseProbe(b, cfg.Tunnel, cfg.Host)
 	baseUnicast(b)
 	baseFlood(b)
 	return b.flows

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
 
@@ -13,9 +14,21 @@ import (
 // use for today. Those for experiments (0x88b5, 0x88b6) are left to containers.
 const probeType uint16 = 0x9000
 
-// probeMAC is who answers probes: a locally administered address that no endpoint gets, as theirs begin with 02:42 or
-// are the users'.
-var probeMAC = dataplane.MAC{0x02, 0x53, 0x50, 0x00, 0x00, 0x01}
+// Who answers probes has an address of its own: locally administered, and none that an endpoint gets, as theirs begin with 02:42 or
+// are the users'. Its first three bytes say that it is an answer, its last three which host answers.
+const (
+	probeOUI     = "\x02\x53\x50"
+	probeOUIMask = "\xff\xff\xff\x00\x00\x00"
+)
+
+// ProbeMAC is the address with which the switch of a host answers, by the host's id. Two hosts have the same by chance, once in 16 million
+// pairs; then an answer does not tell them apart.
+func ProbeMAC(host string) dataplane.MAC {
+	sum := sha256.Sum256([]byte(host))
+	mac := dataplane.MAC([]byte(probeOUI + "\x00\x00\x00"))
+	copy(mac[len(probeOUI):], sum[:])
+	return mac
+}
 
 // Priorities of probes in TableUnicast: before all that containers send.
 const (
@@ -29,7 +42,7 @@ const headerEther = 14
 // baseProbe has the switch answer probes of other hosts, and give this host the answers to its own. A probe is known by the
 // group bit of its sender's address, which no station has; its answer goes to that address without the bit, and is
 // never answered itself. Containers can neither send probes nor get them.
-func baseProbe(b *builder, kind dataplane.TunnelKind) {
+func baseProbe(b *builder, kind dataplane.TunnelKind, host string) {
 	b.add(openflow.Flow{Table: TableUnicast, Priority: probeOther, Match: match(fields(ethType(probeType)))})
 	if kind == "" {
 		return
@@ -38,7 +51,7 @@ func baseProbe(b *builder, kind dataplane.TunnelKind) {
 	answer := []openflow.Action{
 		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
 		set(openflow.MaskedMAC(openflow.EthDst, [6]byte{}, groupBit)),
-		set(openflow.MAC(openflow.EthSrc, probeMAC)),
+		set(openflow.MAC(openflow.EthSrc, ProbeMAC(host))),
 	}
 	if kind == dataplane.TunnelOVS {
 		// The family that the frame did not come by is zero, and so is cleared.
@@ -52,7 +65,7 @@ func baseProbe(b *builder, kind dataplane.TunnelKind) {
 	})
 	b.add(openflow.Flow{
 		Table: TableUnicast, Priority: probeKnown,
-		Match:   match(from, fields(openflow.MAC(openflow.EthSrc, probeMAC))),
+		Match:   match(from, fields(openflow.MaskedMAC(openflow.EthSrc, ProbeMAC(host), [6]byte([]byte(probeOUIMask))))),
 		Actions: []openflow.Action{openflow.Output{Port: openflow.PortController}},
 	})
 }
@@ -70,7 +83,10 @@ func Probe(cfg Config, n dataplane.Network, devicePort uint32, to netip.Addr, fr
 	return frame, newTunnel(cfg.Tunnel, n, devicePort).to(to)
 }
 
-// Answered says whether a frame is a probe's answer with this nonce and size.
-func Answered(frame, nonce []byte, size int) bool {
-	return len(frame) >= headerEther+max(size, len(nonce)) && bytes.Equal(frame[headerEther:headerEther+len(nonce)], nonce)
+// Answered says whether a frame is a probe's answer with this nonce and size, and who answered, as ProbeMAC.
+func Answered(frame, nonce []byte, size int) (dataplane.MAC, bool) {
+	if len(frame) < headerEther+max(size, len(nonce)) || !bytes.Equal(frame[headerEther:headerEther+len(nonce)], nonce) {
+		return dataplane.MAC{}, false
+	}
+	return dataplane.MAC(frame[6:12]), true
 }
