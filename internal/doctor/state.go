@@ -37,7 +37,7 @@ func StateDir(files Files, dir string) Check {
 				fmt.Sprintf("mount -o remount,rw %s; if it went read-only by itself, 'dmesg' says which disk failed", files.mountOf(dir)))
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			return Error(dir+" can't be written: its file system is full", follows, fmt.Sprintf("make room: 'df -h %s' and 'du -xh %s' show what takes it", dir, files.mountOf(dir)))
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) && missing(dir):
 			return Error(dir+" is gone", follows, "mkdir -m 700 "+dir+", and restart the agent")
 		case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 			return Unknown("permission denied on "+dir, "run 'socketplane doctor' as root")
@@ -55,6 +55,11 @@ func StateDir(files Files, dir string) Check {
 		}
 		return OK("%s can be written, %d MiB are free", dir, free>>20)
 	}}
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // probeFile is written into the state directory. Its name is always the same, so that one that a killed program left is overwritten.

@@ -1,0 +1,203 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/store"
+)
+
+// host is a directory with files as a kernel shows them.
+func host(t *testing.T, files map[string]string) Files {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range files {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Files{Root: root}
+}
+
+// links are the host's interfaces: eth0 with 192.0.2.1, and what is given.
+func links(more ...Link) Links {
+	all := append([]Link{{Name: "eth0", MTU: 1500, Up: true, Carrier: true, Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}}, more...)
+	return func() ([]Link, error) { return all, nil }
+}
+
+func at(dev string) func() Underlay {
+	return func() Underlay { return Underlay{Addr: netip.MustParseAddr("192.0.2.1"), Dev: dev, MTU: 1500} }
+}
+
+func peers(all ...Peer) func(context.Context) ([]Peer, error) {
+	return func(context.Context) ([]Peer, error) { return all, nil }
+}
+
+var errAway = errors.New("consul is away")
+
+func noPeers(context.Context) ([]Peer, error) { return nil, errAway }
+
+// TestChecks: each check is in the right state, and says the words.
+func TestChecks(t *testing.T) {
+	h2 := Peer{ID: "id2", Name: "h2", VTEP: netip.MustParseAddr("192.0.2.2"), Alive: true, Version: "v1"}
+	by := func(dev string) func(context.Context, netip.Addr) (string, bool, error) {
+		return func(context.Context, netip.Addr) (string, bool, error) { return dev, true, nil }
+	}
+	forward := func(n string) Files { return host(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": n}) }
+	filter := func(all, dev string) Files {
+		return host(t, map[string]string{"/proc/sys/net/ipv4/conf/all/rp_filter": all, "/proc/sys/net/ipv4/conf/eth0/rp_filter": dev})
+	}
+	track := func(count, most string) Files {
+		return host(t, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_count": count, "/proc/sys/net/netfilter/nf_conntrack_max": most})
+	}
+	limits := func(soft, instances, nr string) Files {
+		return host(t, map[string]string{"/proc/self/limits": "Limit Soft Hard Units\nMax open files            " + soft + "   4096   files", "/proc/self/fd/0": "",
+			"/proc/sys/fs/inotify/max_user_instances": instances, "/proc/sys/fs/file-nr": nr})
+	}
+	bridge := func(change func(*BridgeState)) Check {
+		s := BridgeState{FailMode: "secure"}
+		change(&s)
+		return Bridge("socketplane0", func(context.Context) (BridgeState, error) { return s, nil })
+	}
+	offload := func(datapath, tunnel string, tso bool) Check {
+		return Switch{Restart: "RESTART", Plane: func(context.Context) Plane { return Plane{Datapath: datapath, Tunnel: tunnel, TSO: tso} }}.Offload()
+	}
+	kept := func(alive bool, err error) StoreDeps {
+		return StoreDeps{Kind: "consul", Address: "192.0.2.9:8500", Host: "h", Members: func(context.Context) (store.Membership, error) {
+			return store.Membership{Hosts: map[string]store.Host{"h": {}}, Alive: map[string]bool{"h": alive}}, err
+		}}
+	}
+	alone := kept(true, nil)
+	alone.Alone = true
+	cluster := func(change func(*adminapi.ClusterStatus)) Check {
+		st := adminapi.ClusterStatus{ClusterSummary: adminapi.ClusterSummary{State: "member"}}
+		change(&st)
+		return Cluster(func(context.Context) (adminapi.ClusterStatus, error) { return st, nil })
+	}
+	gateway := func(mtu int, up bool) Links { return links(Link{Name: "docker_gwbridge", MTU: mtu, Up: up}) }
+	lan := links(Link{Name: "lan2", Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/24")}})
+	web := func() []NetworkPools {
+		return []NetworkPools{{Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/20")}}}
+	}
+	notOurs := func(string) bool { return false }
+	for name, tt := range map[string]struct {
+		check Check
+		state string
+		words []string
+	}{
+		"kernel module":         {KernelModule(func() bool { return true }), "ok", nil},
+		"no kernel module":      {KernelModule(func() bool { return false }), "warning", []string{"user space", "modprobe"}},
+		"agent":                 {AgentUp("v1", time.Now()), "ok", []string{"v1"}},
+		"versions":              {Versions("v1", peers(h2)), "ok", nil},
+		"versions differ":       {Versions("v2", peers(h2)), "warning", []string{"h2 has v1", "v2"}},
+		"versions, no store":    {Versions("v1", noPeers), "unknown", []string{"consul is away"}},
+		"names":                 {HostNames("h1", "id1", peers(h2)), "ok", nil},
+		"one name":              {HostNames("h2", "id1", peers(h2)), "warning", []string{"2 hosts are named h2: id1, id2"}},
+		"names, no store":       {HostNames("h1", "id1", noPeers), "unknown", []string{"consul is away"}},
+		"forwarding":            {Forwarding(forward("1"), links()), "ok", nil},
+		"no forwarding":         {Forwarding(forward("0"), gateway(1500, true)), "error", []string{"ip_forward is 0", "sysctl -w"}},
+		"no forwarding, unused": {Forwarding(forward("0"), links()), "ok", []string{"not applicable"}},
+		"forwarding unreadable": {Forwarding(host(t, nil), links()), "unknown", []string{"ip_forward"}},
+		"not strict":            {ReversePath(filter("0", "0"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
+		"strict":                {ReversePath(filter("1", "0"), at("eth0"), peers(h2), by("eth0")), "ok", []string{"strict"}},
+		"strict, other way":     {ReversePath(filter("0", "1"), at("eth0"), peers(h2), by("eth1")), "error", []string{"h2", "leave by eth1", "rp_filter=2"}},
+		"loose beats strict":    {ReversePath(filter("1", "2"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
+		"loose for all":         {ReversePath(filter("2", "1"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
+		"strict, no store":      {ReversePath(filter("1", "1"), at("eth0"), noPeers, by("eth0")), "unknown", []string{"consul is away"}},
+		"filter on loopback":    {ReversePath(host(t, nil), at("lo"), noPeers, by("eth0")), "ok", []string{"not applicable"}},
+		"conntrack":             {Conntrack(track("10", "1000")), "ok", []string{"10 of 1000"}},
+		"conntrack nearly full": {Conntrack(track("900", "1000")), "warning", []string{"900 of 1000", "nf_conntrack_max=4000"}},
+		"conntrack full":        {Conntrack(track("1000", "1000")), "error", []string{"1000 of 1000"}},
+		"no conntrack":          {Conntrack(host(t, nil)), "ok", []string{"not applicable"}},
+		"limits":                {Limits(limits("1024", "128", "1000 0 100000")), "ok", []string{"1 of 1024"}},
+		"no limit":              {Limits(limits("unlimited", "128", "1000 0 100000")), "ok", nil},
+		"few files":             {Limits(limits("40", "128", "1000 0 100000")), "error", []string{"1 files open", "may open 40"}},
+		"system's files":        {Limits(limits("1024", "128", "95000 0 100000")), "warning", []string{"fs.file-max"}},
+		"few instances":         {Limits(limits("1024", "16", "1000 0 100000")), "warning", []string{"inotify", "sysctl -w"}},
+		"limits unreadable":     {Limits(host(t, nil)), "unknown", nil},
+		"address":               {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(h2)}.Check(), "ok", []string{"192.0.2.1 on eth0"}},
+		"address, no store":     {Address{Links: links(), Underlay: at("eth0"), Hosts: noPeers}.Check(), "unknown", []string{"192.0.2.1 on eth0", "consul is away"}},
+		"no address": {Address{Links: links(), Hosts: peers(), Underlay: func() Underlay { return Underlay{Err: errors.New("no default route")} }}.Check(), "error",
+			[]string{"no default route", "--advertise"}},
+		"address shared": {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(Peer{ID: "id3", Name: "h3", VTEP: netip.MustParseAddr("192.0.2.1")})}.Check(), "error",
+			[]string{"h3", "id3", "192.0.2.1 too"}},
+		"address gone": {Address{Links: func() ([]Link, error) { return nil, nil }, Underlay: at("eth0"), Hosts: peers(), Restart: "RESTART"}.Check(), "error",
+			[]string{"no link", "it was on eth0", "RESTART"}},
+		"gateway":           {Gateway(gateway(1500, true), at("eth0")), "ok", nil},
+		"gateway too large": {Gateway(gateway(9000, true), at("eth0")), "error", []string{"9000", "1500", "ip link set docker_gwbridge mtu 1500"}},
+		"gateway down":      {Gateway(gateway(1500, false), at("eth0")), "error", []string{"is down"}},
+		"no gateway":        {Gateway(links(), at("eth0")), "ok", []string{"not applicable"}},
+		"subnets":           {Subnets(links(), web, notOurs), "ok", nil},
+		"subnets overlap":   {Subnets(lan, web, notOurs), "warning", []string{"10.32.0.0/24 of lan2 overlaps 10.32.0.0/20 of network web"}},
+		"our own link":      {Subnets(lan, web, func(l string) bool { return l == "lan2" }), "ok", nil},
+		"bridge":            {bridge(func(*BridgeState) {}), "ok", nil},
+		"controller":        {bridge(func(s *BridgeState) { s.Controllers = 1 }), "error", []string{"controller", "del-controller"}},
+		"fail mode":         {bridge(func(s *BridgeState) { s.FailMode = "standalone" }), "error", []string{"standalone", "set-fail-mode"}},
+		"foreign port":      {bridge(func(s *BridgeState) { s.Ports = []string{"x1"} }), "warning", []string{"x1", "del-port socketplane0 x1"}},
+		"foreign flow":      {bridge(func(s *BridgeState) { s.Flows = []string{"table=0, priority=7, cookie=0x77 actions=drop"} }), "error", []string{"del-flows socketplane0 cookie=0x77/-1"}},
+		"flows mended":      {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now() }), "warning", []string{"2 times", "has mended"}},
+		"flows mended once": {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now().Add(-time.Hour) }), "ok", nil},
+		"no bridge": {Bridge("socketplane0", func(context.Context) (BridgeState, error) { return BridgeState{}, errors.New("no connection") }), "unknown",
+			[]string{"no connection"}},
+		"offload in the kernel": {offload("system", "ovs", true), "ok", nil},
+		"offload with ovs":      {offload("netdev", "ovs", true), "error", []string{"remove open_vswitch", "RESTART"}},
+		"no offload":            {offload("netdev", "kernel", false), "warning", []string{"userspace-tso-enable=true", "RESTART"}},
+		"offload":               {offload("netdev", "kernel", true), "ok", nil},
+		"no offload with ovs":   {offload("netdev", "ovs", false), "ok", nil},
+		"offload not known":     {offload("", "", false), "unknown", nil},
+		"store":                 {Store(kept(true, nil)), "ok", []string{"1 hosts, 1 up"}},
+		"taken for down":        {Store(kept(false, nil)), "warning", []string{"for down"}},
+		"store of one host":     {Store(alone), "warning", []string{"no other host"}},
+		"store refuses":         {Store(kept(true, fmt.Errorf("get: %w", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}))), "error", []string{"refuses connections", "start Consul"}},
+		"no way to the store":   {Store(kept(true, fmt.Errorf("get: %w", syscall.EHOSTUNREACH))), "error", []string{"no way to 192.0.2.9:8500"}},
+		"store has no leader":   {Store(kept(true, errors.New("the cluster has no leader"))), "error", []string{"no leader"}},
+		"cluster":               {cluster(func(*adminapi.ClusterStatus) {}), "ok", []string{"open: any host"}},
+		"locked cluster":        {cluster(func(s *adminapi.ClusterStatus) { s.Locked = true }), "ok", []string{"token"}},
+		"left":                  {cluster(func(s *adminapi.ClusterStatus) { s.State = "alone" }), "warning", []string{"has left", "cluster join"}},
+		"joining":               {cluster(func(s *adminapi.ClusterStatus) { s.State = "joining" }), "error", []string{"joining"}},
+		"trouble":               {cluster(func(s *adminapi.ClusterStatus) { s.Trouble = "no majority" }), "error", []string{"no majority"}},
+		"foreign cluster": {cluster(func(s *adminapi.ClusterStatus) {
+			s.Foreign = []adminapi.ForeignCluster{{Hosts: []string{"192.0.2.7:4780"}}}
+		}), "warning", []string{"192.0.2.7"}},
+		"no cluster":        {Cluster(nil), "ok", []string{"not applicable"}},
+		"networks":          {Networks("", func() []string { return nil }), "ok", nil},
+		"network's trouble": {Networks("", func() []string { return []string{"web: is taken"} }), "error", []string{"web: is taken"}},
+		"no mirror":         {Networks("made by hand", nil), "ok", []string{"not applicable"}},
+		"stale":             {Stale(func(context.Context) ([]string, error) { return []string{"host h9 is away"}, nil }), "warning", []string{"h9"}},
+		"not stale":         {Stale(func(context.Context) ([]string, error) { return nil, nil }), "ok", nil},
+		"stale, no store":   {Stale(func(context.Context) ([]string, error) { return nil, errAway }), "unknown", []string{"consul is away"}},
+		"no Docker":         {Docker{Host: "none"}.Check(), "ok", []string{"not applicable"}},
+		"clocks, no store":  {Clocks(noPeers, nil), "unknown", []string{"consul is away"}},
+		"clocks, IPv6": {Clocks(peers(Peer{Name: "h2", Alive: true, VTEP: netip.MustParseAddr("2001:db8::2")}), nil), "ok",
+			[]string{"not applicable", "IPv6"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			got := Run(t.Context(), []Check{tt.check})[0]
+			if got.State != tt.state || got.State == adminapi.CheckOK && got.Cure != "" || got.Looked == "" {
+				t.Errorf("%+v", got)
+			}
+			if cureless := map[string]bool{adminapi.CheckWarn: true, adminapi.CheckBad: true}[got.State] && got.Cure == ""; cureless {
+				t.Errorf("no cure: %+v", got)
+			}
+			for _, word := range tt.words {
+				if !strings.Contains(got.Text+" | "+got.Cure, word) {
+					t.Errorf("it does not say %q: %s | %s", word, got.Text, got.Cure)
+				}
+			}
+		})
+	}
+}

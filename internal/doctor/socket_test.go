@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/adminapi"
+)
+
+// daemon listens on a unix socket; it answers whoever connects, or, with "", nobody.
+func daemon(t *testing.T, path, answer string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var open []net.Conn
+		defer func() {
+			for _, c := range open {
+				_ = c.Close()
+			}
+		}()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open = append(open, conn)
+			if answer != "" {
+				_, _ = conn.Write([]byte(answer)) // the other end says if it did not get it
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+}
+
+// dead leaves a socket that nobody serves.
+func dead(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// process is a file as the kernel has it of this process.
+func process(t *testing.T, state string) Files {
+	return host(t, map[string]string{fmt.Sprintf("/proc/%d/status", os.Getpid()): "Name:\tdockerd\nState:\t" + state, "/run/docker.pid": fmt.Sprint(os.Getpid())})
+}
+
+func TestSockets(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	daemon(t, at("well"), "HTTP/1.1 200 OK\r\n\r\n")
+	daemon(t, at("hangs"), "")
+	dead(t, at("dead"))
+	running, stopped := process(t, "S (sleeping)"), process(t, "T (stopped)")
+	pid := fmt.Sprint(os.Getpid())
+	unit := func(context.Context) string { return "its unit is failed (exit-code)" }
+	sw := func(files Files, db, mgmt string) Check {
+		return Switch{Files: files, DB: at(db), Mgmt: at(mgmt), Restart: "RESTART"}.Daemons()
+	}
+	docker := func(files Files, path string) Check { return Docker{Files: files, Host: "unix://" + at(path)}.Check() }
+	for name, tt := range map[string]struct {
+		check Check
+		state string
+		words []string
+	}{
+		"switch":            {sw(running, "well", "well"), "ok", nil},
+		"no database":       {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
+		"dead database":     {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
+		"hanging database":  {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
+		"stopped database":  {sw(stopped, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") is stopped by a signal", "kill -CONT " + pid}},
+		"dead switch":       {sw(running, "well", "dead"), "error", []string{"ovs-vswitchd does not run"}},
+		"hanging switch":    {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
+		"stopped switch":    {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
+		"Docker":            {docker(running, "well"), "ok", nil},
+		"no Docker":         {docker(host(t, nil), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
+		"Docker's socket":   {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
+		"dead Docker":       {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
+		"hanging Docker":    {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
+		"stopped Docker":    {docker(stopped, "hangs"), "error", []string{"stopped by a signal", "kill -CONT " + pid}},
+		"Docker by TCP":     {Docker{Host: "tcp://127.0.0.1:1"}.Check(), "error", []string{"refuses connections", "--docker-host"}},
+		"agent":             {Agent(running, at("well"), unit), "ok", nil},
+		"no agent":          {Agent(running, at("none"), unit), "error", []string{"does not run", "its unit is failed", "systemctl start"}},
+		"dead agent":        {Agent(running, at("dead"), unit), "error", []string{"nobody serves"}},
+		"hanging agent":     {Agent(running, at("hangs"), unit), "error", []string{"hangs", "systemctl restart"}},
+		"stopped agent":     {Agent(stopped, at("hangs"), unit), "error", []string{"stopped by a signal", "kill -CONT"}},
+		"sockets":           {Sockets([]Socket{{at("well"), 0o777}}, "RESTART"), "ok", nil},
+		"socket gone":       {Sockets([]Socket{{at("none"), 0o600}}, "RESTART"), "error", []string{"none is gone", "RESTART"}},
+		"socket for all":    {Sockets([]Socket{{at("well"), 0o600}}, "RESTART"), "error", []string{"too many may use it", "chmod 600"}},
+		"state directory":   {StateDir(Files{}, dir), "ok", []string{"can be written"}},
+		"no state":          {StateDir(Files{}, at("none")), "error", []string{"is gone", "mkdir"}},
+		"state is no place": {StateDir(Files{}, "/proc/self"), "error", []string{"can't be written"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			got := Run(t.Context(), []Check{tt.check})[0]
+			if got.State != tt.state || (got.State == adminapi.CheckOK) != (got.Cure == "") {
+				t.Errorf("%+v", got)
+			}
+			for _, word := range tt.words {
+				if !strings.Contains(got.Text+" | "+got.Cure, word) {
+					t.Errorf("it does not say %q: %s | %s", word, got.Text, got.Cure)
+				}
+			}
+		})
+	}
+}
+
+// TestLocal: without an agent all checks are there, and those that need it say that they could not look.
+func TestLocal(t *testing.T) {
+	dir := t.TempDir()
+	l := Local{Files: host(t, nil), Links: links(), AdminSocket: dir + "/agent.sock", PluginSocket: dir + "/plugin.sock", OVSDB: "unix:" + dir + "/db.sock",
+		Bridge: "socketplane0", DockerHost: "none", StateDir: dir, Unit: func(context.Context) string { return "" }}
+	states := map[string]string{}
+	var names []string
+	for _, c := range Run(t.Context(), l.Checks()) {
+		states[c.Name] = c.State
+		names = append(names, strings.TrimSuffix(c.Name, " other hosts"))
+	}
+	if !slices.Equal(names, Names()) {
+		t.Errorf("%q", names)
+	}
+	for name, want := range map[string]string{"agent": "error", "Open vSwitch": "error", "store": "unknown", "way to other hosts": "unknown", "sockets": "error",
+		"state directory": "ok", "Docker": "ok"} {
+		if states[name] != want {
+			t.Errorf("%s is %s, want %s", name, states[name], want)
+		}
+	}
+}
+
+func TestMountOf(t *testing.T) {
+	f := host(t, map[string]string{"/proc/self/mountinfo": `1 0 0:1 / / rw - ext4 /dev/a rw
+2 1 0:1 /x /var/lib rw - ext4 /dev/b rw
+3 2 0:1 /y /var/lib/socketplane ro - ext4 /dev/b rw
+4 2 0:1 /y /var/lib/socket rw - ext4 /dev/b rw`})
+	for path, want := range map[string]string{"/var/lib/socketplane": "/var/lib/socketplane", "/var/lib/socketplane/x": "/var/lib/socketplane", "/var/lib/else": "/var/lib",
+		"/etc": "/", "/": "/"} {
+		if got := f.mountOf(path); got != want {
+			t.Errorf("%s is on %s, want %s", path, got, want)
+		}
+	}
+}
