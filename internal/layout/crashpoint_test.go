@@ -27,21 +27,7 @@ var harmless = map[string]string{
 	"internal/dockerwatch/own.go MakeGatewayBridge": "one question to Docker, which makes it or not; each pass compares",
 	"internal/agent/cluster.go founded":             "said again at each start",
 	"internal/doctor/state.go writable":             "a file that the next look overwrites",
-	"plugin/listen.go Listen":                       "a socket's directory, made again at each start",
-	"plugin/listen.go removeLeftover":               "a socket that nobody listens at, removed again at each start",
-	"ovsctl/openflow/frames.go Listen":              "a setting of the connection, which ends with it",
-	"ovsctl/openflow/frames.go Send":                "a frame",
-	"ovsctl/openflow/call.go roundTrip":             "questions",
-	"ovsctl/openflow/bundle.go sendBundle":          "a bundle is nothing before its commit",
-	"internal/ownovs/choose.go HostHas":             "a managed plugin's start: made again where it is missing",
-	"internal/ownovs/ownovs.go":                     "a managed plugin's start: made again where it is missing",
-	"internal/agent/remains.go removeRemains":       "a managed plugin's start: removed again while it is there",
-	"internal/agent/clean.go remove":                "socketplane clean, which can be repeated",
-	"ovsctl/vswitch/gen.go":                         "go generate",
-	"internal/hostlink/genetlink.go hasFamily":      "a question",
-	"internal/agent/cluster.go founded":             "said again at each start",
 	"internal/probe/neighbour.go Neighbour":         "a question",
-	"internal/doctor/state.go writable":             "a file that the next look overwrites",
 }
 
 // reads are the methods of the outside world's handles that write nothing; whatever else they have counts as a write.
