@@ -85,6 +85,25 @@ func TestWhyRemoved(t *testing.T) {
 			h.foundAgain()
 			h.up()
 		}, kept: true, back: true, note: pruned},
+		"rm while the store is away, and both are killed": {does: func(h *host) {
+			h.w.kv.down.Store(true)
+			h.removes("web")
+			h.w.eventually(func() string { // Docker was asked in time
+				if all := h.driver.Removals(); len(all) != 1 || !all[0].Everywhere {
+					return fmt.Sprintf("removals are %+v", all)
+				}
+				return ""
+			})
+			h.down()
+			h.restarted()
+			h.up()
+			h.w.kv.down.Store(false)
+		}},
+		"prune while the store is away": {does: func(h *host) {
+			h.w.kv.down.Store(true)
+			h.prune("network")
+			h.w.kv.down.Store(false)
+		}, kept: true, back: true, note: pruned},
 		"rm, and Docker is killed": {does: func(h *host) {
 			h.docker.down.Store(true)
 			h.removesUnasked("web")
