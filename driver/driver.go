@@ -65,6 +65,8 @@ type Options struct {
 	AddressSpace string
 	// EngineAPI tells the API version of this host's Docker Engine, "" while it is not known. It must not wait for Docker.
 	EngineAPI func() string
+	// Named says that somebody looks at the names of new networks, and calls SetName, Looked or CutOff.
+	Named bool
 	// Judged says that somebody asks Docker why it removed a network, and calls SettleRemoval. Else every removal is
 	// this host's alone.
 	Judged bool
@@ -84,6 +86,7 @@ type Driver struct {
 	engine  func() string // Options.EngineAPI
 	admit   func(context.Context) (string, error)
 	judged  bool
+	named   bool
 	removed chan struct{} // has room for the news that there is a removal
 	indexes *indexes      // of other hosts' endpoints
 	log     *slog.Logger
@@ -99,8 +102,8 @@ type Driver struct {
 	// binding are the Docker networks whose binding is being made or ended, each by one at a time: Sync must not take
 	// one that is about to be journalled for a leak. The channel is closed when it is done.
 	binding map[string]chan struct{}
-	// expected are copies that are being made here: subnets to the cluster's network.
-	expected map[string]string
+	// expected are copies that are being made here, by their subnets.
+	expected map[string]*expectation
 	removals map[string]Removal // that are not settled, by Docker's id
 	leaked   bool               // a binding may be left that the journal does not know
 	wake     chan struct{}      // something is dirty
@@ -129,9 +132,9 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, admit: opts.Admit, judged: opts.Judged, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
-		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]string{}, wake: make(chan struct{}, 1),
+		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err
@@ -151,6 +154,8 @@ type segment struct {
 	stop      context.CancelFunc         // ends the watch of its peers; nil when there is none
 	known     <-chan struct{}            // closed when that watch has read them once
 	gone      bool                       // DeleteNetwork was here
+	isCut     bool                       // nothing of what CutOff does is left to do
+	looked    chan struct{}              // closed when its name was looked at; nil if nobody waits for that
 }
 
 // find returns a bound network by Docker's id.

@@ -35,6 +35,9 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 		return nil, err
 	}
 	defer n.lock.Unlock()
+	if err := n.whole(); err != nil {
+		return nil, err
+	}
 	if e, ok := n.endpoints[r.EndpointID]; ok && !e.Deleting {
 		return e.answer(), nil // a repetition
 	}

@@ -21,12 +21,16 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 	if err := d.dp.Ready(); err != nil {
 		return nil, err
 	}
+	d.awaitName(ctx, r.NetworkID)
 	d.awaitPeers(ctx, r.NetworkID)
 	n, err := d.bound(r.NetworkID)
 	if err != nil {
 		return nil, err
 	}
 	defer n.lock.Unlock()
+	if err := n.whole(); err != nil {
+		return nil, err
+	}
 	e, ok := n.endpoints[r.EndpointID]
 	if !ok || e.Deleting {
 		return nil, unknownEndpoint(r.EndpointID)
@@ -99,6 +103,12 @@ func (d *Driver) plane(n *segment) dataplane.Network {
 		if e := n.endpoints[id]; !e.Deleting {
 			p.Local = append(p.Local, e.plane())
 		}
+	}
+	if n.rec.Cut != "" { // its links stay until Docker removes them
+		for i := range p.Local {
+			p.Local[i].Attached = false
+		}
+		return p
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -12,26 +12,61 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
+// expectation is a copy of the cluster's network that Docker is about to make.
+type expectation struct{ network, taken string }
+
 // Expect announces that Docker is about to create a copy of the cluster's network with this id: until done is
 // called, a network with exactly these subnets is bound to that network, or refused if the cluster has it no
-// more. Nothing of this is seen in the Docker network: Compose refuses networks with options that its file does not have.
-func (d *Driver) Expect(id string, pools []netip.Prefix) (done func()) {
-	key := fmt.Sprint(pools)
+// more. done takes the id of what Docker has created, if it has: a network with these subnets that a user creates at the same
+// moment is no copy. Nothing of this is seen in the Docker network: Compose refuses networks with options that its file does not have.
+func (d *Driver) Expect(id string, pools []netip.Prefix) (done func(created string)) {
+	key, e := fmt.Sprint(pools), &expectation{network: id}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.expected[key] = id
-	return func() {
+	d.expected[key] = e
+	return func(created string) {
 		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.expected, key)
+		taken := e.taken
+		if d.expected[key] == e {
+			delete(d.expected, key)
+		}
+		d.mu.Unlock()
+		if taken != "" && taken != created {
+			d.noCopy(taken)
+		}
 	}
 }
 
-// expects is the id of the cluster's network of which a copy with these subnets is expected, if any.
-func (d *Driver) expects(pools []netip.Prefix) string {
+// expects is the id of the cluster's network of which a copy with these subnets is expected, if any. The first network with
+// these subnets has it: a second one is refused when it is bound.
+func (d *Driver) expects(pools []netip.Prefix, dockerID string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.expected[fmt.Sprint(pools)]
+	e := d.expected[fmt.Sprint(pools)]
+	if e == nil {
+		return ""
+	}
+	if e.taken == "" {
+		e.taken = dockerID
+	}
+	return e.network
+}
+
+// noCopy notes that a network was made by a user.
+func (d *Driver) noCopy(dockerID string) {
+	n, err := d.bound(dockerID)
+	if err != nil {
+		return // it could not be made
+	}
+	defer n.lock.Unlock()
+	next := n.rec
+	next.Copied = false
+	ctx, cancel := undoing(context.Background())
+	defer cancel()
+	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+		d.log.Warn("a network that a user made is taken for a copy after a restart", "docker_id", dockerID, "err", err)
+	}
+	n.rec = next
 }
 
 // Drop notes that the agent itself removes a Docker network: its removal then says nothing about what
@@ -72,6 +107,7 @@ func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
 		return err
 	}
 	defer n.lock.Unlock()
+	n.look()
 	if n.rec.Name == name {
 		return nil
 	}

@@ -31,7 +31,11 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	if n, ok := d.find(r.NetworkID); ok && !n.removing() {
 		return nil // a repetition
 	}
-	want.ID = d.expects(want.Pools)
+	if other := d.cutOffWith(want); other != "" {
+		return fmt.Errorf("%w: this host's docker network %.12s has that subnet, and was cut off from the cluster's: 'docker network rm %.12s' first",
+			store.ErrInUse, other, other)
+	}
+	want.ID = d.expects(want.Pools, r.NetworkID)
 	got, err := d.cluster.Bind(ctx, want.Binding)
 	if err != nil {
 		d.noteLeak(errors.Is(err, store.ErrUnavailable)) // it may have taken effect
@@ -40,6 +44,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	b := binding{
 		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
 		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, IfPrefix: want.ifPrefix, OwnIPAM: want.ownIPAM, Copied: want.ID != "", Engine: mark,
+		Asked: want.Name != "",
 	}
 	err = d.claimShared(ctx, want)
 	if err == nil {
@@ -54,6 +59,9 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return errors.Join(err, undone)
 	}
 	n := d.newSegment(b)
+	if d.named && !b.Copied && !b.Asked {
+		n.looked = make(chan struct{})
+	}
 	d.mu.Lock()
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()

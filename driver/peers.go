@@ -53,7 +53,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	d.mu.Unlock()
 	for _, n := range d.all() {
 		n.lock.Lock()
-		if len(n.endpoints) > 0 && !n.gone {
+		if len(n.endpoints) > 0 && !n.gone && n.rec.Cut == "" {
 			d.startWatch(n)
 		}
 		d.markDirty(n.rec.Network)
@@ -330,7 +330,7 @@ func (d *Driver) joined(id string) []store.Endpoint {
 		}
 		n.lock.Lock()
 		for _, e := range slices.Sorted(maps.Keys(n.endpoints)) {
-			if n.endpoints[e].Joined && !n.gone {
+			if n.endpoints[e].Joined && !n.gone && n.rec.Cut == "" {
 				out = append(out, n.endpoints[e].published())
 			}
 		}

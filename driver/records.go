@@ -28,6 +28,10 @@ type binding struct {
 	Engine string `json:"engine,omitempty"`
 	// Copied is set when the network was made here because the cluster has it.
 	Copied bool `json:"copied,omitempty"`
+	// Asked is set when -o network=NAME named the cluster's network: Docker's name is another one by intention.
+	Asked bool `json:"asked,omitempty"`
+	// Cut says why it has no part in the cluster's network any more; see CutOff.
+	Cut string `json:"cut,omitempty"`
 	// Dropped is set when this host's agent lets go of it, and not its user.
 	Dropped bool `json:"dropped,omitempty"`
 	// Removing is set when Docker deleted it but the cluster does not know yet.

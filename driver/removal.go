@@ -20,6 +20,8 @@ type Removal struct {
 	Name     string `json:"name,omitempty"`
 	// At is when Docker asked for the removal.
 	At time.Time `json:"at"`
+	// Doubtful is set if another Docker Engine than the one that is asked may have removed it.
+	Doubtful bool `json:"doubtful,omitempty"`
 	// Everywhere is set once it is known that a user meant all hosts.
 	Everywhere bool `json:"everywhere,omitempty"`
 }
@@ -72,8 +74,8 @@ func (d *Driver) SettleRemoval(ctx context.Context, r Removal, everywhere bool) 
 // putRemoval journals that a network is being removed, together with what is to be decided on.
 func (d *Driver) putRemoval(ctx context.Context, b binding) error {
 	ops := []store.Op{{Kind: store.OpPut, Key: store.LocalBindingKey(b.DockerID), Value: store.Encode(b)}}
-	r := Removal{Schema: store.Schema, Network: b.Network, DockerID: b.DockerID, Name: b.Name, At: time.Now().UTC()}
-	ask := d.judged && !b.Dropped && !d.removing(b.DockerID)
+	r := Removal{Schema: store.Schema, Network: b.Network, DockerID: b.DockerID, Name: b.Name, At: time.Now().UTC(), Doubtful: b.Engine != ""}
+	ask := d.judged && !b.Dropped && b.Cut == "" && !d.removing(b.DockerID)
 	if ask {
 		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalRemovalKey(b.DockerID), Value: store.Encode(r)})
 	}

@@ -17,6 +17,10 @@ type Summary struct {
 	Engine string
 	// Copied says that it was made here because the cluster has it.
 	Copied bool
+	// Asked says that -o network=NAME named it.
+	Asked bool
+	// Cut says why it has no part in the cluster's network, if it has none.
+	Cut string
 	// Removing says that Docker has removed it and the cluster is still to be told.
 	Removing bool
 }
@@ -29,6 +33,7 @@ func (d *Driver) Networks() []Summary {
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
 			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
+			Asked: n.rec.Asked, Cut: n.rec.Cut,
 		}
 		for _, e := range n.endpoints {
 			if e.Joined {

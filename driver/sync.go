@@ -211,7 +211,7 @@ func (d *Driver) rejoin(ctx context.Context, networks []store.Network) error {
 func (d *Driver) rejoinOne(ctx context.Context, n *segment) error {
 	n.lock.Lock()
 	defer n.lock.Unlock()
-	if n.gone || n.rec.Removing {
+	if n.gone || n.rec.Removing || n.rec.Cut != "" {
 		return nil
 	}
 	b := store.Binding{ID: n.network, DockerID: n.rec.DockerID, Pools: n.rec.Pools, Internal: n.rec.Internal}

@@ -172,11 +172,12 @@ func (c *Cluster) WatchDeclared(ctx context.Context, since uint64) (map[string]s
 	if err != nil {
 		return nil, 0, err
 	}
-	names, err := mentions(entries)
-	return names, index, err
+	names, _ := mentions(entries) // DeclaredNames says what is wrong
+	return names, index, nil
 }
 
-// DeclaredNames tells the networks that hosts should have: id to name.
+// DeclaredNames tells the networks that hosts should have: id to name. Records that can't be read are left out; the error
+// that names them comes with the others.
 func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) {
 	entries, err := c.kv.List(ctx, DeclaredPrefix)
 	if err != nil {
@@ -187,14 +188,16 @@ func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) 
 
 func mentions(entries []Entry) (map[string]string, error) {
 	names := make(map[string]string, len(entries))
+	var errs []error
 	for _, e := range entries {
 		m, err := Decode[Mention](e)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		names[Last(e.Key)] = m.Name
 	}
-	return names, nil
+	return names, errors.Join(errs...)
 }
 
 func declaredOp(n Network) Op {

@@ -55,7 +55,7 @@ func serve(t *testing.T, a adminapi.Agent) (path string, stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- adminapi.Serve(ctx, l, a, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- adminapi.Serve(ctx, l, adminapi.Handler(a), slog.New(slog.DiscardHandler)) }()
 	ended := false
 	stop = func() error {
 		if ended {

@@ -23,6 +23,24 @@ const maxHeader = 16 << 10
 // Handler answers the requests that the package comment lists. It is safe for concurrent use.
 func Handler(a Agent) http.Handler {
 	mux := http.NewServeMux()
+	health(mux, a)
+	if o, ok := a.(Operator); ok {
+		operate(mux, o)
+	}
+	if s, ok := a.(Supporter); ok {
+		support(mux, s)
+	}
+	if o, ok := a.(ClusterOperator); ok {
+		operateCluster(mux, o)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusNotFound, failure{fmt.Sprintf("this agent does not know %s %s", r.Method, r.URL.Path)})
+	})
+	return timed(mux)
+}
+
+// health adds what every agent answers.
+func health(mux *http.ServeMux, a Agent) {
 	mux.HandleFunc("GET "+pathInfo, func(w http.ResponseWriter, r *http.Request) {
 		info, err := a.Info(r.Context())
 		if err != nil {
@@ -39,18 +57,10 @@ func Handler(a Agent) http.Handler {
 		}
 		reply(w, http.StatusOK, status{"ok"})
 	})
-	if o, ok := a.(Operator); ok {
-		operate(mux, o)
-	}
-	if s, ok := a.(Supporter); ok {
-		support(mux, s)
-	}
-	if o, ok := a.(ClusterOperator); ok {
-		operateCluster(mux, o)
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusNotFound, failure{fmt.Sprintf("this agent does not know %s %s", r.Method, r.URL.Path)})
-	})
+}
+
+// timed gives each question its deadline.
+func timed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := answerTimeout
 		switch r.URL.Path {
@@ -65,10 +75,10 @@ func Handler(a Agent) http.Handler {
 	})
 }
 
-// Serve answers on l until ctx is done, lets running answers end, and closes l. It returns nil after such an end.
-func Serve(ctx context.Context, l net.Listener, a Agent, log *slog.Logger) error {
+// Serve answers on l by h, a [Handler] or [Starting], until ctx is done, lets running answers end, and closes l. It returns nil after such an end.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	srv := &http.Server{
-		Handler:           Handler(a),
+		Handler:           h,
 		ReadHeaderTimeout: answerTimeout,
 		ReadTimeout:       answerTimeout,
 		MaxHeaderBytes:    maxHeader,

@@ -24,9 +24,12 @@ type Info struct {
 	Commit  string    `json:"commit"`
 	Go      string    `json:"go"`
 	Started time.Time `json:"started"`
-	Host    Host      `json:"host"`
-	Store   Store     `json:"store"`
-	OVS     OVS       `json:"ovs"`
+	// Trouble is what keeps the agent from starting, or a socket from being served, and the cure; empty if all is well. While
+	// the agent can't start, only its version and the host's name are known.
+	Trouble string `json:"trouble,omitempty"`
+	Host    Host   `json:"host"`
+	Store   Store  `json:"store"`
+	OVS     OVS    `json:"ovs"`
 	// Cluster is absent where the host forms none by itself.
 	Cluster *ClusterSummary `json:"cluster,omitempty"`
 	// Networks are all that the agent knows of, sorted by name, those without a name last by ID.

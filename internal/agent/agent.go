@@ -1,9 +1,10 @@
 // Package agent puts the parts together: it is the only package that imports all of them,
 // and owns the order in which they start and stop. It knows no protocol.
 //
-// The order: the host's own store first, for everything else is told by it; then the data
+// The order: the sockets are served first, by a supervisor that refuses calls with the cause for as long as the agent can't start (no address,
+// unreadable state, full disk, newer data), and tries again. An agent opens the host's own store, for everything else is told by it; then the data
 // plane is given every network that it remembers, so that running containers keep talking whatever else is
-// missing; then Docker's socket is served. Neither Open vSwitch nor the cluster's store is
+// missing; then calls are answered. Neither Open vSwitch nor the cluster's store is
 // waited for: handlers say what is missing.
 package agent
 
@@ -11,11 +12,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/socketplane/socketplane/driver"
@@ -51,8 +53,8 @@ type agent struct {
 	cfg      config.Config
 	opts     Options
 	log      *slog.Logger
-	started  time.Time
-	id       string // of this host
+	started  time.Time // the process
+	id       string    // of this host
 	local    store.KV
 	journal  *journal.Journal
 	storage  storage
@@ -69,7 +71,17 @@ type agent struct {
 	mirror   *mirror.Mirror       // nil without Docker's API
 	subnets  *subnets.Tracker
 	metrics  *metrics
-	server   *plugin.Server
+	// network and addresses are the drivers, as Docker calls them.
+	network   plugin.NetworkDriver
+	addresses plugin.IPAMDriver
+	admin     http.Handler
+	// collected are the metrics of this agent's parts.
+	collected *prometheus.Registry
+	built     time.Time      // when it began to answer
+	users     sync.WaitGroup // calls that are being answered
+	// refused says that Docker was refused something; served is what is wrong with the process's sockets.
+	refused *atomic.Bool
+	served  func() error
 
 	publishing sync.Mutex  // guards written
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
@@ -77,33 +89,9 @@ type agent struct {
 	synced atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
 }
 
-// Run runs the agent until ctx ends, and then lets handlers finish. Containers keep
-// talking afterwards: ports, flows and devices stay.
-func Run(ctx context.Context, cfg config.Config, opts Options) error {
-	a := &agent{cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC(), metrics: newMetrics()}
-	defer a.close()
-	for _, w := range cfg.Warnings() {
-		a.log.Warn(w)
-	}
-	if err := a.open(ctx); err != nil {
-		return err
-	}
-	at := a.where()
-	// Before anything that may take a moment: a call that comes early waits, and is not refused. Docker looks for a managed plugin's socket
-	// as soon as its process runs, and then only every 3 s.
-	pluginSockets, adminSocket, err := a.listen()
-	if err != nil {
-		return err
-	}
-	if err := a.build(ctx); err != nil {
-		for _, l := range append(pluginSockets, adminSocket) {
-			err = errors.Join(err, l.Close())
-		}
-		return err
-	}
-	a.log.Info("agent is up", "version", opts.Version.Version, "host", cfg.Name, "id", a.cluster.Host(),
-		"vtep", a.where().Addr, "store", a.storage.kind, "address", a.storage.address)
-
+// run runs what the agent does by itself, until ctx ends or a part fails.
+func (a *agent) run(ctx context.Context) error {
+	at := a.where() // that the parts were made with
 	group, ctx := errgroup.WithContext(ctx)
 	run := func(f func(context.Context) error) {
 		group.Go(func() error {
@@ -128,53 +116,22 @@ func Run(ctx context.Context, cfg config.Config, opts Options) error {
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.subnets.Run) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
-	janitor := newJanitor(a.cluster, cfg.HostExpiry, cfg.GarbageGrace, a.log)
+	janitor := newJanitor(a.cluster, a.cfg.HostExpiry, a.cfg.GarbageGrace, a.log)
 	if a.storage.managed != nil {
 		janitor.remove = a.storage.managed.Forget
 	}
 	run(janitor.run)
 	if a.mirror != nil {
 		run(a.docker.Run)
+		run(a.startRefused)
 		run(func(ctx context.Context) error { return a.presence.run(ctx, a.mirror.Run) })
 	}
-	run(func(ctx context.Context) error {
-		return a.server.Serve(ctx, pluginSockets...)
-	})
-	run(func(ctx context.Context) error { return adminapi.Serve(ctx, adminSocket, a, a.log) })
-	if cfg.MetricsAddr != "" {
-		run(a.serveMetrics)
-	}
-	err = group.Wait()
-	if err == nil && a.isPlugin() {
-		a.leaveNothing()
-	}
-	return err
-}
-
-// settleTime is how long after the agent's start calls of Docker that need the data plane wait for its first breath.
-const settleTime = 8 * time.Second
-
-// settle waits until packets can be forwarded, for a while after the agent's start.
-func (a *agent) settle(ctx context.Context) {
-	timer := time.NewTimer(time.Until(a.started.Add(settleTime)))
-	defer timer.Stop()
-	select {
-	case <-a.plane.Up():
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	return group.Wait()
 }
 
 // open opens this host's state, and the cluster's store without asking it anything.
 func (a *agent) open(ctx context.Context) (err error) {
-	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
-		return err
-	}
-	a.local = a.metrics.measured(a.local, storeLocal)
-	id, err := hostID(ctx, a.local)
-	if err != nil {
-		return err
-	}
+	// First, as it costs least and is missing most often.
 	if a.links, err = hostlink.New(hostlink.Options{Logger: a.log}); err != nil {
 		return err
 	}
@@ -183,8 +140,17 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if u, err := a.underlay.Current(); !u.Addr.IsValid() {
 		return err
 	}
-	a.storage, err = a.openCluster(ctx, id)
-	a.id = id
+	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
+		return err
+	}
+	a.local = a.metrics.measured(a.local, storeLocal)
+	if a.id, err = hostID(ctx, a.local); err != nil {
+		return err
+	}
+	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
+		return err
+	}
+	a.storage, err = a.openCluster(ctx, a.id)
 	return err
 }
 
@@ -210,9 +176,6 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
 		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Host: a.id, Underlay: a.where(), Logger: a.log,
 	})
-	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
-		return err
-	}
 	var pools []ipamdriver.PoolRange
 	for _, r := range a.cfg.Ranges() {
 		pools = append(pools, ipamdriver.PoolRange(r))
@@ -228,6 +191,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{
 		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+		Named: a.cfg.DockerHost != config.DockerNone && a.cfg.Mirror,
 	})
 	if err != nil {
 		return err
@@ -237,10 +201,14 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
-	a.server = plugin.New(joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}, plugin.Options{
-		Scope: string(a.cfg.Scope), Logger: a.log, Observe: a.metrics.observe, Caller: callerOf,
-	})
-	a.metrics.collect(a)
+	a.network, a.addresses = joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}
+	a.admin = adminapi.Handler(a)
+	a.collected = collect(a)
+	a.built = time.Now()
+	if a.storage.kind == config.StoreBolt {
+		a.log.Warn("this host is alone: its networks reach no other host; install consul and set --store cluster, or give --consul-addr, to join others",
+			"store", a.storage.address)
+	}
 	return nil
 }
 
@@ -270,51 +238,6 @@ func (a *agent) buildMirror() {
 		Follow: a.cfg.Mirror, Default: first, Uses: a.subnets.Uses, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Lives: a.engine().Lives, Logger: a.log,
 		Times: mirror.Usual().Within(a.cfg.GarbageGrace),
 	})
-}
-
-// listen opens the sockets. systemd may have opened the plugin's already.
-func (a *agent) listen() (forDocker []net.Listener, forAdmin net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range forDocker {
-				err = errors.Join(err, l.Close())
-			}
-		}
-	}()
-	activated, err := plugin.Activated("socketplane.socket")
-	if err != nil {
-		return nil, nil, err
-	}
-	forDocker = activated
-	var paths []string
-	if a.opts.V1Socket != "" {
-		// First: Docker waits for a managed plugin's own socket, and then boots with networks that need this one.
-		paths = append(paths, a.opts.V1Socket)
-	}
-	if len(activated) == 0 {
-		paths = append(paths, a.cfg.PluginSocket)
-	}
-	for _, path := range paths {
-		l, err := plugin.Listen(path)
-		if err != nil {
-			return forDocker, nil, err
-		}
-		forDocker = append(forDocker, l)
-	}
-	forAdmin, err = a.listenAdmin()
-	return forDocker, forAdmin, err
-}
-
-// listenAdmin opens the command line's socket, unless systemd did, which then also says who may use it.
-func (a *agent) listenAdmin() (net.Listener, error) {
-	activated, err := plugin.Activated("socketplane-admin.socket")
-	switch {
-	case err != nil:
-		return nil, err
-	case len(activated) == 0:
-		return plugin.Listen(a.cfg.AdminSocket)
-	}
-	return activated[0], nil
 }
 
 // Pauses of the loop that finishes what handlers could not.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ const cleanWait = 10 * time.Second
 // ErrRunning says that the host can't be cleaned under a running agent.
 var ErrRunning = errors.New("the agent runs")
 
-// Clean removes what agents left on this host: bridge, links and state directory, in this order. confirm is told what there is, a line
-// each; its error ends Clean before anything was removed. It fails with ErrRunning under an agent. What is not ours is left alone.
+// Clean removes what agents left on this host: bridge, links and the files in the state directory, in this order. confirm is told what there is, a line
+// each; its error ends Clean before anything was removed. It fails with ErrRunning under an agent. What is not ours is left alone, and named.
 func Clean(ctx context.Context, cfg config.Config, confirm func(found []string) error) error {
 	l := leftovers{dir: cfg.StateDir}
 	defer l.close()
@@ -43,7 +44,7 @@ func Clean(ctx context.Context, cfg config.Config, confirm func(found []string) 
 // leftovers are what agents left on this host.
 type leftovers struct {
 	dir    string
-	state  bool // dir is there and ours
+	state  *state // nil unless dir is there and ours
 	bridge bool
 	// silent is why Open vSwitch can't be asked, nil if it can.
 	silent error
@@ -112,10 +113,22 @@ func (l *leftovers) claimState() (err error) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if l.lock, err = bolt.Open(file, bolt.Options{}); err != nil && !errors.Is(err, store.ErrInvalid) {
+	found, err := lookAtState(l.dir)
+	if err != nil {
+		return err
+	}
+	switch lock, err := bolt.Open(file, bolt.Options{}); {
+	case err == nil:
+		l.lock = lock
+	case errors.Is(err, store.ErrInvalid):
+		// Broken, or another program's. The journal is an agent's alone.
+		if !slices.Contains(found.ours, journalFile) {
+			return fmt.Errorf("%w: %s is not a file of an agent's: if it is a broken one, remove it by hand: %w", errNotState, file, err)
+		}
+	default:
 		return errStop(err)
 	}
-	l.state = true
+	l.state = &found
 	return nil
 }
 
@@ -138,8 +151,11 @@ func (l *leftovers) found() []string {
 	if l.rules {
 		list = append(list, "the nftables table "+notrack.Table)
 	}
-	if l.state {
+	if l.state != nil {
 		list = append(list, "the state in "+l.dir+": the cluster will take this host for a new one")
+		for _, name := range l.state.left {
+			list = append(list, "(not SocketPlane's, stays: "+filepath.Join(l.dir, name)+")")
+		}
 	}
 	return list
 }
@@ -159,8 +175,8 @@ func (l *leftovers) remove(ctx context.Context) error {
 	if l.rules {
 		errs = append(errs, notrack.Remove())
 	}
-	if l.state {
-		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), os.RemoveAll(l.dir))
+	if l.state != nil {
+		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), l.state.remove())
 	}
 	if l.silent != nil {
 		errs = append(errs, fmt.Errorf("a bridge %s, if there is one, stays: start Open vSwitch and try again: %w", config.Bridge, l.silent))

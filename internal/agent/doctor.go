@@ -30,7 +30,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 	peers := once(ctx, func(ctx context.Context) ([]doctor.Peer, error) { return a.peers(ctx, members) })
 	sw := a.lookedSwitch()
 	return []doctor.Check{
-		doctor.AgentUp(a.opts.Version.Version, a.started),
+		a.checkSelf(),
 		doctor.Versions(a.opts.Version.Version, peers),
 		doctor.HostNames(a.cfg.Name, a.cluster.Host(), peers),
 		doctor.KernelModule(a.links.HasKernelDatapath),

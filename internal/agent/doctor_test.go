@@ -13,7 +13,7 @@ import (
 
 // TestEveryCheckIsMade: the agent leaves none of the documented checks out, and keeps their order.
 func TestEveryCheckIsMade(t *testing.T) {
-	a := &agent{cluster: store.NewCluster(nil, "h"), sw: &ovsctl.Switch{}, links: &hostlink.Links{}}
+	a := &agent{served: func() error { return nil }, cluster: store.NewCluster(nil, "h"), sw: &ovsctl.Switch{}, links: &hostlink.Links{}}
 	var names []string
 	for _, c := range a.checks(t.Context()) {
 		name, _, _ := strings.Cut(c.Name, " other hosts")

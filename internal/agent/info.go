@@ -33,6 +33,9 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 		summary := summaryOf(a.storage.managed.Status())
 		info.Cluster = &summary
 	}
+	if err := a.served(); err != nil {
+		info.Trouble = err.Error()
+	}
 	if err := a.plane.Ready(); err != nil {
 		info.OVS.Error = err.Error()
 	}
@@ -58,5 +61,7 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	return info, nil
 }
 
-// Ready is nil while containers can be attached.
-func (a *agent) Ready(context.Context) error { return errors.Join(a.plane.Ready(), a.subnetsReady()) }
+// Ready is nil while Docker can call, and containers can be attached.
+func (a *agent) Ready(context.Context) error {
+	return errors.Join(a.plane.Ready(), a.subnetsReady(), a.served())
+}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/ownovs"
@@ -47,11 +45,28 @@ func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
 	case removed:
 		opts.Logger.Info("containerd's remains of this plugin are removed")
 	}
-	if err := awaitUnderlay(ctx, cfg, opts); err != nil || ctx.Err() != nil {
-		return err
-	}
-	own := cfg.OVSDB == config.OwnOVSDB
-	if cfg.OVSDB == config.ManagedOVSDB {
+	s := newSupervisor(cfg, opts)
+	m := &ownSwitch{s: s}
+	s.before = m.choose
+	// The switch ends after the agent has let go of it.
+	defer m.stop()
+	return s.run(ctx)
+}
+
+// ownName is what the plugin's own switch is called where it has trouble.
+const ownName = "the plugin's own Open vSwitch"
+
+// ownSwitch runs an Open vSwitch beside the agent where the host has none. It is used by one goroutine.
+type ownSwitch struct {
+	s    *supervisor
+	end  context.CancelFunc // nil while it does not run
+	done chan struct{}      // closed when it has ended
+}
+
+// choose sets the database that the agent uses, and starts the plugin's own switch if that is it. Once started, it stays.
+func (m *ownSwitch) choose(ctx context.Context, cfg *config.Config) error {
+	own := m.end != nil || cfg.OVSDB == config.OwnOVSDB
+	if !own && cfg.OVSDB == config.ManagedOVSDB {
 		has, err := ownovs.HostHas(strings.TrimPrefix(config.ManagedOVSDB, "unix:"), cfg.StateDir)
 		if err != nil {
 			return err
@@ -59,23 +74,39 @@ func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
 		own = !has
 	}
 	if !own {
-		opts.Logger.Info("the host's Open vSwitch is used", "ovsdb", cfg.OVSDB)
-		return Run(ctx, cfg, opts)
+		return nil
 	}
 	cfg.OVSDB = config.OwnOVSDB
-	// The switch ends after the agent has let go of it.
-	group, agentCtx := errgroup.WithContext(ctx)
-	switchCtx, stopSwitch := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopSwitch()
-	group.Go(func() error {
-		return ownovs.Run(switchCtx, ownovs.Options{
-			Dir: filepath.Join(cfg.StateDir, "openvswitch"), Socket: strings.TrimPrefix(config.OwnOVSDB, "unix:"),
-			Schema: ovsSchema, Segmentation: cfg.Tunnel != config.TunnelOVS, Logger: opts.Logger,
-		})
-	})
-	group.Go(func() error {
-		defer stopSwitch()
-		return Run(agentCtx, cfg, opts)
-	})
-	return group.Wait()
+	if m.end == nil {
+		m.start(ctx)
+	}
+	return nil
+}
+
+// start runs the switch until stop, and again when it can't be run: its directory may be full or unreadable for a while.
+func (m *ownSwitch) start(ctx context.Context) {
+	ctx, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	m.done = make(chan struct{})
+	go func() {
+		defer close(m.done)
+		for wait := attemptSoon; ; wait = min(2*wait, attemptLate) {
+			err := ownovs.Run(ctx, ownovs.Options{
+				Dir: filepath.Join(m.s.cfg.StateDir, "openvswitch"), Socket: strings.TrimPrefix(config.OwnOVSDB, "unix:"),
+				Schema: ovsSchema, Segmentation: m.s.cfg.Tunnel != config.TunnelOVS, Logger: m.s.log,
+				Prepared: func() { m.s.trouble(ownName, nil) },
+			})
+			if ctx.Err() != nil {
+				return
+			}
+			m.s.trouble(ownName, err)
+			pause(ctx, wait)
+		}
+	}()
+}
+
+func (m *ownSwitch) stop() {
+	if m.end != nil {
+		m.end()
+		<-m.done
+	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,12 +10,15 @@ import (
 
 	"github.com/socketplane/socketplane/internal/meter"
 	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/store"
 )
 
-// metrics are what Prometheus reads; they have a registry of their own. docs/metrics.md lists them.
+// metrics are what Prometheus reads of the process; an agent has a registry of its own beside them. docs/metrics.md lists them.
 type metrics struct {
 	registry    *prometheus.Registry
+	mu          sync.Mutex
+	servers     map[*plugin.Server]bool // that answer Docker
 	took        *prometheus.HistogramVec
 	failed      *prometheus.CounterVec
 	storeTook   *prometheus.HistogramVec
@@ -31,6 +35,7 @@ const (
 func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
+		servers:  map[*plugin.Server]bool{},
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "socketplane_plugin_request_seconds", Help: "Time to answer Docker, by method.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15), // 0.5 ms to 8 s, the deadline being 10 s
@@ -76,15 +81,52 @@ func (m *metrics) measured(kv store.KV, which string) store.KV {
 	})
 }
 
-// collect adds what the agent's parts are asked for when somebody scrapes.
-func (m *metrics) collect(a *agent) {
-	add := func(value func() float64, name, help string) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+// serving counts the calls of a server until the returned function is called.
+func (m *metrics) serving(server *plugin.Server) (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.servers[server] = true
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.servers, server)
 	}
-	add(func() float64 { return bit(a.plane.Ready() == nil) },
-		"socketplane_ready", "1 while packets can be forwarded and containers attached.")
-	add(func() float64 { return float64(a.server.InFlight()) },
-		"socketplane_plugin_in_flight", "Calls of Docker that are being answered, those that wait for their turn included.")
+}
+
+func (m *metrics) inFlight() (sum int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.servers {
+		sum += s.InFlight()
+	}
+	return sum
+}
+
+// serveReady adds what is known with and without an agent.
+func (m *metrics) serveReady(s *supervisor) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "socketplane_ready",
+			Help: "1 while packets can be forwarded and containers attached."},
+			func() float64 { return bit(s.ready(context.Background()) == nil) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "socketplane_plugin_in_flight",
+			Help: "Calls of Docker that are being answered, those that wait for their turn included."},
+			func() float64 { return float64(m.inFlight()) }))
+}
+
+// gatherer gathers the metrics of the process and of an agent, nil for none.
+func (m *metrics) gatherer(a *agent) prometheus.Gatherer {
+	if a == nil || a.collected == nil {
+		return m.registry
+	}
+	return prometheus.Gatherers{m.registry, a.collected}
+}
+
+// collect makes a registry of what the agent's parts are asked for when somebody scrapes.
+func collect(a *agent) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	add := func(value func() float64, name, help string) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
 	add(func() float64 { return float64(a.plane.Status().Flows) },
 		"socketplane_flows", "Flows that are wanted in the switch.")
 	add(func() float64 { return a.since(a.plane.Status().LastSync) },
@@ -99,7 +141,8 @@ func (m *metrics) collect(a *agent) {
 		"socketplane_peers", "Other hosts with endpoints on networks of this host.")
 	add(func() float64 { _, endpoints := a.driver.Peers(); return float64(endpoints) },
 		"socketplane_peer_endpoints", "Endpoints of these hosts.")
-	m.registry.MustRegister(reconciled{a.plane}, addresses{a})
+	registry.MustRegister(reconciled{a.plane}, addresses{a})
+	return registry
 }
 
 func bit(b bool) float64 {

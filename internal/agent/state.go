@@ -144,7 +144,6 @@ func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
 		if err != nil {
 			return storage{}, err
 		}
-		a.log.Warn("this host is alone: its networks reach no other host; install consul and set --store cluster, or give --consul-addr, to join others", "store", path)
 		return storage{kv: kv, kind: kind, address: path}, nil
 	}
 }

@@ -28,14 +28,7 @@ const consulAuth = "CONSUL_HTTP_AUTH"
 
 // Support writes what a bug report needs. What can't be had says so in its file.
 func (a *agent) Support(ctx context.Context, w io.Writer) error {
-	secrets := a.cfg.Secrets()
-	if auth := os.Getenv(consulAuth); auth != "" {
-		secrets = append(secrets, auth)
-	}
-	if token, err := os.ReadFile(a.cfg.JoinTokenFile); err == nil {
-		secrets = append(secrets, strings.TrimSpace(string(token)))
-	}
-	return bundle.Write(ctx, w, secrets, []bundle.Part{
+	return bundle.Write(ctx, w, a.secrets(), []bundle.Part{
 		{Name: "versions.txt", Read: a.tellVersions},
 		{Name: "settings.txt", Read: a.tellSettings},
 		{Name: "info.json", Read: func(ctx context.Context) ([]byte, error) { return told(a.Info(ctx)) }},
@@ -52,6 +45,18 @@ func (a *agent) Support(ctx context.Context, w io.Writer) error {
 		{Name: "records-local.txt", Read: a.tellLocalRecords},
 		{Name: "records-cluster.txt", Read: a.tellClusterRecords},
 	})
+}
+
+// secrets are what is blanked wherever it appears.
+func (a *agent) secrets() []string {
+	secrets := a.cfg.Secrets()
+	if auth := os.Getenv(consulAuth); auth != "" {
+		secrets = append(secrets, auth)
+	}
+	if token, err := os.ReadFile(a.cfg.JoinTokenFile); err == nil {
+		secrets = append(secrets, strings.TrimSpace(string(token)))
+	}
+	return secrets
 }
 
 // told is a value as JSON, unless it could not be had.
@@ -93,7 +98,7 @@ func (a *agent) tellLog(context.Context) ([]byte, error) {
 }
 
 func (a *agent) tellMetrics(context.Context) ([]byte, error) {
-	families, err := a.metrics.registry.Gather()
+	families, err := a.metrics.gatherer(a).Gather()
 	var out bytes.Buffer
 	for _, f := range families {
 		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {

@@ -77,7 +77,7 @@ func serveAgent(t *testing.T, a adminapi.Agent) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- adminapi.Serve(ctx, l, a, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- adminapi.Serve(ctx, l, adminapi.Handler(a), slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

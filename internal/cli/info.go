@@ -75,7 +75,7 @@ func infoFacts(i adminapi.Info) []fact {
 		store += "; this host is alone"
 	}
 	all := []fact{
-		{"Agent", fmt.Sprintf("%s (commit %s, %s)", i.Version, short(i.Commit), i.Go), ""},
+		{"Agent", fmt.Sprintf("%s (commit %s, %s)", i.Version, short(i.Commit), i.Go), i.Trouble},
 		{"Started", i.Started.UTC().Format(time.RFC3339), ""},
 		{"Host", fmt.Sprintf("%s (id %s)", i.Host.Name, short(i.Host.ID)), ""},
 		{"Underlay", underlay(i.Host), ""},

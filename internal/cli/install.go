@@ -111,7 +111,7 @@ func newClean(d Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "clean", Short: "Remove all that agents left on this host",
 		Long: "Remove all that agents left on this host: the bridge, links and the state, and settings once the service is uninstalled. The agent must\n" +
-			"be stopped. Networks in Docker and in the cluster are not touched: remove them before, and 'socketplane host rm' on\n" +
+			"be stopped. Only files that agents make are removed from the state directory. Networks in Docker and in the cluster are not touched: remove them before, and 'socketplane host rm' on\n" +
 			"another host afterwards.",
 		Example: "  sudo socketplane clean\n  sudo socketplane clean --yes",
 		Args:    noArgs,

@@ -150,5 +150,9 @@ func everywhere(n *adminapi.NetworkDetail) (bool, string) {
 	if len(without) == 0 {
 		return true, ""
 	}
-	return false, "not yet on " + strings.Join(without, ", ")
+	text := "not yet on " + strings.Join(without, ", ")
+	if n.Trouble != "" {
+		text += "; here: " + n.Trouble
+	}
+	return false, text
 }

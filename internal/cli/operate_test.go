@@ -136,7 +136,7 @@ func operated(t *testing.T, c *cluster, args ...string) result {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- adminapi.Serve(ctx, l, c, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- adminapi.Serve(ctx, l, adminapi.Handler(c), slog.New(slog.DiscardHandler)) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {

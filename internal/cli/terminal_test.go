@@ -58,7 +58,7 @@ func onTerminal(t *testing.T, agent adminapi.Agent, env map[string]string, stder
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- adminapi.Serve(ctx, l, agent, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- adminapi.Serve(ctx, l, adminapi.Handler(agent), slog.New(slog.DiscardHandler)) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -1,6 +1,7 @@
 package dockerwatch_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,8 @@ const frontID = "dbf6fc1637ce4b0c9ad1e8c5f2ab7c1c0d9e8f7a6b5c4d3e2f10a9b8c7d6e5f
 type engine struct {
 	mu      sync.Mutex
 	created []map[string]any
-	prune   int // the answer to a prune
+	version string // of the API
+	prune   int    // the answer to a prune
 	asked   []string
 	events  chan string
 	server  *http.Server
@@ -40,8 +42,9 @@ type engine struct {
 }
 
 func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Api-Version", "1.41")
-	path, versioned := strings.CutPrefix(r.URL.Path, "/v1.41")
+	version := cmp.Or(e.version, "1.41")
+	w.Header().Set("Api-Version", version)
+	path, versioned := strings.CutPrefix(r.URL.Path, "/v"+version)
 	if !versioned && path != "/_ping" {
 		http.Error(w, `{"message":"client version is too new"}`, http.StatusBadRequest)
 		return
@@ -236,6 +239,38 @@ func TestWhyRemoved(t *testing.T) {
 		past, err := w.Past(t.Context(), id, time.Now().Add(time.Hour)) // a clock that was set back
 		if got := fmt.Sprintf("%+v", past); err != nil || got != want {
 			t.Errorf("past of %s: %s, %v", id, got, err)
+		}
+	}
+}
+
+// TestFamilies: a copy has exactly the IP families of its subnets; an engine that always adds IPv4 is not asked for one without.
+func TestFamilies(t *testing.T) {
+	v4, v6 := dockerwatch.Subnet{CIDR: netip.MustParsePrefix("10.9.0.0/24")}, dockerwatch.Subnet{CIDR: netip.MustParsePrefix("fd00:9::/64")}
+	for _, tt := range []struct {
+		version string
+		subnets []dockerwatch.Subnet
+		want    string // EnableIPv4 and EnableIPv6, or what the error says
+	}{
+		{"1.41", []dockerwatch.Subnet{v4}, "true false"},
+		{"1.41", []dockerwatch.Subnet{v4, v6}, "true true"},
+		{"1.41", []dockerwatch.Subnet{v6}, "upgrade Docker to 28 or later here, or create the network with an IPv4 subnet as well"},
+		{"1.47", []dockerwatch.Subnet{v6}, "(API 1.47) can't make a network without IPv4"},
+		{"1.48", []dockerwatch.Subnet{v4}, "true false"},
+		{"1.48", []dockerwatch.Subnet{v4, v6}, "true true"},
+		{"1.48", []dockerwatch.Subnet{v6}, "false true"},
+		{"1.52", []dockerwatch.Subnet{v6}, "false true"},
+	} {
+		e := &engine{version: tt.version, events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
+		e.start(t)
+		w, woken := watch(t, e)
+		wakes(t, woken)
+		_, err := w.Create(t.Context(), dockerwatch.Network{Name: "n", Subnets: tt.subnets, IPv6: tt.subnets[len(tt.subnets)-1].CIDR == v6.CIDR})
+		got := fmt.Sprint(err)
+		if len(e.created) == 1 {
+			got = fmt.Sprint(e.created[0]["EnableIPv4"], " ", e.created[0]["EnableIPv6"])
+		}
+		if !strings.Contains(got, tt.want) || (err != nil) != errors.Is(err, dockerwatch.ErrRefused) {
+			t.Errorf("API %s, %v: %s, want %s", tt.version, tt.subnets, got, tt.want)
 		}
 	}
 }

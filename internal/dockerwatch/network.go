@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -201,10 +202,31 @@ type wireCreate struct {
 	CheckDuplicate bool
 }
 
-// Create makes a network of our driver, with our IPAM, and returns its id.
+// ipv4Choice is the API version from which Docker makes networks without IPv4 (Engine 28.0). Older ones ignore the wish, and ask for an
+// IPv4 subnet as well.
+var ipv4Choice = [2]int{1, 48}
+
+// families says whether a network has IPv4, or an error that wraps ErrRefused if this engine can't make it without.
+func (w *Watcher) families(n Network) (ipv4 bool, err error) {
+	if len(n.Subnets) == 0 || slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.CIDR.Addr().Is4() }) {
+		return true, nil
+	}
+	var have [2]int
+	if _, err := fmt.Sscanf(w.APIVersion(), "%d.%d", &have[0], &have[1]); err != nil || slices.Compare(have[:], ipv4Choice[:]) < 0 {
+		return false, fmt.Errorf("%w: this host's Docker Engine (API %s) can't make a network without IPv4: upgrade Docker to 28 or later here, "+
+			"or create the network with an IPv4 subnet as well", ErrRefused, w.APIVersion())
+	}
+	return false, nil
+}
+
+// Create makes a network of our driver, with our IPAM and exactly the IP families of its subnets, and returns its id.
 func (w *Watcher) Create(ctx context.Context, n Network) (string, error) {
+	ipv4, err := w.families(n)
+	if err != nil {
+		return "", err
+	}
 	r := wireCreate{CheckDuplicate: true, CreateRequest: network.CreateRequest{
-		Name: n.Name, Driver: w.opts.Driver, EnableIPv6: &n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
+		Name: n.Name, Driver: w.opts.Driver, EnableIPv4: &ipv4, EnableIPv6: &n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		Options: n.Options, Labels: n.Labels, IPAM: &network.IPAM{Driver: w.opts.Driver, Options: n.IPAMOptions},
 	}}
 	for _, s := range n.Subnets {

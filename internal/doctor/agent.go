@@ -18,6 +18,13 @@ func AgentUp(version string, started time.Time) Check {
 	}}
 }
 
+// Start tells that the agent answers, and can't start or serve all that it should.
+func Start(saw, cure string) Check {
+	return Check{Name: nameAgent, Looks: "what the agent says of its start and its sockets", Look: func(context.Context) Finding {
+		return Error(saw, "Docker is refused what it asks for on networks of SocketPlane; containers that run keep talking", cure)
+	}}
+}
+
 // askHealth asks the agent for its life, over its admin socket.
 const askHealth = "GET /healthz HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
 
@@ -92,6 +99,8 @@ type Local struct {
 	AdminSocket, PluginSocket           string
 	OVSDB, Bridge, DockerHost, StateDir string
 	Unit                                func(context.Context) string
+	// Start takes the place of the look at the agent from outside, for an agent that answers but can't start; nil without.
+	Start *Check
 }
 
 // Checks are all checks, in the order of Names, for a host whose agent does not answer. Those that need the agent say that they could not look.
@@ -107,12 +116,15 @@ func (l Local) Checks() []Check {
 	} {
 		own[c.Name] = c
 	}
+	if l.Start != nil {
+		own[nameAgent] = *l.Start
+	}
 	var all []Check
 	for _, name := range Names() {
 		c, there := own[name]
 		if !there {
 			c = Check{Name: name, Look: func(context.Context) Finding {
-				return Unknown("only the agent can, and it does not answer", "see the agent")
+				return Unknown("only an agent that runs can", "see the agent")
 			}}
 		}
 		if name == nameWay {

@@ -20,14 +20,17 @@ var harmless = map[string]string{
 	"internal/ownovs/choose.go HostHas":             "a managed plugin's start: made again where it is missing",
 	"internal/ownovs/ownovs.go":                     "a managed plugin's start: made again where it is missing",
 	"internal/agent/remains.go removeRemains":       "a managed plugin's start: removed again while it is there",
-	"internal/agent/clean.go remove":                "socketplane clean, which can be repeated",
+	"internal/agent/statefiles.go remove":           "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                         "go generate",
 	"internal/hostlink/genetlink.go hasFamily":      "a question",
-	"internal/hostlink/reserved.go":                 "each pass compares it with what is wanted, whatever an earlier process left",
-	"internal/dockerwatch/own.go MakeGatewayBridge": "one question to Docker, which makes it or not; each pass compares",
 	"internal/agent/cluster.go founded":             "said again at each start",
 	"internal/doctor/state.go writable":             "a file that the next look overwrites",
 	"internal/probe/neighbour.go Neighbour":         "a question",
+	"store/bolt/bolt.go mapFile":                    "opens the file; an empty one is one that is not there",
+	"store/bolt/bolt.go giveUp":                     "empties a file that could not be made, which a later start does again",
+	"internal/dockerwatch/start.go Start":           "asked for again at each start, as long as Docker keeps the error",
+	"internal/hostlink/reserved.go":                 "each pass compares it with what is wanted, whatever an earlier process left",
+	"internal/dockerwatch/own.go MakeGatewayBridge": "one question to Docker, which makes it or not; each pass compares",
 }
 
 // reads are the methods of the outside world's handles that write nothing; whatever else they have counts as a write.

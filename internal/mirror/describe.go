@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/store"
@@ -11,6 +12,53 @@ import (
 // maxLabels bounds the labels that are told to other hosts, in bytes of keys and values: names matter there, not
 // the documents that some tools keep in labels.
 const maxLabels = 4096
+
+// Docker tells of `docker network connect` before it has noted the endpoint with the container: who has a new endpoint is asked
+// again after newcomerFirst, then after twice as long each time, until it has been unknown for newcomerLast. Later, passes ask.
+const (
+	newcomerFirst = 25 * time.Millisecond
+	newcomerLast  = 5 * time.Second
+)
+
+// newcomers says whether an endpoint that has joined lately is without a container.
+func (m *Mirror) newcomers(now time.Time) bool {
+	unknown, lately := map[string]time.Time{}, false
+	for id, c := range m.driver.Described() {
+		if c != nil {
+			continue
+		}
+		since, seen := m.unknown[id]
+		if !seen {
+			since = now
+		}
+		unknown[id] = since
+		lately = lately || now.Sub(since) < newcomerLast
+	}
+	m.unknown = unknown
+	return lately
+}
+
+// rest waits until there is something for a pass to do, at most so long, and asks meanwhile who new endpoints are.
+func (m *Mirror) rest(ctx context.Context, wait time.Duration) {
+	end := time.Now().Add(wait)
+	for pause := newcomerFirst; ; pause *= 2 {
+		left := time.Until(end)
+		if !m.newcomers(time.Now()) {
+			pause = left
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.wake:
+			return
+		case <-time.After(min(pause, left)):
+		}
+		if pause >= left {
+			return
+		}
+		_ = m.describe(ctx) // the next pass says what is wrong
+	}
+}
 
 // describe tells the other hosts which containers have this host's endpoints.
 func (m *Mirror) describe(ctx context.Context) error {

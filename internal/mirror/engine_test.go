@@ -27,9 +27,10 @@ type engine struct {
 	// alive says that the agent runs: without it, networks of ours can't be made, and the removal of one is told to nobody.
 	alive  atomic.Bool
 	passes atomic.Int64
-	down   atomic.Bool // Docker itself does not answer
-	slow   atomic.Bool // it does, but lists nothing yet
-	prunes atomic.Bool // a prune of some kind runs
+	down   atomic.Bool            // Docker itself does not answer
+	slow   atomic.Bool            // it does, but lists nothing yet
+	prunes atomic.Bool            // a prune of some kind runs
+	before atomic.Pointer[func()] // happens once, when a copy is about to be made
 
 	mu         sync.Mutex
 	made       int
@@ -38,6 +39,9 @@ type engine struct {
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
+	asked      []string        // names of copies
+	refuses    map[string]bool // copies of these names
+	late       time.Duration   // from an endpoint's event to its being listed
 	// elsewhere are addresses of ours that containers have on networks of other drivers.
 	elsewhere map[netip.Addr]bool
 }
@@ -52,6 +56,8 @@ type event struct {
 // container is a container on one network.
 type container struct {
 	name, network, endpoint, pool, addr string
+	// listed is when Docker has noted the endpoint with the container.
+	listed time.Time
 }
 
 func newEngine(h *host) *engine {
@@ -113,7 +119,17 @@ func (e *engine) Named(_ context.Context, name string) (dockerwatch.Network, err
 
 // Create makes a copy, as the watcher does.
 func (e *engine) Create(ctx context.Context, n dockerwatch.Network) (string, error) {
+	if before := e.before.Swap(nil); before != nil {
+		(*before)()
+	}
 	n.Driver, n.IPAMDriver = mirror.DriverName, mirror.DriverName
+	e.mu.Lock()
+	e.asked = append(e.asked, n.Name)
+	refuses := e.refuses[n.Name]
+	e.mu.Unlock()
+	if refuses {
+		return "", fmt.Errorf("%w: not here", dockerwatch.ErrRefused)
+	}
 	return e.create(ctx, n)
 }
 
@@ -303,7 +319,7 @@ func (e *engine) Attachments(_ context.Context, want func(endpoint, name string)
 	defer e.mu.Unlock()
 	var all []dockerwatch.Attachment
 	for _, c := range e.containers {
-		if want(c.endpoint, c.name) {
+		if want(c.endpoint, c.name) && !time.Now().Before(c.listed) {
 			all = append(all, dockerwatch.Attachment{NetworkID: c.network, EndpointID: c.endpoint, ContainerID: "id of " + c.name, Name: c.name,
 				Aliases: []string{"alias"}, Labels: e.labels})
 		}

@@ -154,6 +154,8 @@ type Mirror struct {
 	unused      map[ipamdriver.Held]time.Duration // for how long an address that was handed out has been no container's
 	lookedAt    time.Time                         // when endpoints, subnets and addresses were last compared
 	strange     map[string]time.Time              // by Docker's id: since when Docker has had a network that is not bound here
+	refusals    map[string]int                    // by the cluster's id: how often Docker has refused a copy in a row
+	unknown     map[string]time.Time              // by endpoint: since when it has been seen without a container
 
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
@@ -171,7 +173,7 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
 		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
-		strange: map[string]time.Time{}, troubles: map[string]Trouble{}, notes: map[string]string{},
+		strange: map[string]time.Time{}, troubles: map[string]Trouble{}, notes: map[string]string{}, refusals: map[string]int{},
 	}
 }
 
@@ -221,11 +223,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 				told = true
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-m.wake:
-		case <-time.After(wait):
-		}
+		m.rest(ctx, wait)
 	}
 	return nil
 }

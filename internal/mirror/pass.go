@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,8 +57,10 @@ func (m *Mirror) pass(ctx context.Context) error {
 		p.bound[b.DockerID] = b
 	}
 	p.leaving, p.leavingNames = m.beingRemoved()
-	if p.declared, err = m.cluster.DeclaredNames(ctx); err != nil {
+	if p.declared, err = m.cluster.DeclaredNames(ctx); p.declared == nil {
 		return errors.Join(described, err)
+	} else if err != nil {
+		p.trouble("", "declarations", "%s", err)
 	}
 	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
 	switch {
@@ -92,6 +93,38 @@ func (p *pass) trouble(id, name, format string, args ...any) {
 	p.found[name] = Trouble{Network: id, Name: name, Text: fmt.Sprintf(format, args...), Since: time.Now().UTC()}
 }
 
+// errSoon says that what is trouble already should be tried again soon.
+var errSoon = errors.New("not yet")
+
+// quickTries is how often a network that Docker refuses is tried again at once; then with each pass.
+const quickTries = 3
+
+// alone makes an error that concerns one network that network's trouble: others go on, and it is tried again with the next pass. An
+// error of all, such as a store that does not answer, stays one.
+func (p *pass) alone(ctx context.Context, id, name string, err error) error {
+	switch {
+	case err == nil, ctx.Err() != nil, errors.Is(err, errSoon), errors.Is(err, store.ErrUnavailable), errors.Is(err, dockerwatch.ErrUnavailable), errors.Is(err, store.ErrConflict):
+		return err
+	}
+	p.trouble(id, name, "%s", err)
+	return nil
+}
+
+// refused notes that Docker will not make or remove a network; it is true if that should be tried again soon.
+func (p *pass) refused(id string) (soon bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals[id]++
+	return p.refusals[id] <= quickTries
+}
+
+// accepted forgets what refused noted.
+func (p *pass) accepted(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.refusals, id)
+}
+
 // present looks at the networks that Docker has.
 func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 	strange := map[string]time.Time{}
@@ -111,22 +144,33 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 	p.strange = strange
 	return each(here, func(n dockerwatch.Network) error {
 		b, ok := p.bound[n.ID]
-		if !ok || b.Removing {
+		if !ok || b.Removing || p.leavingNames[n.Name] { // the name may be free in a moment; then there is another pass
 			return nil
 		}
-		switch name, declared := p.declared[b.ID]; {
-		case declared && name == n.Name:
-			return p.name(ctx, n, b)
-		case declared:
-			return p.misnamed(ctx, n, b, name)
+		err := p.agree(ctx, n, b)
+		if err == nil {
+			p.driver.Looked(n.ID)
 		}
-		return p.undeclared(ctx, n, b)
+		return p.alone(ctx, b.ID, n.Name, err)
 	})
+}
+
+// agree makes one of Docker's networks and the cluster's agree.
+func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+	switch name, declared := p.declared[b.ID]; {
+	case b.Cut != "":
+		return p.cutOff(ctx, n, b, b.Cut)
+	case declared && (name == n.Name || b.Asked):
+		return p.name(ctx, n, b)
+	case declared:
+		return p.cutOff(ctx, n, b, shares(n, name))
+	}
+	return p.undeclared(ctx, n, b)
 }
 
 // name makes the driver know the network's name.
 func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
-	if b.Name == n.Name {
+	if b.Name == n.Name || b.Asked {
 		return nil
 	}
 	if err := p.driver.SetName(ctx, n.ID, n.Name); !errors.Is(err, driver.ErrUnknown) {
@@ -135,20 +179,27 @@ func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary
 	return nil
 }
 
-// misnamed is for a network that the cluster knows by another name. A copy of ours goes; what a user made stays.
-func (p *pass) misnamed(ctx context.Context, n dockerwatch.Network, b driver.Summary, name string) error {
-	if b.Copied {
-		return p.drop(ctx, n, b, "the cluster calls this network "+name+" now")
+// shares is why a Docker network is cut off: name is the cluster's network with its subnet.
+func shares(n dockerwatch.Network, name string) string {
+	return fmt.Sprintf("docker network %s of this host has a subnet of the cluster's network %s, which was created first, and is cut off from it: "+
+		"'docker network rm %s' and create it with another --subnet", called(n), name, called(n))
+}
+
+// cutOff is for a network that the cluster knows by another name: two networks never share a segment. A copy of ours goes as soon as
+// nothing uses it; what a user made stays, and its removal is the user's.
+func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
+	if b.Copied && b.Endpoints == 0 {
+		return p.drop(ctx, n, b, why)
 	}
-	p.trouble(b.ID, n.Name, "its subnet belongs to the cluster's network %s: 'docker network rm %s' and create it with another --subnet", name, called(n))
-	return nil
+	p.trouble(b.ID, n.Name, "%s", why)
+	if err := p.driver.CutOff(ctx, n.ID, why); !errors.Is(err, driver.ErrUnknown) {
+		return err
+	}
+	return nil // it is going
 }
 
 // undeclared tells the cluster of a network that was made here, or ends one that the cluster has ended.
 func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
-	if p.leavingNames[n.Name] {
-		return nil // the name may be free in a moment; then there is another pass
-	}
 	record, err := p.cluster.Network(ctx, b.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return p.unrecorded(ctx, n, b)
@@ -159,7 +210,11 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	if record.State == store.Deleting {
 		return p.drop(ctx, n, b, "it was removed on another host")
 	}
-	_, err = p.cluster.Declare(ctx, b.ID, n.Name, declaration(n))
+	name := n.Name
+	if b.Asked {
+		name = b.Name
+	}
+	_, err = p.cluster.Declare(ctx, b.ID, name, declaration(n))
 	switch {
 	case err == nil:
 		p.log.Info("network is told to the other hosts", "network", n.Name, "pools", b.Pools)
@@ -167,8 +222,7 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	case errors.Is(err, store.ErrNameTaken):
 		return p.replace(ctx, n, b)
 	case errors.Is(err, store.ErrMismatch):
-		p.trouble(b.ID, n.Name, "%s", reason(err, store.ErrMismatch))
-		return nil
+		return p.cutOff(ctx, n, b, shares(n, record.Title()))
 	case errors.Is(err, store.ErrNotFound): // removed meanwhile
 		return nil
 	}
@@ -237,7 +291,7 @@ func (p *pass) absent(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(missing)
-	return each(missing, func(id string) error { return p.copyOf(ctx, id, uses) })
+	return each(missing, func(id string) error { return p.alone(ctx, id, cmp.Or(p.declared[id], id), p.copyOf(ctx, id, uses)) })
 }
 
 // copyOf makes one network here, unless this host let go of it or something stands in the way.
@@ -271,16 +325,21 @@ func (p *pass) copyOf(ctx context.Context, id string, uses []store.Use) error {
 		}
 	}
 	done := p.driver.Expect(id, n.Pools)
-	_, err = p.docker.Create(ctx, copied(n))
-	done()
+	created, err := p.docker.Create(ctx, copied(n))
+	done(created)
 	if err == nil {
+		p.accepted(id)
 		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
 		return nil
 	}
 	if errors.Is(err, dockerwatch.ErrRefused) {
 		p.trouble(id, n.Name, "%s", err)
+		if !p.refused(id) {
+			return nil
+		}
+		return fmt.Errorf("%w: %w", errSoon, err)
 	}
-	return err // tried again soon
+	return err
 }
 
 // vanished ends networks here that Docker no longer has.
@@ -309,9 +368,4 @@ func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 	}
 	maps.DeleteFunc(p.missing, func(id string, _ time.Time) bool { _, bound := p.bound[id]; return !bound })
 	return p.endVanished(ctx, gone)
-}
-
-// reason is an error's text without that of the sentinel it begins with.
-func reason(err, sentinel error) string {
-	return strings.TrimPrefix(err.Error(), sentinel.Error()+": ")
 }

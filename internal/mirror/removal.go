@@ -121,9 +121,9 @@ func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[str
 		return pruned, nil
 	case suspects[r.DockerID] && len(past.Pruned) == 0:
 		return pruned, nil // it was broken off: then Docker tells of no end
-	case past.Destroyed || heard.Before(r.At):
+	case past.Destroyed || heard.Before(r.At) && !r.Doubtful:
 		return removed, nil // nothing of it is forgotten
-	case time.Since(heard) < m.opts.Times.Vanished:
+	case min(time.Since(heard), time.Since(r.At)) < m.opts.Times.Vanished:
 		return undecided, nil // Docker may be repeating its request, and tells of the end only after it
 	}
 	return unknown, nil

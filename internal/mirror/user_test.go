@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
@@ -74,6 +75,7 @@ func (h *host) runs(name, networkName string) {
 	_, err = h.driver.Join(h.w.ctx, &network.JoinRequest{NetworkID: n.ID, EndpointID: c.endpoint})
 	h.w.must(err)
 	h.docker.mu.Lock()
+	c.listed = time.Now().Add(h.docker.late)
 	h.docker.containers = append(h.docker.containers, c)
 	h.docker.mu.Unlock()
 	h.docker.event()

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ type world struct {
 	ctx   context.Context
 	kv    *shared
 	first mirror.Default
+	pass  time.Duration // between passes, if not the usual
 	hosts []*host
 }
 
@@ -182,6 +185,7 @@ type host struct {
 	driver  *driver.Driver
 	ipam    *ipamdriver.Driver
 	docker  *engine
+	plane   plane
 	follow  bool
 	routes  atomic.Pointer[netip.Prefix] // a connected one
 	down    func()                       // ends its agent; a second time does nothing
@@ -205,10 +209,12 @@ func (h *host) up() {
 	h.down()
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
-	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: plane{}, Addresses: h.ipam},
-		driver.Options{AddressSpace: space, Judged: true, Admit: func(context.Context) (string, error) { return h.maker, nil }})
+	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: &h.plane, Addresses: h.ipam},
+		driver.Options{AddressSpace: space, Judged: true, Named: h.follow, Admit: func(context.Context) (string, error) { return h.maker, nil }})
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
+	times := times
+	times.Pass = cmp.Or(h.w.pass, times.Pass)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
 		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
 		Lives: func(mark string) bool { return mark == h.maker && h.living.Load() },
@@ -294,11 +300,47 @@ func (w *world) noTrouble(hosts ...*host) {
 	})
 }
 
-// plane forwards nothing.
-type plane struct{}
+// plane forwards nothing, and remembers what it should.
+type plane struct {
+	mu       sync.Mutex
+	networks map[string]dataplane.Network
+}
 
-func (plane) MTU() int                                                { return 1450 }
-func (plane) Ready() error                                            { return nil }
-func (plane) SetNetwork(context.Context, dataplane.Network) error     { return nil }
-func (plane) Attach(context.Context, dataplane.Network, string) error { return nil }
-func (plane) RemoveNetwork(context.Context, string) error             { return nil }
+func (*plane) MTU() int     { return 1450 }
+func (*plane) Ready() error { return nil }
+
+func (p *plane) SetNetwork(_ context.Context, n dataplane.Network) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.networks == nil {
+		p.networks = map[string]dataplane.Network{}
+	}
+	p.networks[n.ID] = n
+	return nil
+}
+
+func (p *plane) Attach(ctx context.Context, n dataplane.Network, _ string) error {
+	return p.SetNetwork(ctx, n)
+}
+
+func (p *plane) RemoveNetwork(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.networks, id)
+	return nil
+}
+
+// forwards counts the endpoints of this host that have a part in a network, and the other hosts' that they reach.
+func (p *plane) forwards(id string) (local, remote int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.networks[id].Local {
+		if e.Attached {
+			local++
+		}
+	}
+	for _, peer := range p.networks[id].Remote {
+		remote += len(peer.Endpoints)
+	}
+	return local, remote
+}

@@ -22,7 +22,9 @@ type Options struct {
 	Schema string
 	// Segmentation turns on segmentation offload in user space. It doesn't reach through the switch's own tunnels.
 	Segmentation bool
-	Logger       *slog.Logger
+	// Prepared is called when the database is there and the daemons can be started.
+	Prepared func()
+	Logger   *slog.Logger
 }
 
 // Times of the daemons.
@@ -40,6 +42,7 @@ func Run(ctx context.Context, opts Options) error {
 	if err := opts.prepare(ctx); err != nil {
 		return err
 	}
+	opts.Prepared()
 	for {
 		err := opts.session(ctx)
 		if ctx.Err() != nil {

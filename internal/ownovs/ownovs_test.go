@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	opts := ownovs.Options{Dir: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "run", "db.sock"),
-		Schema: "/usr/share/openvswitch/vswitch.ovsschema", Logger: slog.New(slog.DiscardHandler)}
+		Schema: "/usr/share/openvswitch/vswitch.ovsschema", Logger: slog.New(slog.DiscardHandler), Prepared: func() {}}
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

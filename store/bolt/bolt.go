@@ -12,8 +12,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -98,40 +100,102 @@ func Open(path string, opts Options) (*Store, error) {
 
 // openFile opens and reads the whole file once. bbolt trusts what it maps: it
 // panics, or faults on a file that was cut off, so both are caught here, where
-// an operator can still be told what to do.
-func openFile(path string, opts Options) (db *bbolt.DB, err error) {
+// an operator can still be told what to do. A file that can't be opened is not
+// kept open, as its lock would also keep the next Open from it.
+func openFile(path string, opts Options) (*bbolt.DB, error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	damaged := func(cause any) error {
-		return fmt.Errorf("%w: %s is damaged (%v): move it away and start again; what it held is lost", store.ErrInvalid, path, cause)
-	}
-	defer func() {
-		// The file stays open then: closing what panicked might block.
-		if r := recover(); r != nil {
-			db, err = nil, damaged(r)
-		}
-	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      lockWait,
-		NoSync:       opts.NoSync,
-		FreelistType: bbolt.FreelistMapType,
-	})
+	db, err := mapFile(path, opts)
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s is in use by another process: is another agent running with this state directory? Stop it, or give this one a directory of its own", store.ErrUnavailable, path)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, damaged(err)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, errDamaged):
+		return nil, damaged(path, err)
 	case err != nil:
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	return db, db.View(func(tx *bbolt.Tx) error {
+	if err := readAll(db); err != nil {
+		_ = db.Close() // nothing was written
+		return nil, damaged(path, err)
+	}
+	return db, nil
+}
+
+// errDamaged wraps what bbolt panics with.
+var errDamaged = errors.New("its pages make no sense")
+
+func damaged(path string, cause error) error {
+	return fmt.Errorf("%w: %s is damaged (%w): move it away and start again; what it held is lost", store.ErrInvalid, path, cause)
+}
+
+// mapFile lets bbolt open the file. If bbolt panics, the file is closed, but stays mapped.
+func mapFile(path string, opts Options) (db *bbolt.DB, err error) {
+	var f *os.File
+	fresh := false
+	defer func() {
+		if r := recover(); r != nil {
+			// The mapping keeps the lock, which the end of the file descriptor alone would not free.
+			db, err = nil, errors.Join(fmt.Errorf("%w: %v", errDamaged, r), syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+		}
+		if err != nil && fresh {
+			giveUp(path)
+		}
+	}()
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      lockWait,
+		NoSync:       opts.NoSync,
+		FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			var err error
+			if f, err = os.OpenFile(name, flag, mode); err != nil {
+				return nil, err
+			}
+			info, err := f.Stat()
+			fresh = err == nil && info.Size() == 0
+			return f, nil
+		},
+	})
+}
+
+// giveUp empties a file that bbolt could not make, on a full disk say: half a
+// file would count as damaged when there is space again. One that another
+// process holds is left alone.
+func giveUp(path string) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return
+	}
+	if info, err := f.Stat(); err == nil && info.Size() < int64(leastPages*os.Getpagesize()) {
+		_ = f.Truncate(0) // else it counts as damaged
+	}
+}
+
+// leastPages is how many pages each file of bbolt has: two of meta data, free list, root.
+const leastPages = 4
+
+// readAll reads every page that is in use.
+func readAll(db *bbolt.DB) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, r)
+		}
+	}()
+	return db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
 			return b.ForEach(func(_, _ []byte) error { return nil })
 		})
 	})
 }
 
-// prepare makes the buckets, removes stale announcements and returns the counter.
+// prepare makes the buckets, removes stale announcements and returns the counter. A file in which there is nothing to
+// do is not written to, so that it can be opened on a full disk too.
 func prepare(db *bbolt.DB) (counter uint64, err error) {
+	if counter, ok := prepared(db); ok {
+		return counter, nil
+	}
 	crashpoint.Hit("bolt: open")
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range []string{bucketKV, bucketMeta, bucketAnnounced} {
@@ -158,6 +222,21 @@ func prepare(db *bbolt.DB) (counter uint64, err error) {
 		return writeUint(meta, keyCounter, counter)
 	})
 	return counter, err
+}
+
+// prepared gives the counter of a file that needs no preparation.
+func prepared(db *bbolt.DB) (counter uint64, ok bool) {
+	err := db.View(func(tx *bbolt.Tx) error {
+		kv, meta, announced := tx.Bucket([]byte(bucketKV)), tx.Bucket([]byte(bucketMeta)), tx.Bucket([]byte(bucketAnnounced))
+		if kv == nil || meta == nil || announced == nil {
+			return nil
+		}
+		counter = readUint(meta, keyCounter)
+		first, _ := announced.Cursor().First()
+		ok = readUint(meta, keyFormat) == format && counter > 0 && first == nil
+		return nil
+	})
+	return counter, ok && err == nil
 }
 
 // removeAnnounced removes all announced keys and returns how many there were.

@@ -1,14 +1,19 @@
 package bolt_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -169,5 +174,103 @@ func TestOpenFails(t *testing.T) {
 				t.Errorf("Open took %s", d)
 			}
 		})
+	}
+}
+
+// TestOpensWhenMended: an open that failed keeps nothing locked and leaves nothing half made, so that the same process can open the file once it is
+// well again.
+func TestOpensWhenMended(t *testing.T) {
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good.db")
+	s := open(t, good, bolt.Options{})
+	for range 20 {
+		if err := s.Apply(context.Background(), put("k", strings.Repeat("v", 60_000)), put("l", "w")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := map[string][]byte{
+		"garbage": []byte(strings.Repeat("garbage ", 4096)), "cut-off": data[:16384], "a page of zeros": zeroed(data, 2), "a root of zeros": zeroed(data, 3),
+		"all pages but meta data are zeros": zeroed(data, 2, 3, 4, 5, 6, 7, 8, 9),
+	}
+	for name, text := range damage {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.db")
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if s, err := bolt.Open(path, bolt.Options{}); err == nil {
+					_ = s.Close()
+					t.Fatal("it was opened")
+				} else if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "damaged") {
+					t.Fatalf("Open = %v", err)
+				}
+			}
+			// The same file, not another one in its place: a lock that was kept would show.
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := bolt.Open(path, bolt.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if e, err := s.Get(t.Context(), "l"); err != nil || string(e.Value) != "w" {
+				t.Errorf("read %q, %v", e.Value, err)
+			}
+		})
+	}
+}
+
+// zeroed is a file with some of its pages overwritten.
+func zeroed(data []byte, pages ...int) []byte {
+	data = bytes.Clone(data)
+	for _, p := range pages {
+		clear(data[p*os.Getpagesize() : (p+1)*os.Getpagesize()])
+	}
+	return data
+}
+
+// TestFullDisk: a file that could not be made for want of space is made when there is some.
+func TestFullDisk(t *testing.T) {
+	testenv.Root(t)
+	const size = 64 << 10
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	path, ballast := filepath.Join(dir, "x.db"), filepath.Join(dir, "ballast")
+	for free := range 8 { // pages: at each of the steps in which a file is made
+		if err := os.WriteFile(ballast, make([]byte, size-free*os.Getpagesize()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := bolt.Open(path, bolt.Options{})
+		if err == nil {
+			if free < 5 {
+				t.Errorf("%d pages are enough", free)
+			}
+			_ = s.Close()
+			_ = os.Remove(path)
+			continue
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("with %d pages: %v", free, err)
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = bolt.Open(path, bolt.Options{}); err != nil {
+			t.Fatalf("%d pages had been free: %v", free, err)
+		}
+		_ = s.Close()
+		_ = os.Remove(path)
 	}
 }

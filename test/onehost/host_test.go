@@ -54,6 +54,8 @@ type host struct {
 	flags []string
 	// env is added to the agent's environment.
 	env []string
+	// wrap is a program and its arguments that runs the agent.
+	wrap []string
 }
 
 // newHost makes a host whose agent is not started yet.
@@ -92,9 +94,10 @@ func (h *host) begin() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	argv := []string{"nsenter", "--net=/run/netns/" + h.ns, binary, "agent", "--state-dir", h.path("state"), "--plugin-socket", h.path("plugin.sock"),
+	argv := append([]string{"nsenter", "--net=/run/netns/" + h.ns}, h.wrap...)
+	argv = append(argv, binary, "agent", "--state-dir", h.path("state"), "--plugin-socket", h.path("plugin.sock"),
 		"--admin-socket", h.path("admin.sock"), "--ovsdb", h.ovs.DB, "--docker-host", "none", "--advertise", underlay,
-		"--name", "one", "--metrics-addr", metricsAddr, "--pprof"}
+		"--name", "one", "--metrics-addr", metricsAddr, "--pprof")
 	if !slices.Contains(h.flags, "--store") {
 		argv = append(argv, "--store", "bolt")
 	}

@@ -70,7 +70,7 @@ func TestNothingThere(t *testing.T) {
 		t.Errorf("without an address a network was made, or nobody says why not: %v", err)
 	}
 	w.until(ctx, t, "Docker's log says what is missing", func() error {
-		if log := h.LogTail("dockerd", 1<<20); !strings.Contains(log, "has no address for tunnels") {
+		if log := h.LogTail("dockerd", 1<<20); !strings.Contains(log, "no underlay address") {
 			return errors.New("it does not")
 		}
 		return nil

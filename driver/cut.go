@@ -1,0 +1,139 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// Docker tells a plugin no names, so a network is first bound to the cluster's network with its subnets. Two projects may
+// have chosen one subnet at the same moment; when the names become known, one of the two has it. The other's Docker
+// network is cut off: it stays in Docker, but has no part in the cluster's network any more.
+
+// ErrCutOff says that a Docker network has no part in the cluster's network with its subnets.
+var ErrCutOff = errors.New("network is cut off")
+
+// nameLimit is how long a container waits until the name of a network that has just been made is known. The mirror
+// usually knows it some ten milliseconds after `docker network create`.
+const nameLimit = time.Second
+
+// CutOff takes a Docker network of this host off the cluster's network that it was bound to: its containers are detached, new ones
+// are refused with why, and its removal changes nothing in the cluster. It can be repeated, and returns ErrUnknown if
+// the network is not here.
+func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
+	n, err := d.bound(dockerID)
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	if n.rec.Cut != why {
+		next := n.rec
+		next.Cut = why
+		if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+			return err
+		}
+		n.rec = next
+		n.isCut = false
+	}
+	n.look()
+	if n.isCut {
+		return nil
+	}
+	n.stopWatch()
+	clear(n.peers)
+	errs := []error{d.apply(ctx, n), d.cluster.Unbind(ctx, n.rec.Network, dockerID), n.stored.write(ctx, nil)}
+	for _, e := range n.endpoints {
+		errs = append(errs, d.unreserve(ctx, e))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	n.isCut = true
+	d.log.Warn("a docker network is cut off from the cluster's", "docker_id", dockerID, "network", n.rec.Network, "cause", why)
+	return nil
+}
+
+// unreserve gives back the addresses that were claimed for an endpoint, which stays: its Docker chose them in a subnet that is
+// another network's.
+func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
+	for _, p := range e.Reserved {
+		if err := d.addrs.Release(ctx, p.Masked(), p.Addr(), e.MAC.String()); err != nil {
+			return err
+		}
+	}
+	if len(e.Reserved) == 0 {
+		return nil
+	}
+	next := *e
+	next.Reserved = nil
+	if err := d.put(ctx, e.key(), next); err != nil {
+		return err
+	}
+	*e = next
+	return nil
+}
+
+// whole is nil unless the network, whose lock is held, is cut off.
+func (n *segment) whole() error {
+	if n.rec.Cut == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrCutOff, n.rec.Cut)
+}
+
+// cutOffWith is the Docker network of this host that was cut off and has one of these subnets, if any: the cluster's network with them
+// can't be here beside it.
+func (d *Driver) cutOffWith(want spec) string {
+	for _, n := range d.all() {
+		n.lock.Lock()
+		cut, id := n.rec.Cut != "" && !n.gone, n.rec.DockerID
+		for _, p := range want.Pools {
+			if _, is := n.poolOf(p.Addr()); cut && is && id != want.DockerID {
+				n.lock.Unlock()
+				return id
+			}
+		}
+		n.lock.Unlock()
+	}
+	return ""
+}
+
+// Looked notes that the network's name was looked at: containers need not wait for it any more.
+func (d *Driver) Looked(dockerID string) {
+	if n, ok := d.find(dockerID); ok {
+		n.lock.Lock()
+		defer n.lock.Unlock()
+		n.look()
+	}
+}
+
+// look lets those go on who wait for the network's name; its lock is held.
+func (n *segment) look() {
+	if n.looked != nil {
+		close(n.looked)
+		n.looked = nil
+	}
+}
+
+// awaitName waits for the name of a network that was made here a moment ago: it may belong to another network than the one with
+// its subnets, and no container may talk to that one's.
+func (d *Driver) awaitName(ctx context.Context, dockerID string) {
+	n, ok := d.find(dockerID)
+	if !ok {
+		return
+	}
+	n.lock.Lock()
+	looked := n.looked
+	n.lock.Unlock()
+	if looked == nil {
+		return
+	}
+	select {
+	case <-looked:
+	case <-ctx.Done():
+	case <-time.After(nameLimit):
+	}
+}

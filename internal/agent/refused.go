@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/reconcile"
+)
+
+// refusedEvery is how often it is looked whether Docker was refused something.
+const refusedEvery = time.Second
+
+// startRefused starts containers with a restart policy that Docker could not start because this host's agent or its switch was not ready: Docker
+// tries once, at its boot or when a container has ended, and never again. What Docker keeps as a container's error tells that we
+// were the reason, also to an agent that is started later than that.
+func (a *agent) startRefused(ctx context.Context) error {
+	ticker := time.NewTicker(refusedEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if a.plane.Ready() != nil || a.docker.Ready() != nil || !a.refused.Swap(false) {
+			continue
+		}
+		if err := a.startAll(ctx); err != nil && ctx.Err() == nil {
+			a.refused.Store(true)
+			a.log.Warn("containers whose start was refused while this host was not ready could not all be started; it is tried again", "err", err)
+			pause(ctx, attemptLate)
+		}
+	}
+}
+
+// startAll tries each of them once. One that Docker refuses to start, for another reason now, is its user's to look at.
+func (a *agent) startAll(ctx context.Context) error {
+	found, err := a.docker.Refused(ctx, NotReady, reconcile.ErrNotReady.Error())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range found {
+		err := a.docker.Start(ctx, c.ID)
+		switch {
+		case err == nil:
+			a.log.Info("container is started, which Docker could not do while this host was not ready", "container", c.Name)
+		case errors.Is(err, dockerwatch.ErrUnavailable):
+			errs = append(errs, err)
+		default:
+			a.log.Warn("container can't be started", "container", c.Name, "err", err)
+		}
+	}
+	return errors.Join(errs...)
+}
