@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -167,6 +169,8 @@ func (w *ward) ofCluster() []sickness {
 			mend: both(on(h1, []string{"ip", "addr", "del", h3.Addr.String() + "/32", "dev", "eth0"}), on(h3, []string{"ip", "link", "set", "eth0", "up"})), after: routes(h3)},
 		{name: "hosts use different UDP ports", harm: restart(h3, "--vxlan-port", "4799"), check: "way to " + h3.Name, state: "error",
 			words: []string{"4799", "4789", "--vxlan-port"}, never: []string{"firewall"}, mend: restart(h3)},
+		{name: "a host's agent has another version", harm: w.version(h3, `"version":"devel"`, `"version":"v0.0.1"`),
+			check: "agent versions", state: "warning", words: []string{h3.Name + " has v0.0.1", "same version"}, mend: w.version(h3, `"version":"v0.0.1"`, `"version":"devel"`)},
 		{name: "two hosts have one name", harm: restart(h3, "--name", h2.Name), check: "host names", state: "warning", words: []string{"2 hosts are named h2", "--name"}, mend: restart(h3)},
 		{name: "the clock is wrong", harm: on(h2, []string{"nft", fmt.Sprintf("add table inet broken; add chain inet broken c { type filter hook output priority 0; }; "+
 			"add rule inet broken c icmp type timestamp-reply @th,96,64 set %d", ms<<32|ms)}),
@@ -186,6 +190,35 @@ func (w *ward) ofCluster() []sickness {
 		{name: "a host is gone", harm: both(func(context.Context) error { h3.KillAgent(); return nil }, func(ctx context.Context) error { return h3.SetUplink(ctx, false) }),
 			check: "way to " + h3.Name, state: "warning", words: []string{h3.Addr.String(), "socketplane host rm " + h3.Name}, never: []string{"firewall"},
 			mend: both(func(ctx context.Context) error { return h3.SetUplink(ctx, true) }, func(ctx context.Context) error { return h3.StartAgent(ctx) })},
+	}
+}
+
+// version changes a host's record in the store: its agent has no reason to write it again.
+func (w *ward) version(h *lab.Host, before, after string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		records, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
+		if err != nil {
+			return err
+		}
+		for key, record := range records {
+			if !strings.Contains(record, fmt.Sprintf(`"name":%q`, h.Name)) {
+				continue
+			}
+			changed := strings.Replace(record, before, after, 1)
+			if changed == record {
+				return fmt.Errorf("%s has no %s", record, before)
+			}
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://consul/v1/kv/"+key, strings.NewReader(changed))
+			if err != nil {
+				return err
+			}
+			resp, err := w.Consul.Client().Do(req)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		}
+		return fmt.Errorf("%s has no record", h.Name)
 	}
 }
 
