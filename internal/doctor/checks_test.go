@@ -81,6 +81,16 @@ func TestChecks(t *testing.T) {
 			return store.Membership{Hosts: map[string]store.Host{"h": {}}, Alive: map[string]bool{"h": alive}}, err
 		}}
 	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // takes connections by its queue
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	hanging := kept(true, fmt.Errorf("get: %w", context.DeadlineExceeded))
+	hanging.Address, hanging.Files = "http://"+listener.Addr().String(), host(t, map[string]string{"/proc/78/status": "Name:\tconsul\nState:\tS (sleeping)"})
+	stopped, socket := hanging, hanging
+	stopped.Files = host(t, map[string]string{"/proc/77/status": "Name:\tconsul\nState:\tT (stopped)"})
+	socket.Address = "unix:///run/consul.sock"
 	alone := kept(true, nil)
 	alone.Alone = true
 	cluster := func(change func(*adminapi.ClusterStatus)) Check {
@@ -125,7 +135,7 @@ func TestChecks(t *testing.T) {
 		"no conntrack":          {Conntrack(host(t, nil)), "ok", []string{"not applicable"}},
 		"limits":                {Limits(limits("1024", "128", "1000 0 100000")), "ok", []string{"1 of 1024"}},
 		"no limit":              {Limits(limits("unlimited", "128", "1000 0 100000")), "ok", nil},
-		"few files":             {Limits(limits("40", "128", "1000 0 100000")), "error", []string{"1 files open", "may open 40"}},
+		"few files":             {Limits(limits("40", "128", "1000 0 100000")), "error", []string{"1 files open", "may open 40", "--nofile=4096: "}},
 		"system's files":        {Limits(limits("1024", "128", "95000 0 100000")), "warning", []string{"fs.file-max"}},
 		"few instances":         {Limits(limits("1024", "16", "1000 0 100000")), "warning", []string{"inotify", "sysctl -w"}},
 		"limits unreadable":     {Limits(host(t, nil)), "unknown", nil},
@@ -164,6 +174,9 @@ func TestChecks(t *testing.T) {
 		"store of one host":     {Store(alone), "warning", []string{"no other host"}},
 		"store refuses":         {Store(kept(true, fmt.Errorf("get: %w", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}))), "error", []string{"refuses connections", "start Consul"}},
 		"no way to the store":   {Store(kept(true, fmt.Errorf("get: %w", syscall.EHOSTUNREACH))), "error", []string{"no way to 192.0.2.9:8500"}},
+		"store hangs":           {Store(hanging), "error", []string{"takes connections and answers nothing", "raft list-peers"}},
+		"store is stopped":      {Store(stopped), "error", []string{"process 77", "stopped by a signal", "kill -CONT 77"}},
+		"store at no port":      {Store(socket), "error", []string{"deadline exceeded", "start Consul"}},
 		"store has no leader":   {Store(kept(true, errors.New("the cluster has no leader"))), "error", []string{"no leader"}},
 		"cluster":               {cluster(func(*adminapi.ClusterStatus) {}), "ok", []string{"open: any host"}},
 		"locked cluster":        {cluster(func(s *adminapi.ClusterStatus) { s.Locked = true }), "ok", []string{"token"}},

@@ -67,6 +67,24 @@ func (f Files) Process(pid int) (Process, error) {
 	return p, nil
 }
 
+// stopped finds a process of a name that a signal keeps from running; 0 if there is none.
+func (f Files) stopped(name string) int {
+	entries, err := os.ReadDir(filepath.Join("/", f.Root, "proc"))
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, err := f.Process(pid); err == nil && p.Stopped && p.Name == name {
+			return pid
+		}
+	}
+	return 0
+}
+
 // Link is an interface of the host.
 type Link struct {
 	Name string

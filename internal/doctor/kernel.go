@@ -123,7 +123,7 @@ const (
 // Limits looks at the files that the agent's process may open and has open, at the system's, and at inotify's.
 func Limits(files Files) Check {
 	return Check{Name: nameLimits, Looks: "open files of the agent's process and of the system, and fs.inotify.max_user_instances", Look: func(context.Context) Finding {
-		limit, err := files.openLimit()
+		limit, most, err := files.openLimit()
 		if err != nil {
 			return Unknown(err.Error(), "")
 		}
@@ -133,7 +133,7 @@ func Limits(files Files) Check {
 		}
 		if limit-open < filesSpare {
 			return Error(fmt.Sprintf("the agent has %d files open and may open %d", open, limit), "calls of Docker and connections to the store fail with 'too many open files'",
-				"prlimit --nofile=65536 --pid $(pidof socketplane), and LimitNOFILE=65536 in the unit (systemctl edit socketplane)")
+				fmt.Sprintf("prlimit --nofile=%s --pid $(pidof socketplane), and LimitNOFILE=65536 in the unit (systemctl edit socketplane)", raised(limit, most)))
 		}
 		if all, err := files.Text("/proc/sys/fs/file-nr"); err == nil {
 			var used, free, most int64
@@ -154,21 +154,33 @@ func Limits(files Files) Check {
 	}}
 }
 
-// openLimit is how many files this process may open.
-func (f Files) openLimit() (int, error) {
+// raised is what the limit is to become, as prlimit takes it: what is allowed now already, where that is more.
+func raised(limit, most int) string {
+	if most > limit {
+		return fmt.Sprintf("%d:", most)
+	}
+	return "65536"
+}
+
+// openLimit is how many files this process may open, and to how many it may raise that.
+func (f Files) openLimit() (limit, most int, err error) {
 	const key = "Max open files"
 	text, err := f.Text("/proc/self/limits")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, key); ok {
-			soft := strings.Fields(rest)[0]
-			if soft == "unlimited" {
-				return 1 << 30, nil
+			fields := strings.Fields(strings.ReplaceAll(rest, "unlimited", strconv.Itoa(1<<30)))
+			if len(fields) < 2 {
+				break
 			}
-			return strconv.Atoi(soft)
+			limit, err = strconv.Atoi(fields[0])
+			if err == nil {
+				most, err = strconv.Atoi(fields[1])
+			}
+			return limit, most, err
 		}
 	}
-	return 0, errors.New("/proc/self/limits does not say how many files may be open")
+	return 0, 0, errors.New("/proc/self/limits does not say how many files may be open")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 // StoreDeps are what the cluster's store is looked at with.
 type StoreDeps struct {
+	Files Files
 	// Kind and Address are for people. Own says that the agent runs it as part of its cluster, Alone that no other host can share it.
 	Kind, Address string
 	Own, Alone    bool
@@ -65,7 +67,10 @@ func (d StoreDeps) silent(err error) Finding {
 		text = fmt.Sprintf("there is no way to %s: %v", d.Address, err)
 		cure = "see the tunnel address of this host, and start Consul's host, or give Consul's address with --consul-addr"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &refused) && refused.Timeout():
-		text = d.hangs(err)
+		var better string
+		if text, better = d.hangs(err); better != "" {
+			cure = better
+		}
 	}
 	return Error(text, follows, cure)
 }
@@ -73,15 +78,29 @@ func (d StoreDeps) silent(err error) Finding {
 // dialAnswer is how long a connection may take.
 const dialAnswer = time.Second
 
-// hangs tells a Consul that takes connections and says nothing from a host that does not answer at all.
-func (d StoreDeps) hangs(err error) string {
-	addr := strings.TrimPrefix(strings.TrimPrefix(d.Address, "http://"), "https://")
+// hangs tells a Consul that takes connections and says nothing from a host that does not answer at all. A process of this host that a signal stopped
+// is named with its cure.
+func (d StoreDeps) hangs(err error) (text, cure string) {
+	if pid := d.Files.stopped("consul"); pid != 0 {
+		return fmt.Sprintf("Consul (process %d of this host) is stopped by a signal (SIGSTOP, or a debugger): %v", pid, err), fmt.Sprintf("kill -CONT %d", pid)
+	}
+	u, parseErr := url.Parse(d.Address)
+	addr := d.Address
+	if parseErr == nil && strings.Contains(addr, "://") {
+		addr = u.Host // "" of a unix socket
+	}
+	if _, _, parseErr = net.SplitHostPort(addr); parseErr != nil {
+		return err.Error(), "" // nothing that a connection can be made to
+	}
 	conn, dialErr := net.DialTimeout("tcp", addr, dialAnswer)
 	if dialErr != nil {
-		return fmt.Sprintf("%s gives no answer to a connection (%v): its host is off, or a firewall drops TCP: %v", d.Address, dialErr, err)
+		return fmt.Sprintf("%s gives no answer to a connection (%v): %v", addr, dialErr, err),
+			"see that Consul's host is up, and that no firewall drops TCP to it; or give another address with --consul-addr"
 	}
 	_ = conn.Close() // it was opened to see that it can be
-	return fmt.Sprintf("%s takes connections and answers nothing in %v: Consul hangs or is stopped by a signal, or has no leader: %v", d.Address, storeAnswer, err)
+	return fmt.Sprintf("%s takes connections and answers nothing: Consul hangs, is stopped by a signal, or has no leader: %v", addr, err),
+		"see that Consul runs there ('systemctl status consul'; a process in state T is stopped, 'kill -CONT' lets it go on), and that a majority of its servers does " +
+			"('consul operator raft list-peers'); then start Consul again"
 }
 
 // Versions looks whether the hosts' agents are of one version.

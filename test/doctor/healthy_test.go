@@ -115,6 +115,8 @@ func TestHealthyIPv6(t *testing.T) {
 		w.must(ctx, h, "ip", "addr", "del", h.Addr.String()+"/16", "dev", "eth0")
 	}
 	w.stays(ctx, t)
+	w.treat(ctx, t, sickness{name: "the cluster's Consul is stopped by a signal", harm: on(w.Hosts[0], sh("kill -STOP $(pidof consul)")),
+		check: "store", state: "error", words: []string{"Consul (process", "stopped by a signal", "kill -CONT"}})
 	d, err := diagnose(ctx, w.Hosts[0])
 	if err != nil {
 		t.Fatal(err)
