@@ -129,8 +129,12 @@ func (a *agent) bridgeState(ctx context.Context) (doctor.BridgeState, error) {
 	if s.Ports, err = a.sw.ForeignPorts(); err != nil {
 		return s, err
 	}
-	s.Flows, err = a.plane.ForeignFlows(ctx)
-	return s, err
+	ours := 0
+	if ours, s.Flows, err = a.plane.ReadFlows(ctx); err != nil {
+		return s, err
+	}
+	s.Missing = a.plane.Status().Flows - ours
+	return s, nil
 }
 
 // clusterStatus is nil where this agent forms no cluster.

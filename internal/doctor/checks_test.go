@@ -159,6 +159,7 @@ func TestChecks(t *testing.T) {
 		"fail mode":         {bridge(func(s *BridgeState) { s.FailMode = "standalone" }), "error", []string{"standalone", "set-fail-mode"}},
 		"foreign port":      {bridge(func(s *BridgeState) { s.Ports = []string{"x1"} }), "warning", []string{"x1", "del-port socketplane0 x1"}},
 		"foreign flow":      {bridge(func(s *BridgeState) { s.Flows = []string{"table=0, priority=7, cookie=0x77 actions=drop"} }), "error", []string{"del-flows socketplane0 cookie=0x77/-1"}},
+		"flows removed":     {bridge(func(s *BridgeState) { s.Missing = 5 }), "error", []string{"5 of SocketPlane's flows", "removed"}},
 		"flows mended":      {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now() }), "warning", []string{"2 times", "has mended"}},
 		"flows mended once": {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now().Add(-time.Hour) }), "ok", nil},
 		"no bridge": {Bridge("socketplane0", func(context.Context) (BridgeState, error) { return BridgeState{}, errors.New("no connection") }), "unknown",

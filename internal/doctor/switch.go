@@ -126,10 +126,15 @@ type BridgeState struct {
 	Controllers int
 	// Ports are ports that are not ours, sorted; Flows are flows that are not ours.
 	Ports, Flows []string
+	// Missing is how many of our own flows are not there.
+	Missing int
 	// Mended is how often the agent has found its own flows changed, and Last when; zero for never.
 	Mended uint64
 	Last   time.Time
 }
+
+// lookAgain is the pause until what may be in the middle of a change is looked at again.
+const lookAgain = 500 * time.Millisecond
 
 // mendedLately is how long a change that the agent took back is mentioned.
 const mendedLately = 10 * time.Minute
@@ -138,6 +143,13 @@ const mendedLately = 10 * time.Minute
 func Bridge(name string, state func(context.Context) (BridgeState, error)) Check {
 	return Check{Name: nameBridge, Looks: "fail mode, controllers, ports and flows of bridge " + name + ", and changes that the agent took back", Look: func(ctx context.Context) Finding {
 		s, err := state(ctx)
+		if err == nil && s.Missing > 0 { // flows may be changing in this moment
+			select {
+			case <-ctx.Done():
+			case <-time.After(lookAgain):
+			}
+			s, err = state(ctx)
+		}
 		if err != nil {
 			return Unknown(err.Error(), "see Open vSwitch")
 		}
@@ -148,6 +160,9 @@ func Bridge(name string, state func(context.Context) (BridgeState, error)) Check
 		case s.FailMode != "secure":
 			return Error(fmt.Sprintf("the fail mode of bridge %s is %q", name, s.FailMode), "it may forward without flows, between networks",
 				"ovs-vsctl set-fail-mode "+name+" secure")
+		case s.Missing > 0:
+			return Error(fmt.Sprintf("%d of SocketPlane's flows are not on bridge %s: something else removed them", s.Missing, name), "containers do not reach each other",
+				"the agent gives them again within half a minute, and when it is restarted; find what else writes to the bridge, such as a script with ovs-ofctl")
 		case len(s.Flows) > 0:
 			return Error(fmt.Sprintf("%d flows on bridge %s are not SocketPlane's: %s", len(s.Flows), name, s.Flows[0]), follows,
 				"ovs-ofctl del-flows "+name+" "+cookieOf(s.Flows[0]))

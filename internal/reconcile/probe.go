@@ -109,25 +109,27 @@ func (r *Reconciler) DumpFlows(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// ForeignFlows reads, over a connection of its own, the flows of our bridge that are not ours. Nothing removes them: they may take part in what is forwarded.
-func (r *Reconciler) ForeignFlows(ctx context.Context) ([]string, error) {
+// ReadFlows reads, over a connection of its own, how many flows of our bridge are ours, and those that are not. Nothing removes the latter: they may
+// take part in what is forwarded.
+func (r *Reconciler) ReadFlows(ctx context.Context) (ours int, foreign []string, err error) {
 	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		return 0, nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	defer conn.Close()
 	flows, err := conn.Dump(ctx, 0, 0)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	var foreign []string
 	for _, f := range flows {
-		if f.Cookie&cookieOwnerMask != cookieOwner {
+		if f.Cookie&cookieOwnerMask == cookieOwner {
+			ours++
+		} else {
 			foreign = append(foreign, f.String())
 		}
 	}
 	slices.Sort(foreign)
-	return foreign, nil
+	return ours, foreign, nil
 }
 
 // waysTo are the networks that have containers here and on the host at that address, those with the largest packets first.
