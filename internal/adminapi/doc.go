@@ -28,6 +28,8 @@
 //	POST   /v1/cluster/tokens       TokenRequest, 200 Token with its text
 //	DELETE /v1/cluster/tokens/ID    200
 //
+// An agent that can't start yet answers the first three, the doctor and support; all else gets 503 with the cause.
+//
 // 404 says that there is no such thing, 409 that the cluster's state forbids it, 400 that it can never be.
 // Every answer other than 200 is {"error": "…"}. Fields are added, never renamed, within one Schema: a client ignores
 // fields that it does not know, and an older agent leaves out those that it does not know.

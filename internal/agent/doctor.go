@@ -48,6 +48,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Cluster(a.clusterStatus()),
 		doctor.Clocks(peers, probe.Clock),
 		a.lookedDocker().Check(),
+		doctor.Sight{DockerHost: a.cfg.DockerHost, PluginSocket: a.cfg.PluginSocket, Managed: a.isPlugin()}.Check(),
 		doctor.Sockets(a.sockets(), a.restartSelf()),
 		doctor.StateDir(doctor.Files{}, a.cfg.StateDir),
 		doctor.Stale(a.stale),

@@ -79,7 +79,7 @@ func (t starting) Doctor(ctx context.Context) ([]adminapi.Check, error) {
 	c := t.s.cfg
 	return doctor.Run(ctx, doctor.Local{
 		Links: doctor.HostLinks, AdminSocket: c.AdminSocket, PluginSocket: c.PluginSocket, OVSDB: c.OVSDB, Bridge: config.Bridge,
-		DockerHost: c.DockerHost, StateDir: c.StateDir, Unit: doctor.Unit, Start: &start,
+		DockerHost: c.DockerHost, StateDir: c.StateDir, Unit: doctor.Unit, Managed: t.s.opts.V1Socket != "", Start: &start,
 	}.Checks()), nil
 }
 

@@ -69,7 +69,7 @@ func newDoctor(d Deps) *cobra.Command {
 func diagnose(ctx context.Context, socket string, settings func() (config.Config, error)) (checks []adminapi.Check, unreachable, err error) {
 	if doctor.Answers(ctx, socket) { // in a moment, so that a hanging agent is not waited for
 		if checks, err = adminapi.NewClient(socket).Doctor(ctx); err == nil {
-			return checks, nil, nil
+			return lookedHere(ctx, checks, settings), nil, nil
 		}
 		if !errors.Is(err, adminapi.ErrUnreachable) {
 			return nil, nil, err
@@ -89,6 +89,21 @@ func diagnose(ctx context.Context, socket string, settings func() (config.Config
 		DockerHost: cfg.DockerHost, StateDir: cfg.StateDir, Unit: doctor.Unit,
 	}
 	return doctor.Run(ctx, local.Checks()), unreachable, nil
+}
+
+// lookedHere looks itself at what the agent could not: its unit keeps other processes from it, this command may be root's.
+func lookedHere(ctx context.Context, checks []adminapi.Check, settings func() (config.Config, error)) []adminapi.Check {
+	cfg, err := settings()
+	if err != nil {
+		return checks
+	}
+	sight := doctor.Sight{DockerHost: cfg.DockerHost, PluginSocket: cfg.PluginSocket}.Check()
+	for i, c := range checks {
+		if c.Name == sight.Name && c.State == adminapi.CheckUnknown {
+			checks[i] = doctor.Run(ctx, []doctor.Check{sight})[0]
+		}
+	}
+	return checks
 }
 
 // healthTimeout is how long an agent may take to say that it lives.

@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/setup"
 )
 
@@ -58,7 +61,7 @@ func newInstall(d Deps) *cobra.Command {
 // prerequisites tells what was found; without what nothing can be done it fails.
 func prerequisites(ctx context.Context, d Deps) error {
 	var errs []error
-	for _, f := range setup.Check(ctx) {
+	for _, f := range append(setup.Check(ctx), sight(ctx)...) {
 		fmt.Fprintf(d.Stdout, "%-8s %s: %s\n", f.State, f.Name, f.Text)
 		switch {
 		case f.State == setup.Error:
@@ -68,6 +71,20 @@ func prerequisites(ctx context.Context, d Deps) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sight says whether Docker will find the agent's socket; nothing without a dockerd that can be looked at.
+func sight(ctx context.Context) []setup.Finding {
+	f := doctor.Sight{DockerHost: config.Defaults().DockerHost}.Ahead(ctx)
+	state, known := map[string]string{adminapi.CheckOK: setup.OK, adminapi.CheckWarn: setup.Warning, adminapi.CheckBad: setup.Error}[f.State]
+	if !known || f.Away {
+		return nil
+	}
+	text := f.Saw
+	if f.Follows != "" {
+		text += ": " + f.Follows
+	}
+	return []setup.Finding{{Name: "plugin socket", Text: text, State: state, Cure: f.Cure}}
 }
 
 func newUninstall(d Deps) *cobra.Command {

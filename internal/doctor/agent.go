@@ -99,6 +99,8 @@ type Local struct {
 	AdminSocket, PluginSocket           string
 	OVSDB, Bridge, DockerHost, StateDir string
 	Unit                                func(context.Context) string
+	// Managed says that the agent is Docker's managed plugin.
+	Managed bool
 	// Start takes the place of the look at the agent from outside, for an agent that answers but can't start; nil without.
 	Start *Check
 }
@@ -111,6 +113,7 @@ func (l Local) Checks() []Check {
 	for _, c := range []Check{
 		Agent(l.Files, l.AdminSocket, l.Unit), KernelModule(l.hasModule), sw.Daemons(), Forwarding(l.Files, l.Links), Conntrack(l.Files),
 		Docker{Files: l.Files, Host: l.DockerHost}.Check(),
+		Sight{Files: l.Files, DockerHost: l.DockerHost, PluginSocket: l.PluginSocket, Managed: l.Managed}.Check(),
 		Sockets([]Socket{{l.PluginSocket, 0o600}, {l.AdminSocket, 0o660}}, "systemctl restart socketplane.socket socketplane"),
 		StateDir(l.Files, l.StateDir),
 	} {

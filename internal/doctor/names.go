@@ -5,7 +5,7 @@ package doctor
 func Names() []string {
 	return []string{
 		nameAgent, nameVersions, nameHostNames, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameForwarding, nameFilter,
-		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSockets, nameStateDir, nameStale,
+		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSight, nameSockets, nameStateDir, nameStale,
 		nameNetworks, nameSubnets, nameWay,
 	}
 }
@@ -29,6 +29,7 @@ const (
 	nameCluster    = "cluster"
 	nameClocks     = "clocks"
 	nameDocker     = "Docker"
+	nameSight      = "plugin socket"
 	nameSockets    = "sockets"
 	nameStateDir   = "state directory"
 	nameStale      = "stale state"

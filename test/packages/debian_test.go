@@ -89,6 +89,16 @@ func checkUnits(t *testing.T, m *machine) {
 	if out := m.run(t, "systemctl", "show", "-p", "Before", "socketplane.service", "socketplane.socket"); strings.Count(out, "docker.service") != 2 {
 		t.Errorf("service and socket are not both before docker.service: %s", out)
 	}
+	// Docker waits for what the service waits for.
+	out = m.run(t, "systemctl", "show", "-p", "After", "-p", "Wants", "-p", "Requires", "socketplane.service", "socketplane.socket")
+	for _, slow := range []string{"network-online.target", "network.target", "consul.service", "docker.service"} {
+		if strings.Contains(out, slow) {
+			t.Errorf("Docker's boot waits for %s: %s", slow, out)
+		}
+	}
+	m.until(t, "systemd is told how the agent does", func() bool {
+		return strings.Contains(m.run(t, "systemctl", "show", "-p", "Type", "-p", "StatusText", "socketplane.service"), "StatusText=running") // Type=notify: it is active
+	})
 }
 
 // upgrade demands that Docker's socket stays open, settings and state stay, and a new agent runs.
