@@ -82,16 +82,20 @@ func (m *Mirror) settle(ctx context.Context, suspects map[string]bool) bool {
 
 // settled tells what a removal meant.
 func (m *Mirror) settled(r driver.Removal, is verdict) {
+	back := "it comes back"
+	if !m.opts.Follow {
+		back = "create it here again with the same --subnet when it is needed"
+	}
 	switch is {
 	case removed:
 		m.log.Info("network is removed by this host's user", "network", r.Name, "id", r.Network)
 		m.note(r.Network, "")
 	case pruned:
-		m.log.Warn("docker pruned a network on this host; the cluster keeps it, and it comes back: 'docker network rm' or 'socketplane network rm' "+
+		m.log.Warn("docker pruned a network on this host; the cluster keeps it, and "+back+": 'docker network rm' or 'socketplane network rm' "+
 			"removes it from all hosts", "network", r.Name, "id", r.Network)
 		m.note(r.Network, "docker pruned it on this host at "+r.At.Format(time.RFC3339)+"; the cluster keeps what only idles")
 	default:
-		m.log.Warn("a network was removed on this host, and docker can't tell any more whether by a user; the cluster keeps it, and it comes back: "+
+		m.log.Warn("a network was removed on this host, and docker can't tell any more whether by a user; the cluster keeps it, and "+back+": "+
 			"remove it once more if you mean it", "network", r.Name, "id", r.Network)
 		m.note(r.Network, "docker removed it on this host at "+r.At.Format(time.RFC3339)+" and could not say why; the cluster keeps it")
 	}

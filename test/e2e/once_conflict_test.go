@@ -40,13 +40,7 @@ func (w *once) conflicts(ctx context.Context, t *testing.T) {
 	w.docker(ctx, t, h2, "network", "rm", "odd")
 	w.docker(ctx, t, h3, "network", "rm", "mine")
 	w.have(ctx, t, 30*time.Second, w.Hosts, "odd")
-	eventually(ctx, t, 30*time.Second, func(ctx context.Context) error { // its trouble is over a moment after Docker has the network
-		out, err := h2.SocketPlane(ctx, "doctor", "--quiet")
-		if err != nil {
-			err = fmt.Errorf("doctor: %w %s", err, out)
-		}
-		return err
-	})
+	w.finds(ctx, t, h2, "networks", "ok") // its trouble is over a moment after Docker has the network
 	if _, err := h1.SocketPlane(ctx, "network", "rm", "odd"); err != nil {
 		t.Fatal(err)
 	}
