@@ -27,9 +27,9 @@ func newClusterLock(d Deps, locked bool) *cobra.Command {
 		Example: "  socketplane cluster lock && socketplane cluster token create"}
 	text := "locked: hosts need a token now, which 'socketplane cluster token create' makes"
 	if !locked {
-		cmd.Use, cmd.Short, cmd.Long = "unlock", "Open the cluster: any host of the network segment may join", ""
+		cmd.Use, cmd.Short, cmd.Long = "unlock", "Open the cluster: any machine that reaches a host becomes a member by asking", ""
 		cmd.Example = "  socketplane cluster unlock"
-		text = "open: any host of this network segment may join"
+		text = "open: any machine that reaches a host's cluster port becomes a member by asking"
 	}
 	var quiet bool
 	bindQuiet(cmd, &quiet, "print nothing")

@@ -78,7 +78,7 @@ func access(locked bool) string {
 	if locked {
 		return "locked: a host needs a token ('socketplane cluster token create')"
 	}
-	return "open: any host of this network segment may join ('socketplane cluster lock' closes it)"
+	return "open: any machine that reaches a host's cluster port becomes a member by asking ('socketplane cluster lock' closes it)"
 }
 
 // foreignTrouble says what another cluster means, and what unites the two.

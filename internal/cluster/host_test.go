@@ -32,6 +32,10 @@ import (
 // network namespace, and goroutines wander between threads.
 const hostVar = "SOCKETPLANE_TEST_CLUSTER_HOST"
 
+// formerVar names this test's program as a former commit built it (go test -c), for hosts that are to be upgraded. Without it this
+// program plays the former agent.
+const formerVar = "SOCKETPLANE_TEST_CLUSTER_FORMER"
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(hostVar); path != "" {
 		if err := beHost(path); err != nil {
@@ -304,6 +308,9 @@ func (h *host) start() {
 		h.s.t.Fatal(err)
 	}
 	self := h.s.binary
+	if h.cfg.Former {
+		self = os.Getenv(formerVar)
+	}
 	if self == "" {
 		if self, err = os.Executable(); err != nil {
 			h.s.t.Fatal(err)

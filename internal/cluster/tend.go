@@ -135,7 +135,7 @@ func (s *session) enter(ctx context.Context, me store.Member) error {
 	}
 	s.c.fine()
 	if !s.c.keeper.Credentials().Keys.Locked {
-		s.c.log.Info("cluster: it is open: any host of this network segment may join; 'socketplane cluster lock' closes it", "cluster", s.id)
+		s.c.log.Info("cluster: it is open: any machine that reaches a host's cluster port becomes a member by asking; 'socketplane cluster lock' closes it", "cluster", s.id)
 	}
 	return nil
 }

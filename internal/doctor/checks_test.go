@@ -179,7 +179,7 @@ func TestChecks(t *testing.T) {
 		"store is stopped":      {Store(stopped), "error", []string{"process 77", "stopped by a signal", "kill -CONT 77"}},
 		"store at no port":      {Store(socket), "error", []string{"deadline exceeded", "start Consul"}},
 		"store has no leader":   {Store(kept(true, errors.New("the cluster has no leader"))), "error", []string{"no leader"}},
-		"cluster":               {cluster(func(*adminapi.ClusterStatus) {}), "ok", []string{"open: any host"}},
+		"cluster":               {cluster(func(*adminapi.ClusterStatus) {}), "ok", []string{"open: any machine"}},
 		"locked cluster":        {cluster(func(s *adminapi.ClusterStatus) { s.Locked = true }), "ok", []string{"token"}},
 		"left":                  {cluster(func(s *adminapi.ClusterStatus) { s.State = "alone" }), "warning", []string{"has left", "cluster join"}},
 		"joining":               {cluster(func(s *adminapi.ClusterStatus) { s.State = "joining" }), "error", []string{"joining"}},

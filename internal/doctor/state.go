@@ -199,7 +199,7 @@ func Cluster(status func(context.Context) (adminapi.ClusterStatus, error)) Check
 				servers++
 			}
 		}
-		access := "open: any host of this segment may join ('socketplane cluster lock' closes it)"
+		access := "open: any machine that reaches a host's cluster port (--cluster-port) becomes a member by asking, and may become a server with all keys ('socketplane cluster lock' closes it)"
 		if st.Locked {
 			access = "locked: a host needs a token to join"
 		}
