@@ -67,6 +67,8 @@ type Options struct {
 	EngineAPI func() string
 	// Named says that somebody looks at the names of new networks, and calls SetName, Looked or CutOff.
 	Named bool
+	// OwnRecord hears this host's record whenever the cluster's hosts change; it must not block. nil hears nothing.
+	OwnRecord func(store.Host)
 	// Judged says that somebody asks Docker why it removed a network, and calls SettleRemoval. Else every removal is
 	// this host's alone.
 	Judged bool
@@ -84,6 +86,7 @@ type Driver struct {
 	addrs   Addresses
 	space   string
 	engine  func() string // Options.EngineAPI
+	own     func(store.Host)
 	admit   func(context.Context) (string, error)
 	judged  bool
 	named   bool
@@ -127,12 +130,15 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	if opts.EngineAPI == nil {
 		opts.EngineAPI = func() string { return "" }
 	}
+	if opts.OwnRecord == nil {
+		opts.OwnRecord = func(store.Host) {}
+	}
 	if opts.Admit == nil {
 		opts.Admit = func(context.Context) (string, error) { return "", nil }
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
 	}

@@ -235,6 +235,9 @@ func (d *Driver) watchHosts(ctx context.Context) {
 
 // setHosts takes the hosts over, and applies networks anew when a VTEP changed.
 func (d *Driver) setHosts(ctx context.Context, hosts map[string]store.Host) error {
+	if h, known := hosts[d.cluster.Host()]; known {
+		d.own(h)
+	}
 	delete(hosts, d.cluster.Host())
 	d.mu.Lock()
 	old, read := d.hosts, d.read

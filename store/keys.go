@@ -125,6 +125,8 @@ const (
 	LocalPeers        = Root + "local/peers/"
 	LocalHosts        = Root + "local/hosts/"
 	LocalStoreKindKey = Root + "local/store-kind"
+	// LocalCopyKey says that another machine was found to act under this host's id.
+	LocalCopyKey = Root + "local/copy"
 )
 
 // LocalAddressKey is the journal's key of one address of a pool.

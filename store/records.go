@@ -121,6 +121,10 @@ type Host struct {
 	Uses    []Use     `json:"uses,omitempty"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
+	// Asked is the question of another machine's agent with this host's id; Answered is the nonce of the last one that this host's agent
+	// has answered.
+	Asked    *Question `json:"asked,omitempty"`
+	Answered string    `json:"answered,omitempty"`
 }
 
 // Endpoints are all endpoints of one host on one network.

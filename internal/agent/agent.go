@@ -59,6 +59,7 @@ type agent struct {
 	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
+	seat     *seat       // the right to act under this host's id
 	presence gate        // of what makes this host part of the cluster
 	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links
@@ -163,6 +164,10 @@ func (a *agent) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), a.id)
+	a.seat = newSeat()
+	if err = a.claimSeat(ctx); err != nil {
+		return err
+	}
 	soon, cancel := context.WithTimeout(ctx, switchPatience)
 	defer cancel()
 	a.sw, err = ovsctl.Connect(soon, ovsctl.Options{Endpoint: a.cfg.OVSDB, Bridge: config.Bridge, Logger: a.log})
@@ -190,7 +195,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{
-		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, OwnRecord: a.ownRecord, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
 		Named: a.cfg.DockerHost != config.DockerNone && a.cfg.Mirror,
 	})
 	if err != nil {

@@ -25,6 +25,10 @@ func (a *agent) announce(ctx context.Context) error {
 	defer refreshing.Wait()
 	refreshing.Go(func() { a.refreshHost(ctx) })
 	for failed := false; ctx.Err() == nil; {
+		// The store may not have answered when the agent started, and been without this one since.
+		if err := a.claimSeat(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 		err := a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
 		if err != nil && ctx.Err() == nil && !failed {
 			a.log.Warn("other hosts take this one's agent for down until the store answers", "err", err)
@@ -50,6 +54,8 @@ func (a *agent) refreshHost(ctx context.Context) {
 		case <-timer.C:
 			look = true
 		case <-stirred:
+			look = false
+		case <-a.seat.changed:
 			look = false
 		}
 		timer.Stop()
@@ -87,6 +93,8 @@ func (a *agent) publishHost(ctx context.Context, look bool) error {
 func (a *agent) hostRecord(ctx context.Context) (store.Host, error) {
 	at := a.where()
 	h := store.Host{Name: a.cfg.Name, VTEP: at.Addr, MTU: at.MTU, Version: a.opts.Version.Version, Started: a.started, VXLANPort: a.cfg.VXLANPort}
+	h.Answered = a.seat.answer()
+	a.seat.say(h.VTEP)
 	var err error
 	h.Uses, err = a.subnets.Uses(ctx)
 	for _, u := range h.Uses { // sorted

@@ -4,7 +4,7 @@ package doctor
 // the host.
 func Names() []string {
 	return []string{
-		nameAgent, nameVersions, nameHostNames, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameForwarding, nameFilter,
+		nameAgent, nameVersions, nameHostNames, nameIdentity, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameForwarding, nameFilter,
 		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSight, nameSockets, nameStateDir, nameStale,
 		nameNetworks, nameSubnets, nameWay,
 	}
@@ -15,6 +15,7 @@ const (
 	nameAgent      = "agent"
 	nameVersions   = "agent versions"
 	nameHostNames  = "host names"
+	nameIdentity   = "host identity"
 	nameKernel     = "kernel module"
 	nameSwitch     = "Open vSwitch"
 	nameBridge     = "bridge"

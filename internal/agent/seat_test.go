@@ -1,0 +1,219 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/internal/underlay"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// machine is as much of an agent as decides who acts under a host's id.
+type machine struct {
+	*agent
+	t    *testing.T
+	stop func()
+}
+
+const sameID = "0123456789abcdef"
+
+func (w *seats) machine(vtep string) *machine {
+	w.t.Helper()
+	local := w.file()
+	m := &machine{t: w.t, stop: func() {}}
+	m.agent = &agent{cfg: config.Config{Name: "web1"}, id: sameID, log: slog.New(slog.DiscardHandler), local: local,
+		storage: storage{kv: w.kv, kind: config.StoreConsul}, cluster: store.NewCluster(w.kv, sameID)}
+	m.agent.underlay = fixedUnderlay(w.t, vtep)
+	m.seat = newSeat()
+	return m
+}
+
+// run publishes and announces this machine as the host, and answers questions, until stop.
+func (m *machine) run() {
+	m.t.Helper()
+	ctx, cancel := context.WithCancel(m.t.Context())
+	m.publish()
+	done := make(chan struct{}, 2)
+	go func() {
+		_ = m.cluster.KV().Announce(ctx, store.AliveKey(m.id), []byte(m.id), aliveTTL)
+		done <- struct{}{}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		for index := uint64(0); ctx.Err() == nil; {
+			members, next, err := m.cluster.WatchHosts(ctx, index)
+			if err != nil {
+				return
+			}
+			index = next
+			if h, ok := members.Hosts[m.id]; ok {
+				m.ownRecord(h)
+			}
+			select {
+			case <-m.seat.changed:
+				m.publish()
+			default:
+			}
+		}
+	}()
+	until := func() bool { alive, err := m.cluster.Alive(ctx); return alive && err == nil }
+	if err := testenv.Poll(ctx, time.Millisecond, until); err != nil {
+		m.t.Fatal(err)
+	}
+	m.stop = func() { cancel(); <-done; <-done }
+}
+
+func (m *machine) publish() {
+	m.t.Helper()
+	m.seat.say(m.where().Addr)
+	if err := m.cluster.PutHost(m.t.Context(), store.Host{Name: m.cfg.Name, VTEP: m.where().Addr, Answered: m.seat.answer()}); err != nil {
+		m.t.Error(err)
+	}
+}
+
+type seats struct {
+	t  *testing.T
+	kv store.KV
+	n  int
+}
+
+func (w *seats) file() store.KV {
+	w.t.Helper()
+	w.n++
+	kv, err := bolt.Open(filepath.Join(w.t.TempDir(), "db"), bolt.Options{NoSync: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = kv.Close() })
+	return kv
+}
+
+func newSeats(t *testing.T) *seats {
+	w := &seats{t: t}
+	w.kv = w.file()
+	return w
+}
+
+// TestCopiedMachine covers weave#3263 and consul#9467: a machine that was copied with its disk is refused while the first one lives, also
+// while that one is restarted; both say why.
+func TestCopiedMachine(t *testing.T) {
+	w := newSeats(t)
+	first, copy := w.machine("192.0.2.1"), w.machine("192.0.2.2")
+	if err := first.claimSeat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first.run()
+	defer func() { first.stop() }()
+	refused := func(what string) {
+		t.Helper()
+		err := copy.claimSeat(t.Context())
+		if !errors.Is(err, store.ErrSameID) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		for _, text := range []string{"192.0.2.1", "192.0.2.2", sameID, "socketplane clean", "web1"} {
+			if !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: %q does not say %q", what, err, text)
+			}
+		}
+	}
+	refused("the first one lives")
+	if c := first.copied(); c == nil || c.Addr != "192.0.2.2" {
+		t.Errorf("the first one knows of the copy: %+v", c)
+	}
+	refused("again")
+	if c := copy.copied(); c != nil {
+		t.Errorf("the copy takes the first one for a copy: %+v", c)
+	}
+	first.stop()
+	refused("the first one is restarted")
+	if err := first.claimSeat(t.Context()); err != nil {
+		t.Fatalf("the first one comes back: %v", err)
+	}
+	first.run()
+	refused("the first one is back")
+	// The first one goes for good, and an operator says so.
+	first.stop()
+	first.stop = func() {}
+	if err := store.NewCluster(w.kv, "third").RemoveHost(t.Context(), sameID); err != nil {
+		t.Fatal(err)
+	}
+	if err := copy.claimSeat(t.Context()); err != nil {
+		t.Errorf("the first one is removed: %v", err)
+	}
+	if e, err := copy.local.Get(t.Context(), store.LocalCopyKey); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the copy remembers %s, %v", e.Value, err)
+	}
+}
+
+// TestNoCopy: who comes back, whatever of it is left in the cluster, is no copy.
+func TestNoCopy(t *testing.T) {
+	left := func(w *seats, vtep string, alive bool) {
+		ops := []store.Op{{Kind: store.OpPut, Key: store.HostKey(sameID), Value: store.Encode(store.Host{ID: sameID, Name: "web1", VTEP: netip.MustParseAddr(vtep)})}}
+		if alive {
+			ops = append(ops, store.Op{Kind: store.OpPut, Key: store.AliveKey(sameID), Value: []byte(sameID)})
+		}
+		if err := w.kv.Apply(w.t.Context(), ops...); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		left  func(*seats)
+		limit time.Duration
+	}{
+		"new":                      {func(*seats) {}, time.Second},
+		"restarted":                {func(w *seats) { left(w, "192.0.2.2", false) }, time.Second},
+		"killed":                   {func(w *seats) { left(w, "192.0.2.2", true) }, time.Second},
+		"moved":                    {func(w *seats) { left(w, "192.0.2.9", false) }, time.Second},
+		"killed and moved at once": {func(w *seats) { left(w, "192.0.2.9", true) }, seatLimit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSeats(t)
+			c.left(w)
+			m := w.machine("192.0.2.2")
+			began := time.Now()
+			if err := m.claimSeat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > c.limit {
+				t.Errorf("it took %v, at most %v are expected", took, c.limit)
+			}
+		})
+	}
+}
+
+// TestSeatWithoutStore: a store that does not answer keeps no agent from starting.
+func TestSeatWithoutStore(t *testing.T) {
+	w := newSeats(t)
+	m := w.machine("192.0.2.1")
+	if err := w.kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.claimSeat(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// oneAddress is a machine with one address that never changes.
+type oneAddress struct{ addr netip.Addr }
+
+func (o oneAddress) Choose(context.Context, netip.Addr, underlay.Underlay) (hostlink.Choice, error) {
+	return hostlink.Choice{Underlay: underlay.Underlay{Addr: o.addr}}, nil
+}
+
+func (oneAddress) WatchNetwork(context.Context) (<-chan struct{}, error) { return nil, nil }
+
+func fixedUnderlay(t *testing.T, addr string) *underlay.Tracker {
+	tracker := underlay.New(oneAddress{netip.MustParseAddr(addr)}, underlay.Options{})
+	tracker.Look(t.Context())
+	return tracker
+}
