@@ -99,9 +99,12 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 // plane computes what this host should forward of a network, whose lock is held.
 func (d *Driver) plane(n *segment) dataplane.Network {
 	p := dataplane.Network{ID: n.rec.Network, VNI: n.rec.VNI, MTU: d.mtu(n)}
+	owners := n.linkLocalOwners()
 	for _, id := range slices.Sorted(maps.Keys(n.endpoints)) {
 		if e := n.endpoints[id]; !e.Deleting {
-			p.Local = append(p.Local, e.plane())
+			local := e.plane()
+			local.Addrs = withLinkLocal(local.Addrs, id, e.Container, owners)
+			p.Local = append(p.Local, local)
 		}
 	}
 	if n.rec.Cut != "" { // its links stay until Docker removes them
@@ -117,7 +120,7 @@ func (d *Driver) plane(n *segment) dataplane.Network {
 		if !vtep.IsValid() {
 			continue // its record is on the way; the watch of hosts brings it
 		}
-		if peer := planePeer(n.peers[host]); len(peer.Endpoints) > 0 {
+		if peer := planePeer(n.peers[host], owners); len(peer.Endpoints) > 0 {
 			peer.VTEP = vtep
 			p.Remote = append(p.Remote, peer)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -169,8 +170,12 @@ func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c st
 	if err := d.put(ctx, e.key(), next); err != nil {
 		return err
 	}
+	also := !slices.Equal(e.linkLocal(), next.linkLocal())
 	*e = next
 	d.markDirty(n.rec.Network)
+	if also {
+		return d.apply(ctx, n) // it may send from them, and is found by them
+	}
 	return nil
 }
 

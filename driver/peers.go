@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -26,14 +27,14 @@ const peersLimit = time.Second
 
 // planePeer is another host's endpoints as the data plane sees them. An endpoint
 // that can't be understood is left out: the others must not suffer from it.
-func planePeer(r store.Endpoints) dataplane.Peer {
+func planePeer(r store.Endpoints, owners map[netip.Addr]linkLocalOwner) dataplane.Peer {
 	peer := dataplane.Peer{Host: r.Host}
 	for _, e := range r.Endpoints {
 		hw, err := net.ParseMAC(e.MAC)
 		if err != nil || len(hw) != len(dataplane.MAC{}) {
 			continue
 		}
-		peer.Endpoints = append(peer.Endpoints, dataplane.PeerEndpoint{MAC: dataplane.MAC(hw), Addrs: e.Addrs})
+		peer.Endpoints = append(peer.Endpoints, dataplane.PeerEndpoint{MAC: dataplane.MAC(hw), Addrs: withLinkLocal(e.Addrs, e.ID, e.Container, owners)})
 	}
 	return peer
 }

@@ -152,8 +152,10 @@ type Container struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	// Aliases are its names on the network, without those that Docker makes of its id.
-	Aliases []string          `json:"aliases,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
+	Aliases []string `json:"aliases,omitempty"`
+	// LinkLocal are the addresses of 'docker run --link-local-ip', which Docker tells no driver.
+	LinkLocal []netip.Addr      `json:"link_local,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 }
 
 // Index is the small record beside Endpoints that is watched.

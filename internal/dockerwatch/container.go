@@ -3,6 +3,7 @@ package dockerwatch
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -14,6 +15,8 @@ type Attachment struct {
 	// Aliases are the names on the network that a user or Compose gave.
 	Aliases []string
 	Labels  map[string]string
+	// LinkLocal are those of --link-local-ip.
+	LinkLocal []netip.Addr
 }
 
 // wireContainer is what Docker lists, and what it answers for one container.
@@ -26,6 +29,7 @@ type wireContainer struct {
 		Networks map[string]struct {
 			NetworkID, EndpointID string
 			Aliases               []string
+			IPAMConfig            struct{ LinkLocalIPs []string }
 		}
 	}
 }
@@ -54,6 +58,11 @@ func (w *Watcher) Attachments(ctx context.Context, want func(endpoint, name stri
 			a := Attachment{
 				NetworkID: n.NetworkID, EndpointID: n.EndpointID, ContainerID: full.ID,
 				Name: full.name(), Labels: full.Config.Labels,
+			}
+			for _, text := range n.IPAMConfig.LinkLocalIPs {
+				if ip := addr(text); ip.IsLinkLocalUnicast() {
+					a.LinkLocal = append(a.LinkLocal, ip.Unmap())
+				}
 			}
 			for _, alias := range n.Aliases {
 				if alias != full.shortID() && alias != a.Name {

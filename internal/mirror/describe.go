@@ -81,7 +81,7 @@ func (m *Mirror) describe(ctx context.Context) error {
 }
 
 func container(a dockerwatch.Attachment) store.Container {
-	c := store.Container{ID: a.ContainerID, Name: a.Name, Aliases: a.Aliases}
+	c := store.Container{ID: a.ContainerID, Name: a.Name, Aliases: a.Aliases, LinkLocal: a.LinkLocal}
 	size := 0
 	for k, v := range a.Labels {
 		size += len(k) + len(v)

@@ -62,6 +62,7 @@ func (m *Mirror) pass(ctx context.Context) error {
 	} else if err != nil {
 		p.trouble("", "declarations", "%s", err)
 	}
+	p.duplicates(here)
 	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
 	switch {
 	case p.unknown.Load():

@@ -13,7 +13,7 @@ import (
 // TestCoreOptions: what users ask for by options is there or refused with the cure, a second engine on a host loses nothing, and
 // addresses that only Docker knows work.
 func TestCoreOptions(t *testing.T) {
-	ctx := limit(t, 3*time.Minute)
+	ctx := limit(t, 4*time.Minute)
 	w := fresh(ctx, t, func(o *lab.Options) { o.Hosts = 2 })
 	w.each(func(h *lab.Host) error { return h.WaitReady(ctx) })
 	w.docker(ctx, w.Hosts[0], "network", "create", "-d", "socketplane", "--subnet", "10.71.0.0/24", "web")
@@ -23,6 +23,7 @@ func TestCoreOptions(t *testing.T) {
 		do   func(context.Context, *testing.T, *world)
 	}{
 		{"networks", networkOptions}, {"interface names", interfaceNames}, {"second engine", secondEngine},
+		{"link-local addresses", linkLocal}, {"copied machine", copiedMachine},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.do(ctx, t, &world{Lab: w.Lab, t: t, engine: w.engine}) })
 	}
