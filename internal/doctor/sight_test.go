@@ -39,18 +39,18 @@ func TestSight(t *testing.T) {
 			proc := filepath.Join(root, "proc/77")
 			mkdir(t, filepath.Join(proc, "ns"))
 			mkdir(t, filepath.Join(root, "proc/self/ns"))
-			link(t, "mnt:[1]", filepath.Join(root, "proc/self/ns/mnt"))
-			link(t, "mnt:[2]", filepath.Join(proc, "ns/mnt"))
+			symlink(t, "mnt:[1]", filepath.Join(root, "proc/self/ns/mnt"))
+			symlink(t, "mnt:[2]", filepath.Join(proc, "ns/mnt"))
 			if c.exe == "" {
 				c.exe = "/usr/bin/dockerd"
 			}
-			link(t, c.exe, filepath.Join(proc, "exe"))
+			symlink(t, c.exe, filepath.Join(proc, "exe"))
 			if !c.noPID {
 				put(t, filepath.Join(proc, "status"), "Name:\tdockerd\nState:\tS (sleeping)\n")
 			}
 			switch c.theirs {
 			case "":
-				link(t, root, filepath.Join(proc, "root"))
+				symlink(t, root, filepath.Join(proc, "root"))
 			case "empty":
 				mkdir(t, filepath.Join(proc, "root/run/docker/plugins"))
 			case "socket":
@@ -107,7 +107,7 @@ func mkdir(t *testing.T, path string) {
 	}
 }
 
-func link(t *testing.T, to, path string) {
+func symlink(t *testing.T, to, path string) {
 	t.Helper()
 	if err := os.Symlink(to, path); err != nil {
 		t.Fatal(err)

@@ -96,7 +96,7 @@ func TestCoreBootWithoutAddress(t *testing.T) {
 // found is a running container as it is now.
 func found(ctx context.Context, t *testing.T, h *lab.Host, name string) *container {
 	t.Helper()
-	c, err := inspect(ctx, h, name)
+	c, err := running(ctx, h, name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -195,11 +195,11 @@ func run(ctx context.Context, h *lab.Host, name string, args ...string) (*contai
 	if _, err := h.Docker(ctx, argv...); err != nil {
 		return nil, err
 	}
-	return inspect(ctx, h, name)
+	return running(ctx, h, name)
 }
 
-// inspect is a container that runs already.
-func inspect(ctx context.Context, h *lab.Host, name string) (*container, error) {
+// running is a container that runs already.
+func running(ctx context.Context, h *lab.Host, name string) (*container, error) {
 	out, err := h.Docker(ctx, "inspect", "-f", "{{.State.Pid}} {{json .NetworkSettings.Networks}}", name)
 	if err != nil {
 		return nil, err
