@@ -102,6 +102,9 @@ func (s *Switch) Close() {
 // number of changes is one value, and our own writes are among them. The channel is never closed.
 func (s *Switch) Changed() <-chan struct{} { return s.changed }
 
+// Bridge is the name of our bridge, and of its interface in the kernel.
+func (s *Switch) Bridge() string { return s.bridge }
+
 // MgmtPath is the path of the bridge's OpenFlow management socket, which ovs-vswitchd makes beside
 // the database's.
 func (s *Switch) MgmtPath() string {

@@ -174,7 +174,7 @@ var (
 	descRuns = prometheus.NewDesc("socketplane_reconcile_runs_total",
 		"How often everything on the switch was compared with what is wanted, by result (ok or failed).", []string{"result"}, nil)
 	descDrift = prometheus.NewDesc("socketplane_reconcile_drift_total",
-		"What had to be mended though nobody had asked for a change, by kind (flows, ports or links).", []string{"kind"}, nil)
+		"What had to be mended though nobody had asked for a change, by kind (flows, ports, links, or strays: addresses and routes on our links).", []string{"kind"}, nil)
 	descAddresses = prometheus.NewDesc("socketplane_addresses",
 		"Addresses that this host has claimed, by state (handed_out, resting or spare).", []string{"state"}, nil)
 )
@@ -191,6 +191,7 @@ func (r reconciled) Collect(ch chan<- prometheus.Metric) {
 	count(descDrift, st.Drift.Flows, "flows")
 	count(descDrift, st.Drift.Ports, "ports")
 	count(descDrift, st.Drift.Links, "links")
+	count(descDrift, st.Drift.Strays, "strays")
 }
 
 // addresses counts what this host has claimed.

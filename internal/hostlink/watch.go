@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch signals that links of ours appeared, changed or went, by anybody's hand; what they are now says Owned.
+// Watch signals that links of ours appeared, changed or went, or got an address, by anybody's hand; what they are now say Owned
+// and Strays.
 // Signals that nobody has taken yet become one. The channel is closed when the context ends.
 func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
 	var socket *nl.NetlinkSocket
 	err := l.inNamespace(func() (err error) {
-		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
+		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 		return err
 	})
 	if err != nil {
@@ -74,6 +75,10 @@ func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[i
 // concerns says whether a message tells something new about a link of ours, and keeps track of what is known.
 // The kernel also reports requests that changed nothing; who mends on every signal would never rest.
 func concerns(m syscall.NetlinkMessage, known map[int32]Link) bool {
+	if m.Header.Type == unix.RTM_NEWADDR && len(m.Data) >= unix.SizeofIfAddrmsg {
+		_, ours := known[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
+		return ours
+	}
 	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return false
 	}

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/hostlink"
 )
@@ -44,6 +45,22 @@ func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// clearLinks removes addresses that other programs put on our links, and with full also routes without an address.
+func (r *Reconciler) clearLinks(ctx context.Context, full bool) error {
+	removed, err := r.links.RemoveStrays(ctx, full, r.sw.Bridge())
+	for _, s := range removed {
+		r.log.Warn("something that another program put on a link of ours is removed; if that goes on, keep NetworkManager, systemd-networkd or dhcpcd off it (docs/operations.md)",
+			"link", s.Link, "what", s.What)
+	}
+	if len(removed) > 0 {
+		r.setStatus(func(s *Status) {
+			s.Drift.Strays += uint64(len(removed))
+			s.Drift.StraysAt, s.Drift.Stray = time.Now(), removed[0].What+" on "+removed[0].Link
+		})
+	}
+	return err
 }
 
 // collectLinks removes links of ours that belong to no endpoint or device that is known.

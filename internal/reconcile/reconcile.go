@@ -62,11 +62,14 @@ type Status struct {
 	Err error
 }
 
-// Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, and links that nothing needs.
+// Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, links that nothing needs, and
+// addresses and routes on our links.
 type Drift struct {
-	Flows, Ports, Links uint64
-	// FlowsAt is when Flows last grew.
-	FlowsAt time.Time
+	Flows, Ports, Links, Strays uint64
+	// FlowsAt is when Flows last grew, StraysAt when Strays did.
+	FlowsAt, StraysAt time.Time
+	// Stray is one of the addresses and routes that were found last, with its link.
+	Stray string
 }
 
 // Reconciler applies desired state. It is safe for concurrent use, except that calls that name

@@ -144,7 +144,7 @@ func (r *Reconciler) everything(ctx context.Context, full bool) (trouble, err er
 		return nil, err
 	}
 	each(r.drop)
-	errs := []error{trouble, r.collectLinks(ctx)}
+	errs := []error{trouble, r.collectLinks(ctx), r.clearLinks(ctx, full)}
 	for _, n := range r.networks {
 		if failed[n] == nil {
 			r.finished(n)

@@ -111,3 +111,22 @@ func ovsPair(t *testing.T) *pair {
 	}
 	return p
 }
+
+// TestAddressesOfOthersAreRemoved: what a DHCP client or an operator puts on a link of ours goes, at once where links are ours by their
+// alias, and containers talk on.
+func TestAddressesOfOthersAreRemoved(t *testing.T) {
+	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
+	for i, dev := range []string{p.a.link("vxlan"), p.netA.Local[0].HostLink} {
+		p.a.ip("addr", "add", fmt.Sprintf("10.1.100.%d/24", 100+i), "dev", dev)
+		eventually(t, "the address is removed from "+dev, func() error {
+			if shown := p.a.ip("-4", "addr", "show", "dev", dev); strings.Contains(shown, "inet ") {
+				return errors.New(shown)
+			}
+			return nil
+		})
+	}
+	if got := p.a.agent.Status().Drift; got.Strays < 2 || !strings.Contains(got.Stray, "10.1.100.101/24") {
+		t.Errorf("drift is %+v", got)
+	}
+	p.mustTalk(t)
+}

@@ -54,6 +54,24 @@ func (h *Host) plug(ctx context.Context) error {
 	return ipBatch(ctx, ns, "link set lo up", "link set eth0 up")
 }
 
+// AddNIC plugs another NIC of the host into the underlay. It is up and has no address.
+func (h *Host) AddNIC(ctx context.Context, dev string, mtu int) error {
+	ns, port := h.lab.netns(h.Name), h.Name+"-"+dev
+	err := ipBatch(ctx, h.lab.netns("und"),
+		fmt.Sprintf("link add %s mtu %d type veth peer name %s mtu %d netns %s", port, h.lab.opts.MTU, dev, mtu, ns),
+		fmt.Sprintf("link set %s master und up", port),
+	)
+	if err != nil {
+		return err
+	}
+	return ipBatch(ctx, ns, "link set "+dev+" up")
+}
+
+// IP runs commands of ip in the host, one after the other.
+func (h *Host) IP(ctx context.Context, commands ...string) error {
+	return ipBatch(ctx, h.lab.netns(h.Name), commands...)
+}
+
 // address gives the host's addresses and default routes to a device: eth0 or br-und.
 func (h *Host) address(ctx context.Context, dev string) error {
 	return ipBatch(ctx, h.lab.netns(h.Name),
