@@ -107,6 +107,8 @@ type storage struct {
 	kind    config.StoreKind
 	address string
 	managed *cluster.Cluster // nil unless this agent runs the cluster's Consul
+	// redial gives up connections from addresses that this host has lost; nil where there are none.
+	redial func() (int, error)
 }
 
 const (
@@ -137,7 +139,7 @@ func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
 		if err != nil {
 			return storage{}, err
 		}
-		return storage{kv: kv, kind: kind, address: consulAddress(cfg)}, nil
+		return storage{kv: kv, kind: kind, address: consulAddress(cfg), redial: kv.Redial}, nil
 	default:
 		path := filepath.Join(cfg.StateDir, clusterFile)
 		kv, err := bolt.Open(path, bolt.Options{})

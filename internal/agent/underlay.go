@@ -20,6 +20,7 @@ func (a *agent) where() underlay.Underlay {
 func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 	changed := a.underlay.Subscribe(ctx)
 	for {
+		a.redial()
 		if u := a.where(); u != last && u.Addr.IsValid() {
 			a.plane.SetUnderlay(u)
 			moved := u
@@ -35,6 +36,19 @@ func (a *agent) followUnderlay(ctx context.Context, last underlay.Underlay) {
 			return
 		case <-changed:
 		}
+	}
+}
+
+// redial gives up the store's connections from addresses that this host has lost: it waits for answers that never come, else.
+func (a *agent) redial() {
+	if a.storage.redial == nil {
+		return
+	}
+	n, err := a.storage.redial()
+	if err != nil {
+		a.log.Warn("connections to the store from former addresses can't be found", "err", err)
+	} else if n > 0 {
+		a.log.Info("connections to the store are made again, as this host has lost the address that they came from", "connections", n)
 	}
 }
 

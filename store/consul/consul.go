@@ -67,6 +67,7 @@ type Options struct {
 type Store struct {
 	client  *api.Client
 	http    *http.Client
+	conns   *connections
 	address string // for error texts
 	timeout time.Duration
 
@@ -99,6 +100,8 @@ func Open(opts Options) (*Store, error) {
 		config.HttpClient = &http.Client{Transport: ours{config.Transport, opts.TokenNow}}
 	}
 	config.Transport.MaxIdleConnsPerHost = idleConns
+	conns := &connections{open: map[*connection]struct{}{}}
+	config.Transport.DialContext = conns.keep(config.Transport.DialContext)
 	client, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("%w: consul client for %s: %w", store.ErrInvalid, display(config.Address), err)
@@ -110,6 +113,7 @@ func Open(opts Options) (*Store, error) {
 	return &Store{
 		client:  client,
 		http:    config.HttpClient,
+		conns:   conns,
 		address: display(config.Address),
 		timeout: opts.Timeout,
 		ctx:     ctx,

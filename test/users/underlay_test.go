@@ -74,7 +74,10 @@ func TestUnderlayChangesInOwnCluster(t *testing.T) {
 		o.AgentFlags = append(o.AgentFlags, "--advertise=")
 	})
 	h1 := w.Hosts[0]
-	w.docker(ctx, h1, "network", "create", "-d", "socketplane", "--subnet", "10.70.0.0/24", "web")
+	eventually(ctx, t, patience, func(ctx context.Context) error { // the hosts find each other first
+		_, err := h1.Docker(ctx, "network", "create", "-d", "socketplane", "--subnet", "10.70.0.0/24", "web")
+		return err
+	})
 	w.arrives(ctx, "web")
 	all := w.runOnEach(ctx, "web", "c1")
 	w.talk(ctx, all)
