@@ -33,6 +33,16 @@ func units() []string {
 	return []string{"socketplane.socket", "socketplane-admin.socket", "socketplane.service"}
 }
 
+// dropIn is a file that keeps a manager of networks off our links. dhcpcd has no directory for such files.
+type dropIn struct{ source, path string }
+
+func dropIns() []dropIn {
+	return []dropIn{
+		{"socketplane.networkmanager", "/etc/NetworkManager/conf.d/90-socketplane.conf"},
+		{"socketplane.networkd", "/etc/systemd/network/10-socketplane.network"},
+	}
+}
+
 // file is one that an installation writes.
 type file struct {
 	path, text string
@@ -52,6 +62,13 @@ func filesFor(binary string, copied bool) ([]file, error) {
 			return nil, fmt.Errorf("setup: %w", err)
 		}
 		list = append(list, file{path: filepath.Join(unitDir, name), text: head + strings.ReplaceAll(string(text), packaged+" ", binary+" ")})
+	}
+	for _, d := range dropIns() {
+		text, err := files.ReadFile("files/" + d.source)
+		if err != nil {
+			return nil, fmt.Errorf("setup: %w", err)
+		}
+		list = append(list, file{path: d.path, text: mark + "\n" + string(text)})
 	}
 	settings, err := files.ReadFile("files/socketplane.default")
 	if err != nil {

@@ -76,6 +76,9 @@ func Start(ctx context.Context) error {
 	if !running() {
 		return nil
 	}
+	// Managers of networks read their files again. It is no error that they do not run.
+	_ = command(ctx, "systemctl", "reload", "NetworkManager.service")
+	_ = command(ctx, "networkctl", "reload")
 	all := units()
 	return errors.Join(
 		command(ctx, "systemctl", "daemon-reload"),
