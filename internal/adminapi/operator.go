@@ -54,13 +54,17 @@ type NetworkRequest struct {
 
 // NetworkDetail is all that is known of a network.
 type NetworkDetail struct {
-	ID       string         `json:"id"`
-	Name     string         `json:"name,omitempty"`
-	VNI      uint32         `json:"vni"`
-	Pools    []netip.Prefix `json:"pools"`
-	MTU      int            `json:"mtu,omitempty"`
-	Internal bool           `json:"internal"`
-	IPv6     bool           `json:"ipv6"`
+	ID    string         `json:"id"`
+	Name  string         `json:"name,omitempty"`
+	VNI   uint32         `json:"vni"`
+	Pools []netip.Prefix `json:"pools"`
+	MTU   int            `json:"mtu,omitempty"`
+	// ContainerMTU is what containers that join now get, in bytes; 0 if the agent does not tell.
+	ContainerMTU int `json:"container_mtu,omitempty"`
+	// MTUNotes say which containers have another MTU, and which hosts can't carry MTU, a line each.
+	MTUNotes []string `json:"mtu_notes,omitempty"`
+	Internal bool     `json:"internal"`
+	IPv6     bool     `json:"ipv6"`
 	// Shared says that all hosts are to have it; a network that was made by hand on each host is not.
 	Shared bool `json:"shared"`
 	// State is "active" or "deleting".

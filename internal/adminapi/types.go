@@ -48,6 +48,8 @@ type Host struct {
 	Underlay string `json:"underlay,omitempty"`
 	// MTU is the underlay's, in bytes; 0 while it is not known.
 	MTU int `json:"mtu,omitempty"`
+	// ContainerMTU is what every host of the cluster can carry: what containers on networks without an MTU of their own get.
+	ContainerMTU int `json:"container_mtu,omitempty"`
 }
 
 // Store is where the cluster's state lives.

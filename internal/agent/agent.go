@@ -110,7 +110,7 @@ func (a *agent) run(ctx context.Context) error {
 		a.followUnderlay(ctx, at)
 		return nil
 	})
-	run(a.keepUntracked)
+	run(a.keepTunnels)
 	run(a.plane.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })

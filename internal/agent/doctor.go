@@ -28,7 +28,7 @@ func (a *agent) Doctor(ctx context.Context) ([]adminapi.Check, error) {
 func (a *agent) checks(ctx context.Context) []doctor.Check {
 	members := once(ctx, a.cluster.Hosts)
 	peers := once(ctx, func(ctx context.Context) ([]doctor.Peer, error) { return a.peers(ctx, members) })
-	sw := a.lookedSwitch()
+	sw, tunnel := a.lookedSwitch(), a.tunnelChecks()
 	return []doctor.Check{
 		a.checkSelf(),
 		doctor.Versions(a.opts.Version.Version, peers),
@@ -39,6 +39,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Bridge(config.Bridge, a.bridgeState),
 		sw.Offload(),
 		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Restart: a.restartSelf()}.Check(),
+		tunnel[0], tunnel[1], tunnel[2], tunnel[3],
 		doctor.Forwarding(doctor.Files{}, doctor.HostLinks),
 		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo),
 		doctor.Gateway(doctor.HostLinks, a.lookedUnderlay),

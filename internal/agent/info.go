@@ -20,7 +20,7 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	info := adminapi.Info{
 		Version: v.Version, Commit: v.Commit, Go: v.Go, Started: a.started,
 		Host: adminapi.Host{
-			ID: a.cluster.Host(), Name: a.cfg.Name, VTEP: a.where().Addr, Underlay: a.where().Dev, MTU: a.where().MTU,
+			ID: a.cluster.Host(), Name: a.cfg.Name, VTEP: a.where().Addr, Underlay: a.where().Dev, MTU: a.where().MTU, ContainerMTU: a.driver.MTU(),
 		},
 		Store: adminapi.Store{
 			Kind: string(a.storage.kind), Address: a.storage.address, Alone: a.storage.kind == config.StoreBolt,

@@ -76,6 +76,7 @@ func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) 
 		}
 		d := detail(n, members, endpoints)
 		d.Trouble = troubles[n.ID]
+		d.ContainerMTU, d.MTUNotes = cmp.Or(n.MTU, a.driver.MTU()), mtuNotes(n, members.Hosts, endpoints, a.driver.MTU())
 		if a.mirror != nil {
 			d.Note = a.mirror.Note(n.ID)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/notrack"
 	"github.com/socketplane/socketplane/internal/underlay"
 )
@@ -56,13 +57,13 @@ func (a *agent) redial() {
 // may remove them.
 const untrackEvery = time.Minute
 
-// keepUntracked keeps the kernel's connection tracking away from the tunnels' packets, until ctx ends. The rules stay, as the
-// tunnels do.
-func (a *agent) keepUntracked(ctx context.Context) error {
+// keepTunnels keeps the kernel's connection tracking away from the tunnels' packets, until ctx ends, and tells when Docker's swarm
+// uses their port. The rules stay, as the tunnels do.
+func (a *agent) keepTunnels(ctx context.Context) error {
 	changed := a.underlay.Subscribe(ctx)
 	ticker := time.NewTicker(untrackEvery)
 	defer ticker.Stop()
-	said := ""
+	said, told := "", ""
 	for {
 		err := a.untrack()
 		text := ""
@@ -73,6 +74,11 @@ func (a *agent) keepUntracked(ctx context.Context) error {
 			a.log.Warn("conntrack has entries for the tunnels' packets; containers talk all the same", "err", err)
 		}
 		said = text
+		if taken := a.portTaken(ctx); taken != told {
+			if told = taken; taken != "" {
+				a.log.Error(taken)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -81,6 +87,20 @@ func (a *agent) keepUntracked(ctx context.Context) error {
 		}
 	}
 }
+
+// portTaken says that another program or Docker's swarm uses the tunnels' port and can't share it; empty if nobody is known to.
+func (a *agent) portTaken(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, portAnswer)
+	defer cancel()
+	f := a.lookedPort().Check().Look(ctx)
+	if f.State != adminapi.CheckBad {
+		return ""
+	}
+	return f.Saw + ": " + f.Follows + ": " + f.Cure
+}
+
+// portAnswer bounds what Docker is asked about its swarm.
+const portAnswer = 5 * time.Second
 
 func (a *agent) untrack() error {
 	if a.cfg.TrackTunnels {

@@ -101,6 +101,9 @@ func underlay(h adminapi.Host) string {
 	}
 	if h.MTU > 0 {
 		parts = append(parts, fmt.Sprintf("with MTU %d", h.MTU))
+		if h.ContainerMTU > 0 {
+			parts = append(parts, fmt.Sprintf("(containers get %d)", h.ContainerMTU))
+		}
 	}
 	return strings.Join(parts, " ")
 }

@@ -141,7 +141,10 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 	for _, s := range n.Pools {
 		pools = append(pools, s.String())
 	}
-	mtu := "what each host's network allows"
+	mtu := "what every host can carry"
+	if n.ContainerMTU != 0 {
+		mtu += ", now " + strconv.Itoa(n.ContainerMTU)
+	}
 	if n.MTU != 0 {
 		mtu = strconv.Itoa(n.MTU)
 	}
@@ -154,7 +157,7 @@ func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.En
 		{"State", n.State + ", " + kind, n.Trouble},
 		{"Subnets", strings.Join(pools, ", "), ""},
 		{"VNI", strconv.Itoa(int(n.VNI)), ""},
-		{"MTU", mtu, ""},
+		{"MTU", mtu, strings.Join(n.MTUNotes, "; ")},
 		{"Internal", strconv.FormatBool(n.Internal), ""},
 	}
 	for _, list := range []struct {

@@ -4,7 +4,7 @@ package doctor
 // the host.
 func Names() []string {
 	return []string{
-		nameAgent, nameVersions, nameHostNames, nameIdentity, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameForwarding, nameFilter,
+		nameAgent, nameVersions, nameHostNames, nameIdentity, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameTunnelPort, nameTracking, nameOwnLinks, nameContainerMTU, nameForwarding, nameFilter,
 		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSight, nameSockets, nameStateDir, nameStale,
 		nameNetworks, nameSubnets, nameWay,
 	}
@@ -12,29 +12,33 @@ func Names() []string {
 
 // The names of the checks. Programs read them: they stay.
 const (
-	nameAgent      = "agent"
-	nameVersions   = "agent versions"
-	nameHostNames  = "host names"
-	nameIdentity   = "host identity"
-	nameKernel     = "kernel module"
-	nameSwitch     = "Open vSwitch"
-	nameBridge     = "bridge"
-	nameOffload    = "segmentation offload"
-	nameAddress    = "tunnel address"
-	nameForwarding = "IP forwarding"
-	nameFilter     = "reverse path filter"
-	nameGateway    = "docker_gwbridge"
-	nameConntrack  = "connection tracking"
-	nameLimits     = "limits"
-	nameStore      = "store"
-	nameCluster    = "cluster"
-	nameClocks     = "clocks"
-	nameDocker     = "Docker"
-	nameSight      = "plugin socket"
-	nameSockets    = "sockets"
-	nameStateDir   = "state directory"
-	nameStale      = "stale state"
-	nameNetworks   = "networks"
-	nameSubnets    = "subnets"
-	nameWay        = "way to"
+	nameAgent        = "agent"
+	nameVersions     = "agent versions"
+	nameHostNames    = "host names"
+	nameIdentity     = "host identity"
+	nameKernel       = "kernel module"
+	nameSwitch       = "Open vSwitch"
+	nameBridge       = "bridge"
+	nameOffload      = "segmentation offload"
+	nameAddress      = "tunnel address"
+	nameTunnelPort   = "tunnel port"
+	nameTracking     = "tunnel tracking"
+	nameOwnLinks     = "own links"
+	nameContainerMTU = "container MTU"
+	nameForwarding   = "IP forwarding"
+	nameFilter       = "reverse path filter"
+	nameGateway      = "docker_gwbridge"
+	nameConntrack    = "connection tracking"
+	nameLimits       = "limits"
+	nameStore        = "store"
+	nameCluster      = "cluster"
+	nameClocks       = "clocks"
+	nameDocker       = "Docker"
+	nameSight        = "plugin socket"
+	nameSockets      = "sockets"
+	nameStateDir     = "state directory"
+	nameStale        = "stale state"
+	nameNetworks     = "networks"
+	nameSubnets      = "subnets"
+	nameWay          = "way to"
 )

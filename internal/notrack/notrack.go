@@ -55,6 +55,16 @@ func Ensure(addr netip.Addr, port uint16) error {
 	return nil
 }
 
+// Right says whether all is there that Ensure makes.
+func Right(addr netip.Addr, port uint16) (bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("open nf_tables: %w", failed(err))
+	}
+	ok, err := is(conn, mark(addr, port))
+	return ok, failed(err)
+}
+
 // Present says whether the table is there.
 func Present() (bool, error) {
 	conn, err := nftables.New()
