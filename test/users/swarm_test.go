@@ -34,10 +34,9 @@ func TestSwarmOverlayBeside(t *testing.T) {
 	w.talk(ctx, after)
 	w.talk(ctx, before)
 	w.talk(ctx, ours)
-	out, err := h1.SocketPlane(ctx, "doctor")
-	t.Logf("doctor: %v\n%s", err, out)
-	if !strings.Contains(out, "Swarm") {
-		t.Error("doctor says nothing of Swarm")
+	out, _ := h1.SocketPlane(ctx, "doctor") // it fails for warnings, of which a lab has some
+	if text := strings.Join(strings.Fields(out), " "); !strings.Contains(text, "Docker's swarm and this host's tunnels share UDP port 4789") {
+		t.Errorf("doctor does not say who shares the tunnels' port:\n%s", out)
 	}
 }
 

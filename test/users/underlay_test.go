@@ -59,10 +59,16 @@ func TestUnderlayChanges(t *testing.T) {
 		t.Errorf("the container's address is %s, and was %s", got, all[0].addr)
 	}
 	// Containers to come have what both hosts can carry, and those that run are told of.
+	for _, h := range w.Hosts {
+		eventually(ctx, t, followTime, func(ctx context.Context) error { return says(ctx, h, "containers get 1350", "info") })
+	}
 	late := w.runOnEach(ctx, "web", "late")
 	for _, c := range late {
-		eventually(ctx, t, followTime, func(ctx context.Context) error { return mtuIs(ctx, c, 1350) })
+		w.must(mtuIs(ctx, c, 1350))
 	}
+	eventually(ctx, t, followTime, func(ctx context.Context) error {
+		return says(ctx, w.Hosts[1], "container c1 on host h1 has MTU 1450", "network", "inspect", "web")
+	})
 	w.talk(ctx, append(late, all...))
 }
 
@@ -121,6 +127,15 @@ func (w *world) followsWithin(ctx context.Context, within time.Duration, h *lab.
 		}
 	}
 	w.t.Logf("%s: containers talk after %v", what, time.Since(began).Round(10*time.Millisecond))
+}
+
+// says says whether the command line's answer on a host has these words, whatever its lines.
+func says(ctx context.Context, h *lab.Host, words string, command ...string) error {
+	out, err := h.SocketPlane(ctx, command...)
+	if text := strings.Join(strings.Fields(out), " "); err == nil && !strings.Contains(text, words) {
+		err = fmt.Errorf("%s: %v does not say %q:\n%s", h.Name, command, words, out)
+	}
+	return err
 }
 
 // mtuIs says whether the container's first interface has this MTU.
