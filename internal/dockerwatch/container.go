@@ -26,12 +26,26 @@ type wireContainer struct {
 	Names           []string // where all are listed
 	Config          struct{ Labels map[string]string }
 	NetworkSettings struct {
-		Networks map[string]struct {
-			NetworkID, EndpointID string
-			Aliases               []string
-			IPAMConfig            struct{ LinkLocalIPs []string }
+		Networks map[string]wireEndpoint
+	}
+}
+
+// wireEndpoint is a container's endpoint on a network.
+type wireEndpoint struct {
+	NetworkID, EndpointID string
+	Aliases               []string
+	IPAMConfig            struct{ LinkLocalIPs []string }
+}
+
+// linkLocal are the addresses of --link-local-ip.
+func (e wireEndpoint) linkLocal() []netip.Addr {
+	var addrs []netip.Addr
+	for _, text := range e.IPAMConfig.LinkLocalIPs {
+		if ip := addr(text).Unmap(); ip.IsLinkLocalUnicast() {
+			addrs = append(addrs, ip)
 		}
 	}
+	return addrs
 }
 
 // Attachments tells who has the endpoints for which want returns true, given also the container's name. It asks for
@@ -57,12 +71,7 @@ func (w *Watcher) Attachments(ctx context.Context, want func(endpoint, name stri
 		for _, n := range full.NetworkSettings.Networks {
 			a := Attachment{
 				NetworkID: n.NetworkID, EndpointID: n.EndpointID, ContainerID: full.ID,
-				Name: full.name(), Labels: full.Config.Labels,
-			}
-			for _, text := range n.IPAMConfig.LinkLocalIPs {
-				if ip := addr(text); ip.IsLinkLocalUnicast() {
-					a.LinkLocal = append(a.LinkLocal, ip.Unmap())
-				}
+				Name: full.name(), Labels: full.Config.Labels, LinkLocal: n.linkLocal(),
 			}
 			for _, alias := range n.Aliases {
 				if alias != full.shortID() && alias != a.Name {
