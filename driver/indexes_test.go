@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -55,7 +56,7 @@ func follow(ctx context.Context, x *indexes, network string) *follower {
 				f.news <- versions
 			} else if ctx.Err() == nil {
 				f.errs <- err
-				retry(ctx, 0)
+				retry.Sleep(ctx, backoff(0))
 			}
 		}
 	}()

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -125,11 +127,11 @@ func backoff(failures int) time.Duration {
 	return limit/2 + rand.N(limit/2)
 }
 
-// retry waits as long as backoff says.
-func retry(ctx context.Context, failures int) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(backoff(failures)):
+// newLoop is for a watch of the store: one that answers plain questions and drops those that wait is asked seldom.
+func (d *Driver) newLoop(trouble string) *retry.Loop {
+	return &retry.Loop{
+		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: retryLast},
+		Trouble: retry.Trouble{Logger: d.log, Level: slog.LevelWarn, Text: trouble},
 	}
 }
 
@@ -141,7 +143,8 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 	defer end()
 	var index uint64
 	seen := map[string]uint64{}
-	for failures := 0; ctx.Err() == nil; {
+	loop := d.newLoop("peers can't be read or written to this host's disk; the last known stay")
+	for ctx.Err() == nil {
 		versions, next, err := watch(ctx, index)
 		if err == nil {
 			err = d.readPeers(ctx, n, versions, seen)
@@ -153,14 +156,12 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 			if errors.Is(err, errNotKept) {
 				known() // they are applied
 			}
-			if failures++; failures == 1 {
-				d.log.Warn("peers can't be read or written to this host's disk; the last known stay", "network", id, "err", err)
-			}
 			index = 0 // read everything again when it works: the store may be another one
 			clear(seen)
-			retry(ctx, failures)
+			loop.Fails(ctx, err, "network", id)
 		default:
-			index, failures = next, 0
+			index = next
+			loop.Works()
 			known()
 		}
 	}
@@ -214,22 +215,35 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 // watchHosts keeps the hosts' VTEPs as the store has them.
 func (d *Driver) watchHosts(ctx context.Context) {
 	var index uint64
-	for failures := 0; ctx.Err() == nil; {
+	unreadable := retry.Trouble{Logger: d.log, Level: slog.LevelWarn, Text: "records of hosts can't be read; what was known of these hosts stays"}
+	loop := d.newLoop("hosts can't be read or written to this host's disk; the last known stay")
+	for ctx.Err() == nil {
 		members, next, err := d.cluster.WatchHosts(ctx, index)
 		if err == nil {
+			unreadable.Note(errors.Join(slices.Collect(maps.Values(members.Unreadable))...))
+			d.keepKnown(members)
 			err = d.setHosts(ctx, members.Hosts)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if failures++; failures == 1 {
-				d.log.Warn("hosts can't be read or written to this host's disk; the last known stay", "err", err)
-			}
 			index = 0
-			retry(ctx, failures)
+			loop.Fails(ctx, err)
 		default:
-			index, failures = next, 0
+			index = next
+			loop.Works()
+		}
+	}
+}
+
+// keepKnown adds what was known of hosts whose records can't be read any more: their containers are where they were.
+func (d *Driver) keepKnown(members store.Membership) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range members.Unreadable {
+		if h, known := d.hosts[id]; known {
+			members.Hosts[id] = h
 		}
 	}
 }

@@ -100,3 +100,24 @@ func TestPeersAreWrittenAgain(t *testing.T) {
 		t.Errorf("peers of a network that nobody uses here are left: %v, %v", entries, err)
 	}
 }
+
+// TestHostThatCannotBeReadStaysKnown: a host's record that this agent can't read (a newer agent's) changes nothing of what it knew, and hides no other host.
+func TestHostThatCannotBeReadStaysKnown(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host("a").run(), w.host("b").run()
+	w.must(b.cluster.PutHost(w.ctx, store.Host{Name: "b", VTEP: netip.MustParseAddr("192.0.2.2")}))
+	w.must(a.create("na", "LocalDefault"))
+	w.must(b.create("nb", "LocalDefault"))
+	b.container("nb", "eb", "10.1.0.8/24")
+	a.container("na", "ea", "10.1.0.7/24")
+	w.eventually("a sees b", func() bool { return strings.Contains(a.plane.String(), "[10.1.0.8] at 192.0.2.2") })
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.HostKey("b"), Value: []byte(`{"schema":99}`)}))
+	c := w.host("c").run()
+	w.must(c.cluster.PutHost(w.ctx, store.Host{Name: "c", VTEP: netip.MustParseAddr("192.0.2.3")}))
+	w.must(c.create("nc", "LocalDefault"))
+	c.container("nc", "ec", "10.1.0.9/24")
+	w.eventually("a sees c", func() bool { return strings.Contains(a.plane.String(), "[10.1.0.9] at 192.0.2.3") })
+	if got := a.plane.String(); !strings.Contains(got, "[10.1.0.8] at 192.0.2.2") {
+		t.Errorf("b is lost:\n%s", got)
+	}
+}

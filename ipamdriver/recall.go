@@ -3,11 +3,13 @@ package ipamdriver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -74,7 +76,10 @@ func (d *Driver) holders(ctx context.Context, pool netip.Prefix, addr netip.Addr
 
 // answerAsks gives back what other hosts ask for, until ctx ends.
 func (d *Driver) answerAsks(ctx context.Context) {
-	const pause = time.Second
+	loop := retry.Loop{
+		Pause:   retry.Pause{First: time.Second, Last: 5 * time.Second, Steady: 5 * time.Second},
+		Trouble: retry.Trouble{Logger: d.log, Level: slog.LevelDebug, Text: "other hosts' requests for addresses can't be seen or answered"},
+	}
 	for index := uint64(0); ctx.Err() == nil; {
 		asks, next, err := d.cluster.WatchAsks(ctx, index)
 		for _, a := range asks {
@@ -82,15 +87,12 @@ func (d *Driver) answerAsks(ctx context.Context) {
 				err = d.answer(ctx, a)
 			}
 		}
-		if index = next; err == nil || ctx.Err() != nil {
+		if index = next; err == nil {
+			loop.Works()
 			continue
 		}
-		d.log.Debug("other hosts' requests for addresses can't be seen or answered", "err", err)
 		index = 0
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		loop.Fails(ctx, err)
 	}
 }
 

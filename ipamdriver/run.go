@@ -2,8 +2,11 @@ package ipamdriver
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // Pauses of Run.
@@ -22,6 +25,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tendEvery)
 	defer ticker.Stop()
 	var last told
+	unreadable := retry.Trouble{Logger: d.log, Level: slog.LevelWarn, Text: "this host's journal of addresses can't be read"}
 	for {
 		surplus := false
 		select {
@@ -32,8 +36,8 @@ func (d *Driver) Run(ctx context.Context) error {
 			surplus = true
 		}
 		all, err := d.all(ctx)
+		unreadable.Note(err)
 		if err != nil {
-			d.log.Warn("this host's journal of addresses can't be read", "err", err)
 			continue
 		}
 		for _, s := range all {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -37,12 +39,12 @@ func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone,
 	}
 	var errs []error
 	for id := range noted {
-		if _, known := members.Hosts[id]; !known || members.Alive[id] || id == c.host {
+		if !members.Known(id) || members.Alive[id] || id == c.host {
 			delete(noted, id)
 			errs = append(errs, c.kv.Apply(ctx, Op{Kind: OpDelete, Key: GoneKey(id), Version: versions[id]}))
 		}
 	}
-	for id := range members.Hosts {
+	for _, id := range slices.Concat(slices.Collect(maps.Keys(members.Hosts)), slices.Collect(maps.Keys(members.Unreadable))) {
 		if _, already := noted[id]; already || members.Alive[id] || id == c.host {
 			continue
 		}

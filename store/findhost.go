@@ -17,6 +17,9 @@ func (m Membership) FindHost(name string) (Host, error) {
 	if h, ok := m.Hosts[name]; ok {
 		return h, nil
 	}
+	if m.Unreadable[name] != nil {
+		return Host{ID: name}, nil
+	}
 	named := m.Named(name)
 	switch {
 	case len(named) == 1:

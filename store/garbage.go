@@ -41,13 +41,10 @@ func (c *Cluster) Garbage(ctx context.Context) ([]Garbage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := census(entries)
-	if err != nil {
-		return nil, err
-	}
+	s := census(entries)
 	var all []Garbage
 	for _, e := range entries {
-		if g, is := c.judge(s, e); is {
+		if g, is := c.judge(s, e); is && !s.unsure(e) {
 			g.Key, g.version = e.Key, e.Version
 			all = append(all, g)
 		}
@@ -72,29 +69,41 @@ type seen struct {
 	pools        map[string]Pool   // by the part of their keys
 	hosts, alive map[string]bool
 	referred     map[string]string // hosts that have something, and what
+	// unreadable are records that this agent can't read. They are left alone, and so is what they may need.
+	unreadable map[string]bool
 }
 
-func census(entries []Entry) (seen, error) {
-	s := seen{map[string]Network{}, map[string]uint64{}, map[string]Pool{}, map[string]bool{}, map[string]bool{}, map[string]string{}}
+func census(entries []Entry) seen {
+	s := seen{
+		map[string]Network{}, map[string]uint64{}, map[string]Pool{}, map[string]bool{}, map[string]bool{}, map[string]string{}, map[string]bool{},
+	}
 	for _, e := range entries {
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
 		var err error
 		switch kind {
 		case "networks":
 			var n Network
-			n, err = Decode[Network](e)
+			if n, err = Decode[Network](e); err != nil {
+				break
+			}
 			s.networks[rest], s.versions[rest] = n, e.Version
 			for id := range n.Hosts {
 				s.referred[id] = "network " + n.Title()
 			}
 		case "pools":
-			s.pools[rest], err = Decode[Pool](e)
-			for _, holder := range s.pools[rest].Holders {
-				s.refer(holder, "subnet "+s.pools[rest].CIDR.String())
+			var p Pool
+			if p, err = Decode[Pool](e); err != nil {
+				break
+			}
+			s.pools[rest] = p
+			for _, holder := range p.Holders {
+				s.refer(holder, "subnet "+p.CIDR.String())
 			}
 		case "blocks":
 			var b Block
-			b, err = Decode[Block](e)
+			if b, err = Decode[Block](e); err != nil {
+				break
+			}
 			for addr, claim := range b.Claims {
 				s.refer(claim.Owner, "address "+addr.String())
 			}
@@ -107,10 +116,22 @@ func census(entries []Entry) (seen, error) {
 			}
 		}
 		if err != nil {
-			return s, err
+			s.unreadable[e.Key] = true
 		}
 	}
-	return s, nil
+	return s
+}
+
+// unsure says that the record, or one that may need it, can't be read.
+func (s seen) unsure(e Entry) bool {
+	kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
+	first, _, _ := strings.Cut(rest, "/")
+	needed := map[string]string{
+		"names": NetworkKey(string(e.Value)), "names-hashed": NetworkKey(string(e.Value)), "vnis": NetworkKey(string(e.Value)), "declared": NetworkKey(rest),
+		"endpoints": NetworkKey(first), "index": NetworkKey(first), "blocks": PoolsPrefix + first, "asks": PoolsPrefix + first,
+		"pools": NetworkKey(s.pools[rest].Network),
+	}[kind]
+	return s.unreadable[e.Key] || s.unreadable[needed]
 }
 
 // refer notes what an owner has, if it is a host.
@@ -200,7 +221,7 @@ func (c *Cluster) forgetUnknown(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if _, known := members.Hosts[id]; known || members.Alive[id] {
+	if members.Known(id) || members.Alive[id] {
 		return nil
 	}
 	return c.forgetHost(ctx, id)

@@ -101,6 +101,20 @@ func testGarbage(w *world) {
 	if len(found) > 0 {
 		w.Errorf("found as garbage: %q", found)
 	}
+	// A record that can't be read keeps nobody from finding the others, and is not garbage; nor is what it may need.
+	newer := []string{store.NetworkKey("00000000000000ff"), store.PoolKey(netip.MustParsePrefix("10.77.0.0/24")), store.HostKey("newer")}
+	for _, key := range newer {
+		w.put(key, `{"schema":99}`)
+	}
+	w.put(store.VNIKey(99), "00000000000000ff")
+	w.put(store.EndpointsKey("00000000000000ff", "aaa"), `{"schema":1}`)
+	spared := []string{"ask asks/10.77.0.0_24/x"}
+	if _, now := w.garbage(a); len(now) != len(first)-len(spared) || slices.Contains(now, spared[0]) {
+		w.Errorf("beside unreadable records %d of %d are found: %q", len(now), len(first), now)
+	}
+	for _, key := range append(newer, store.VNIKey(99), store.EndpointsKey("00000000000000ff", "aaa")) {
+		w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: key}))
+	}
 	// What was written since, or has become needed, stays.
 	w.put(store.NameKey("ghost"), "0000000000000002")
 	for _, g := range first {
@@ -147,6 +161,18 @@ func testGone(w *world) {
 	}
 	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey("bbb")}))
 	w.must(a.RemoveHost(w.ctx, "ccc"))
+	// A host whose record can't be read is away like any other, and can be removed.
+	w.put(store.HostKey("ddd"), `{"schema":99}`)
+	w.put(store.HostKey("eee"), `{"schema":1,"id":"another"}`)
+	noted, err = a.NoteGone(w.ctx, began)
+	w.must(err)
+	if noted["ddd"].ID == "" || noted["eee"].ID == "" {
+		w.Errorf("hosts with unreadable records are not noted: %v", noted)
+	}
+	for _, id := range []string{"ddd", "eee"} {
+		w.must(a.RemoveHost(w.ctx, id))
+		w.wants(a.RemoveHost(w.ctx, id), store.ErrNotFound)
+	}
 	noted, err = a.NoteGone(w.ctx, began)
 	w.must(err)
 	all, err := a.Gones(w.ctx)

@@ -17,6 +17,15 @@ type Membership struct {
 	Hosts map[string]Host
 	// Alive are the hosts whose agents hold their session.
 	Alive map[string]bool
+	// Unreadable are hosts with a record that this agent can't read, as a newer one wrote it or somebody has changed it, and why. One such record keeps
+	// nobody from the others.
+	Unreadable map[string]error
+}
+
+// Known says whether the host has a record, readable or not.
+func (m Membership) Known(id string) bool {
+	_, is := m.Hosts[id]
+	return is || m.Unreadable[id] != nil
 }
 
 // Hosts lists the hosts of the cluster.
@@ -25,7 +34,7 @@ func (c *Cluster) Hosts(ctx context.Context) (Membership, error) {
 	if err != nil {
 		return Membership{}, err
 	}
-	return membership(entries)
+	return membership(entries), nil
 }
 
 // WatchHosts is KV.Watch for the hosts.
@@ -34,24 +43,28 @@ func (c *Cluster) WatchHosts(ctx context.Context, since uint64) (Membership, uin
 	if err != nil {
 		return Membership{}, 0, err
 	}
-	m, err := membership(entries)
-	return m, index, err
+	return membership(entries), index, nil
 }
 
-func membership(entries []Entry) (Membership, error) {
-	m := Membership{Hosts: map[string]Host{}, Alive: map[string]bool{}}
+func membership(entries []Entry) Membership {
+	m := Membership{Hosts: map[string]Host{}, Alive: map[string]bool{}, Unreadable: map[string]error{}}
 	for _, e := range entries {
-		if id, alive := strings.CutSuffix(strings.TrimPrefix(e.Key, HostsPrefix), "/alive"); alive {
+		id, alive := strings.CutSuffix(strings.TrimPrefix(e.Key, HostsPrefix), "/alive")
+		if alive {
 			m.Alive[id] = true
 			continue
 		}
 		h, err := Decode[Host](e)
-		if err != nil {
-			return m, err
+		if err == nil && h.ID != id {
+			err = fmt.Errorf("%w: record %s says that it is of host %q", ErrInvalid, e.Key, h.ID)
 		}
-		m.Hosts[h.ID] = h
+		if err != nil {
+			m.Unreadable[id] = err
+			continue
+		}
+		m.Hosts[id] = h
 	}
-	return m, nil
+	return m
 }
 
 // PutEndpoints publishes all of this host's endpoints on a network, with the

@@ -92,9 +92,11 @@ func testNewerSchema(w *world) {
 	_, acquire := a.AcquirePool(w.ctx, poolA)
 	_, bind := a.Bind(w.ctx, binding("da", "", poolA))
 	_, networks := a.Networks(w.ctx)
-	_, hosts := a.Hosts(w.ctx)
+	members, err := a.Hosts(w.ctx)
+	w.must(err)
+	w.wants(members.Unreadable["b"], store.ErrNewer, "upgrade socketplane")
 	for name, err := range map[string]error{
-		"acquire": acquire, "bind": bind, "networks": networks, "hosts": hosts,
+		"acquire": acquire, "bind": bind, "networks": networks,
 		"release": a.ReleasePool(w.ctx, poolA), "unbind": a.Unbind(w.ctx, "n", "da"),
 		"claim": a.Claim(w.ctx, poolB, addr("10.2.0.1"), store.HostOwner("a")), "unclaim": a.Unclaim(w.ctx, poolB, store.HostOwner("a"), addr("10.2.0.1")),
 	} {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -13,12 +14,11 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	h, known := members.Hosts[id]
 	switch {
-	case !known:
+	case !members.Known(id):
 		return fmt.Errorf("%w: the cluster has no host %s", ErrNotFound, id)
 	case members.Alive[id]:
-		return fmt.Errorf("%w: the agent of host %s is up: stop it there first", ErrConflict, h.Name)
+		return fmt.Errorf("%w: the agent of host %s is up: stop it there first", ErrConflict, cmp.Or(members.Hosts[id].Name, id))
 	}
 	if err := c.forgetHost(ctx, id); err != nil {
 		return err

@@ -245,37 +245,6 @@ func (a *agent) buildMirror() {
 	})
 }
 
-// Pauses of the loop that finishes what handlers could not.
-const (
-	syncSoon  = 2 * time.Second
-	syncEvery = time.Minute
-)
-
-// syncLoop finishes what handlers could not, soon while there is something and now and then anyway.
-func (a *agent) syncLoop(ctx context.Context) error {
-	last := time.Time{}
-	ticker := time.NewTicker(syncSoon)
-	defer ticker.Stop()
-	for {
-		if a.resync.Swap(false) || a.pending(ctx) || time.Since(last) > syncEvery {
-			passCtx, cancel := context.WithTimeout(ctx, syncEvery)
-			err := errors.Join(a.driver.Sync(passCtx), a.ipam.Sync(passCtx))
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				a.log.Warn("something is left to be finished", "err", err)
-			} else {
-				last = time.Now()
-				a.synced.Store(last.UnixNano())
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
-}
-
 // lastSync is when the cluster's records were last found or made true; zero for never.
 func (a *agent) lastSync() time.Time {
 	if at := a.synced.Load(); at != 0 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -51,7 +52,7 @@ func (j *janitor) run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	told := false
+	trouble := retry.Trouble{Logger: j.log, Level: slog.LevelWarn, Text: "what nobody needs can't be removed from the store at the moment"}
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,10 +61,9 @@ func (j *janitor) run(ctx context.Context) error {
 			bounded, cancel := context.WithTimeout(ctx, tidyLimit)
 			err := j.tidy(bounded, now)
 			cancel()
-			if err != nil && !told && ctx.Err() == nil {
-				j.log.Warn("what nobody needs can't be removed from the store at the moment", "err", err)
+			if ctx.Err() == nil {
+				trouble.Note(err)
 			}
-			told = err != nil
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (j *janitor) mine(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for id := range members.Alive {
-		if _, known := members.Hosts[id]; known && id < j.cluster.Host() {
+		if members.Known(id) && id < j.cluster.Host() {
 			return false, nil
 		}
 	}

@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"reflect"
 	"sync"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -24,17 +26,21 @@ func (a *agent) announce(ctx context.Context) error {
 	var refreshing sync.WaitGroup
 	defer refreshing.Wait()
 	refreshing.Go(func() { a.refreshHost(ctx) })
-	for failed := false; ctx.Err() == nil; {
+	loop := retry.Loop{
+		Pause:   retry.Pause{First: announceAgain, Last: announceAgain, Steady: aliveTTL},
+		Trouble: retry.Trouble{Logger: a.log, Level: slog.LevelWarn, Text: "other hosts take this one's agent for down until the store answers"},
+	}
+	for ctx.Err() == nil {
 		// The store may not have answered when the agent started, and been without this one since.
 		if err := a.claimSeat(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
+		began := time.Now()
 		err := a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
-		if err != nil && ctx.Err() == nil && !failed {
-			a.log.Warn("other hosts take this one's agent for down until the store answers", "err", err)
+		if time.Since(began) >= aliveTTL { // it was announced for a while
+			loop.Trouble.Note(nil)
 		}
-		failed = err != nil
-		pause(ctx, announceAgain)
+		loop.Fails(ctx, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/cluster/discovery"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -76,8 +77,8 @@ type Cluster struct {
 	carry   store.KV           // nil unless there are networks in Options.File
 	next    *trust.Credentials // of the cluster to which this host moves
 	status  Status
-	said    string   // the last trouble that was logged
-	session *session // nil outside
+	told    retry.Trouble // logs status.Trouble
+	session *session      // nil outside
 	place   place
 }
 
@@ -87,6 +88,7 @@ func New(opts Options) (*Cluster, error) {
 		opts.Grace = defaultGrace
 	}
 	c := &Cluster{opts: opts, log: opts.Logger, kv: newKV(), wake: make(chan struct{}, 1)}
+	c.told = retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Text: "cluster: something is in the way, and is tried again", Steady: troubleSteady}
 	c.place = place{addr: opts.Addr, dev: opts.Dev, moved: make(chan struct{})}
 	var err error
 	if c.records, err = openRecords(opts.Dir); err != nil {

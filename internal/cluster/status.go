@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/cluster/discovery"
 	"github.com/socketplane/socketplane/store"
@@ -100,23 +101,23 @@ func foreign(peers []discovery.Peer, own string) []Foreign {
 	return out
 }
 
-// trouble notes what is wrong, and says it once.
+// troubleSteady is for how long nothing must be wrong for the next trouble to be a new one.
+const troubleSteady = 30 * time.Second
+
+// trouble notes what is wrong, and logs it once for each cause.
 func (c *Cluster) trouble(err error) {
-	text := err.Error()
 	c.mu.Lock()
-	same := c.said == text
-	c.status.Trouble, c.said = text, text
-	c.mu.Unlock()
-	if !same {
-		c.log.Warn("cluster: something is in the way, and is tried again", "err", err)
-	}
+	defer c.mu.Unlock()
+	c.status.Trouble = err.Error()
+	c.told.Note(err)
 }
 
 // fine says that nothing is wrong any more.
 func (c *Cluster) fine() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.status.Trouble = ""
-	c.mu.Unlock()
+	c.told.Note(nil)
 }
 
 // Raft asks who leads and who votes, as host ids; nothing while nobody can tell.

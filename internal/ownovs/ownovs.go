@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // Options of [Run]; all fields must be set.
@@ -31,7 +33,9 @@ type Options struct {
 const (
 	startPatience = 30 * time.Second
 	stopPatience  = 4 * time.Second // Docker gives a plugin 10 s in all
-	restartPause  = time.Second
+	// The pause before a restart doubles from the first to the second; Open vSwitch that had run for restartSteady is restarted after the first.
+	restartPause, restartMost = time.Second, 15 * time.Second
+	restartSteady             = 30 * time.Second
 )
 
 // kernelDatapath is there when the kernel's part of Open vSwitch is loaded.
@@ -43,17 +47,22 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	opts.Prepared()
+	pause := retry.Pause{First: restartPause, Last: restartMost, Steady: restartSteady}
+	trouble := retry.Trouble{
+		Logger: opts.Logger, Level: slog.LevelError, Text: "the plugin's Open vSwitch ended: containers are cut off until it runs again, which is tried now",
+	}
 	for {
+		began := time.Now()
 		err := opts.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		opts.Logger.Error("the plugin's Open vSwitch ended: containers are cut off until it runs again, which is tried now", "err", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(restartPause):
+		worked := time.Since(began)
+		if worked >= restartSteady {
+			trouble.Note(nil)
 		}
+		trouble.Note(err)
+		pause.Wait(ctx, worked)
 	}
 }
 

@@ -107,3 +107,69 @@ func TestTrouble(t *testing.T) {
 		}
 	})
 }
+
+// TestTroubleThatComesAndGoes is one failure until it is away for long enough.
+func TestTroubleThatComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		trouble := retry.Trouble{Logger: slog.New(slog.NewTextHandler(&out, nil)), Text: "it fails", Over: "it works again", Steady: 30 * time.Second}
+		refused := errors.New("refused")
+		for range 50 {
+			trouble.Note(refused)
+			retry.Sleep(t.Context(), 2*time.Second)
+			trouble.Note(nil)
+			retry.Sleep(t.Context(), 2*time.Second)
+		}
+		if n := strings.Count(out.String(), "\n"); n != 1 {
+			t.Errorf("%d lines:\n%s", n, out.String())
+		}
+		out.Reset()
+		retry.Sleep(t.Context(), time.Minute)
+		trouble.Note(nil)
+		trouble.Note(refused)
+		if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "lasted=3m18s") {
+			t.Errorf("it says\n%s", got)
+		}
+	})
+}
+
+// TestLoop: a store that answers plain questions and drops the ones that wait is asked seldom and told of once.
+func TestLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		loop := retry.Loop{
+			Pause:   retry.Pause{First: 200 * time.Millisecond, Last: 5 * time.Second, Steady: 10 * time.Second},
+			Trouble: retry.Trouble{Logger: slog.New(slog.NewTextHandler(&out, nil)), Text: "it fails", Over: "it works again"},
+		}
+		dropped := errors.New("dropped")
+		began, rounds := time.Now(), 0
+		for ; time.Since(began) < 5*time.Minute; rounds++ {
+			loop.Works()
+			retry.Sleep(t.Context(), 10*time.Millisecond)
+			loop.Fails(t.Context(), dropped)
+		}
+		if n := strings.Count(out.String(), "\n"); rounds > 130 || n != 1 {
+			t.Errorf("%d rounds in 5 minutes, %d lines:\n%s", rounds, n, out.String())
+		}
+		out.Reset()
+		loop.Works()
+		retry.Sleep(t.Context(), time.Minute)
+		loop.Works()
+		if got := out.String(); !strings.Contains(got, "it works again") {
+			t.Errorf("when it works, it says %q", got)
+		}
+		out.Reset()
+		began = time.Now()
+		loop.Fails(t.Context(), dropped)
+		if took := time.Since(began); took > 200*time.Millisecond || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("the pause after a long success was %v, and it says %q", took, out.String())
+		}
+		out.Reset()
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		loop.Fails(ended, errors.New("something else"))
+		if out.Len() > 0 {
+			t.Errorf("the end is no failure, but it says %q", out.String())
+		}
+	})
+}

@@ -23,8 +23,11 @@ type Trouble struct {
 	Level slog.Level
 	// Text is what fails, Over that it does not any more; with an empty Over the end is not logged.
 	Text, Over string
+	// Steady is for how long attempts must work for the failure to be over: one that comes and goes is one failure. 0 means at once.
+	Steady time.Duration
 
 	since  time.Time // zero while there is none
+	works  time.Time // since when attempts work, while there is a failure
 	causes map[string]bool
 	due    time.Time // of the next reminder
 	pause  time.Duration
@@ -33,13 +36,29 @@ type Trouble struct {
 // Note notes the result of an attempt; attrs are logged beside it.
 func (t *Trouble) Note(err error, attrs ...any) {
 	now := time.Now()
-	switch {
-	case err == nil && t.since.IsZero():
-	case err == nil:
-		if t.Over != "" {
-			t.Logger.Info(t.Over, append([]any{"lasted", now.Sub(t.since).Round(time.Second)}, attrs...)...)
+	if !t.since.IsZero() {
+		if t.works.IsZero() && err == nil {
+			t.works = now
 		}
-		t.since, t.causes = time.Time{}, nil
+		if !t.works.IsZero() && now.Sub(t.works) >= t.Steady {
+			t.end(attrs)
+		}
+	}
+	if err != nil {
+		t.works = time.Time{}
+		t.fail(now, err, attrs)
+	}
+}
+
+func (t *Trouble) end(attrs []any) {
+	if t.Over != "" {
+		t.Logger.Info(t.Over, append([]any{"lasted", t.works.Sub(t.since).Round(time.Second)}, attrs...)...)
+	}
+	t.since, t.works, t.causes = time.Time{}, time.Time{}, nil
+}
+
+func (t *Trouble) fail(now time.Time, err error, attrs []any) {
+	switch {
 	case t.since.IsZero():
 		t.since, t.causes, t.pause = now, map[string]bool{err.Error(): true}, remindFirst
 		t.due = now.Add(t.pause)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // Options of New; all fields must be set.
@@ -33,7 +35,9 @@ const (
 	answerPause = 250 * time.Millisecond
 	// openPause is between tries to open the socket, while the interface is away.
 	openPause = 2 * time.Second
-	maxPacket = 9000
+	// openSteady is how long a socket must have worked for its end to be news.
+	openSteady = 30 * time.Second
+	maxPacket  = 9000
 )
 
 // bursts are when a change is said again, as a packet may be lost, and when a question is repeated at the start.
@@ -97,21 +101,20 @@ func (s *Service) Peers() []Peer {
 
 // Run announces and hears until ctx ends, and takes the announcement back then.
 func (s *Service) Run(ctx context.Context) error {
-	failed := false
+	trouble := retry.Trouble{Logger: s.opts.Logger, Level: slog.LevelWarn, Text: "other hosts can't be found by mDNS for now; it is tried again"}
 	for ctx.Err() == nil {
 		sock, err := open(ctx, s.opts.Dev, s.opts.Addr)
+		began := time.Now()
 		if err == nil {
-			failed = false
 			err = s.session(ctx, sock)
 		}
-		if err != nil && ctx.Err() == nil && !failed {
-			failed = true
-			s.opts.Logger.Warn("other hosts can't be found by mDNS for now; it is tried again", "err", err)
+		if time.Since(began) > openSteady { // it worked for a while
+			trouble.Note(nil)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(openPause):
+		if ctx.Err() == nil {
+			trouble.Note(err)
 		}
+		retry.Sleep(ctx, openPause)
 	}
 	return nil
 }
