@@ -237,7 +237,7 @@ func (w *ward) ofAgent() []sickness {
 			check: "Open vSwitch", state: "error", code: unreachable, words: []string{"ovs-vswitchd does not run"},
 			mend: both(h.StartVSwitch, func(ctx context.Context) error { return h.StartAgent(ctx) })},
 		{name: "without the agent most can't be looked at", harm: local, check: "store", state: "unknown", code: unreachable,
-			words: []string{"could not look", "only the agent can"}, mend: func(ctx context.Context) error { return h.StartAgent(ctx) }},
+			words: []string{"could not look", "an agent that runs", "see the agent"}, mend: func(ctx context.Context) error { return h.StartAgent(ctx) }},
 		{name: "neither agent nor Docker run", harm: both(local, signal(h, lab.Dockerd, syscall.SIGSTOP)), check: "Docker", state: "error", code: unreachable,
 			words: []string{"stopped by a signal"}, mend: both(signal(h, lab.Dockerd, syscall.SIGCONT), func(ctx context.Context) error { return h.StartAgent(ctx) })},
 	}

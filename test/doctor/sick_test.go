@@ -84,15 +84,17 @@ func (w *ward) diagnosed(ctx context.Context, t *testing.T, s sickness) (found c
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = testenv.Poll(ctx, 100*time.Millisecond, func() bool { // err has what was wrong last
-		var d diagnosis
-		if d, err = diagnose(ctx, s.at); err != nil {
-			return false
+		d, failed := diagnose(ctx, s.at)
+		switch {
+		case failed != nil && (ctx.Err() == nil || err == nil):
+			err = failed
+		case failed == nil:
+			found, err = s.said(d)
 		}
 		if d.took > answered {
 			t.Errorf("doctor took %v: %v", d.took, d)
 		}
-		found, err = s.said(d)
-		return err == nil
+		return failed == nil && err == nil
 	})
 	return found, err
 }
