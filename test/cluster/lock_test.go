@@ -29,6 +29,7 @@ func TestLocked(t *testing.T) {
 		{"without_a_token", withoutToken},
 		{"bad_tokens", badTokens},
 		{"good_token", goodToken},
+		{"keys_of_servers", keysOfServers},
 		{"replayed_token", replayedToken},
 		{"wrong_key", wrongKey},
 		{"removed_host", removedHost},
@@ -129,7 +130,12 @@ func (w *world) stranger(h *lab.Host) {
 // newToken makes a token on the first host.
 func (w *world) newToken(args ...string) (text, id string) {
 	w.t.Helper()
-	out, _, err := w.insist(w.Hosts[0], "", append([]string{"cluster", "token", "create", "--format", "json"}, args...)...)
+	return w.newTokenOn(w.Hosts[0], args...)
+}
+
+func (w *world) newTokenOn(h *lab.Host, args ...string) (text, id string) {
+	w.t.Helper()
+	out, _, err := w.insist(h, "", append([]string{"cluster", "token", "create", "--format", "json"}, args...)...)
 	w.must(err)
 	var made struct{ ID, Token string }
 	w.must(json.Unmarshal([]byte(out), &made))

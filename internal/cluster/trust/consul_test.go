@@ -332,6 +332,29 @@ func knock(addr string, rpc bool, cert *tls.Certificate, silence time.Duration) 
 	return err
 }
 
+// raft asks a server's RPC port to speak Raft as this certificate, and says whether it is let in: then it waits for what we have to say.
+func raft(addr string, cert *tls.Certificate) error {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte{3}); err != nil {
+		return err
+	}
+	c := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{*cert}})
+	if _, err := c.Write([]byte{1}); err != nil {
+		return err
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_, err = c.Read(make([]byte, 1))
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return nil
+	}
+	return fmt.Errorf("cut off: %w", err)
+}
+
 func (n *node) pair(c trust.Credentials) *tls.Certificate {
 	n.t.Helper()
 	cert, err := tls.X509KeyPair(c.Cert, n.keeper.Identity().KeyPEM())
@@ -427,6 +450,16 @@ func TestConsul(t *testing.T) {
 			if err := knock(addr, rpc, stranger.pair(old), time.Second); err != nil {
 				t.Errorf("a good certificate at %s: %v", addr, err)
 			}
+		}
+	})
+
+	t.Run("raft", func(t *testing.T) {
+		rpc := netip.AddrPortFrom(first.spec.Addr, first.spec.Ports.RPC).String()
+		if err := raft(rpc, first.pair(first.keeper.Credentials())); err != nil {
+			t.Errorf("a server's certificate: %v", err)
+		}
+		if err := raft(rpc, stranger.pair(old)); err == nil {
+			t.Error("a member's certificate is good for Raft")
 		}
 	})
 
