@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/store"
 )
@@ -327,20 +328,22 @@ func TestUpgrade(t *testing.T) {
 	if found := clients[0].onDisk(all); len(found) < 2 {
 		t.Fatalf("a client of the former layout has only %v", found)
 	}
+	client, up := clients[0], first
 	order := append(slices.Clone(clients), servers...)
 	for i, h := range order {
+		if h == order[len(order)-1] {
+			client.crash() // it is away while the keys are changed
+			up = servers
+		}
 		h.kill()
 		h.cfg.Former = false
 		h.start()
 		s.await(h.cfg.Name+" is upgraded", patience, func() bool {
-			for _, m := range h.status().Members {
-				if m.ID == h.cfg.ID && m.Trust != store.TrustLeaf {
-					return false
-				}
-			}
-			return formed(3, first...)
+			st := h.status()
+			upgraded := slices.ContainsFunc(st.Members, func(m store.Member) bool { return m.ID == h.cfg.ID && m.Trust == store.TrustLeaf })
+			return upgraded && st.State == cluster.Member && voting(servers...)
 		})
-		for _, w := range first {
+		for _, w := range up {
 			w.must(fmt.Sprintf("/put?key=%s&value=%d", w.cfg.Name, i))
 		}
 		if i == 0 {
@@ -350,18 +353,20 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	s.await("all keys are changed", patience, func() bool {
-		for _, h := range first {
+		for _, h := range servers {
 			if c := h.credentials(); !c.Keys.Split || c.Keys.Epoch < shared.Epoch+4 || c.Keys.Phase != store.PhaseNone {
 				return false
 			}
 		}
-		return formed(3, first...)
+		return voting(servers...)
 	})
+	client.start()
+	s.await("who was away has followed", patience, func() bool { return formed(3, first...) && client.credentials().Keys.Split })
+	client.must("/put?key=back&value=1")
 	fresh := secretsOf(servers[0])
 	for name, secret := range all {
 		fresh["old "+name] = secret
 	}
-	client := clients[0]
 	if found := client.onDisk(fresh); len(found) > 0 {
 		t.Errorf("a client has %v after the upgrade", found)
 	}
