@@ -38,7 +38,7 @@ func (l *Links) Reserve(ctx context.Context, subnets []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	if link != nil && link.Attrs().Alias != reservedAlias && !(link.Type() == "bridge" && link.Attrs().Alias == "") {
+	if link != nil && !isReserved(link) {
 		return foreign(link, "has the name of the device for reserved subnets")
 	}
 	if len(subnets) == 0 {
@@ -77,6 +77,12 @@ func (l *Links) Reserve(ctx context.Context, subnets []netip.Prefix) error {
 	return errors.Join(errs...)
 }
 
+// isReserved says whether a link is the device that Reserve makes; one without an alias was never finished.
+func isReserved(link netlink.Link) bool {
+	a := link.Attrs()
+	return link.Type() == "bridge" && (a.Alias == reservedAlias || a.Alias == "" && a.Group == madeMark)
+}
+
 func (l *Links) unreserve(link netlink.Link) error {
 	if link == nil {
 		return nil
@@ -91,7 +97,7 @@ func (l *Links) unreserve(link netlink.Link) error {
 func (l *Links) reservedLink(ctx context.Context, link netlink.Link) (netlink.Link, error) {
 	if link == nil {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
-		bridge.Name = ReservedName
+		bridge.Name, bridge.Group = ReservedName, madeMark
 		if err := l.handle.LinkAdd(bridge); err != nil && !errors.Is(err, unix.EEXIST) {
 			return nil, fmt.Errorf("make link %s: %w", ReservedName, err)
 		}
@@ -99,6 +105,9 @@ func (l *Links) reservedLink(ctx context.Context, link netlink.Link) (netlink.Li
 	link, err := l.find(ctx, ReservedName)
 	if err == nil && link == nil {
 		err = fmt.Errorf("%w: %s was removed meanwhile", ErrNoLink, ReservedName)
+	}
+	if err == nil && !isReserved(link) {
+		err = foreign(link, "has the name of the device for reserved subnets")
 	}
 	if err != nil {
 		return nil, err

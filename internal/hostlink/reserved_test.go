@@ -103,6 +103,26 @@ func TestReserveRefuses(t *testing.T) {
 	}
 }
 
+// TestReserveIsNotByName: a bridge without an alias that another program gave the name is left alone; one of ours that was never finished is not.
+func TestReserveIsNotByName(t *testing.T) {
+	s := newSpace(t)
+	want := []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16")}
+	s.ip("link", "add", ReservedName, "type", "bridge")
+	for _, subnets := range [][]netip.Prefix{want, nil} {
+		if err := s.Reserve(t.Context(), subnets); !errors.Is(err, ErrForeign) || !s.exists(ReservedName) || s.show(ReservedName).Alias != "" {
+			t.Errorf("another program's bridge, for %v: %v", subnets, err)
+		}
+	}
+	s.ip("link", "del", ReservedName)
+	if err := s.Reserve(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	s.ip("link", "set", ReservedName, "alias", "")
+	if err := s.Reserve(t.Context(), want); err != nil || s.show(ReservedName).Alias == "" {
+		t.Errorf("a bridge of ours without its alias: %v", err)
+	}
+}
+
 // TestHalfDefaults: what a VPN client sets to get all traffic is a default route, whatever its form.
 func TestHalfDefaults(t *testing.T) {
 	s := newSpace(t)
