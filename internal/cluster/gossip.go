@@ -20,7 +20,8 @@ import (
 const (
 	gossipDead    = 5 // memberlist's deadMsg: with From equal to Node it means left
 	gossipVersion = 1 // AES-GCM without padding
-	gossipRepeats = 3 // datagrams may be lost
+	gossipRepeats = 4 // datagrams may be lost
+	gossipPause   = 150 * time.Millisecond
 )
 
 // tellLeft tells the gossip of other members that a node has left.
@@ -35,7 +36,10 @@ func tellLeft(ctx context.Context, key, node string, to []netip.AddrPort) error 
 		return fmt.Errorf("tell other members of the former address: %w", err)
 	}
 	defer conn.Close()
-	for range gossipRepeats {
+	for i := range gossipRepeats {
+		if i > 0 {
+			sleep(ctx, gossipPause) // what lost one may lose the next
+		}
 		for _, addr := range to {
 			_, _ = conn.WriteTo(packet, net.UDPAddrFromAddrPort(addr)) // who can't be reached now finds out by itself
 		}
