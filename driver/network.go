@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/socketplane/socketplane/internal/ipalloc"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -109,7 +110,7 @@ func (d *Driver) claimShared(ctx context.Context, want spec) error {
 		return nil
 	}
 	for _, pool := range want.Pools {
-		if gw, ok := want.gateways[pool]; ok && pool.Contains(gw) {
+		if gw, ok := want.gateways[pool]; ok && pool.Contains(gw) && !ipalloc.Pair(pool) {
 			if err := d.cluster.SetGateway(ctx, pool, gw); err != nil {
 				return err
 			}

@@ -91,6 +91,9 @@ func (s *spec) pool(data *network.IPAMData) error {
 	if cidr = cidr.Masked(); cidr.Bits() == 0 {
 		return nil // the null IPAM driver's way to say "none"
 	}
+	if cidr.IsSingleIP() {
+		return fmt.Errorf("%w: subnet %s has one address, and a network needs two: use /31 (IPv6: /127) or larger", ErrBadRequest, cidr)
+	}
 	s.Pools = append(s.Pools, cidr)
 	if data.Gateway != "" {
 		gw, err := parseAddr(data.Gateway)

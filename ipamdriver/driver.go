@@ -38,10 +38,12 @@ type Journal interface {
 // Options are the settings of a Driver.
 type Options struct {
 	// Pools are the prefixes from which subnets are cut when none is asked for;
-	// the defaults are 10.32.0.0/12 in /20, and a random ULA /64.
+	// the defaults are those of DefaultPools, and a random ULA /64.
 	Pools []PoolRange
 	// Subnets tells the connected routes of this host, which chosen pools avoid.
 	Subnets func(context.Context) ([]netip.Prefix, error)
+	// HalfDefaults tells the routes of scope link of this host that are parts of a default route; nil if it has none.
+	HalfDefaults func(context.Context) ([]netip.Prefix, error)
 	// Journal is where addresses are noted; nil means the host's own store.
 	Journal Journal
 	// Spares is how many unused addresses are kept of a large pool at rest; 0 means 32, less than 0 none.
@@ -70,9 +72,13 @@ type PoolRange struct {
 	Bits   int
 }
 
-// DefaultPools are used when Options names none.
+// DefaultPools are used when Options names none. There are several, in order: a host's LAN may be 10.0.0.0/8, or 10.32.0.0/12
+// what Weave has left there.
 func DefaultPools() []PoolRange {
-	return []PoolRange{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Bits: 20}}
+	return []PoolRange{
+		{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Bits: 20}, {Prefix: netip.MustParsePrefix("10.64.0.0/10"), Bits: 20},
+		{Prefix: netip.MustParsePrefix("172.16.0.0/12"), Bits: 20}, {Prefix: netip.MustParsePrefix("192.168.0.0/16"), Bits: 22},
+	}
 }
 
 // Driver hands out pools and addresses. It is safe for concurrent use.

@@ -84,6 +84,9 @@ func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest, name st
 		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s has no addresses that a container could have: use a private one such as 10.1.0.0/16",
 			ErrBadRequest, cidr)
 	}
+	if cidr.IsSingleIP() {
+		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s has one address, and a network needs two: use /31 (IPv6: /127) or larger", ErrBadRequest, cidr)
+	}
 	p, err := ipalloc.New(cidr, within)
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrBadRequest, err)
@@ -166,6 +169,9 @@ func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
 	if err != nil {
 		return ipalloc.Pool{}, err
 	}
+	if err := d.checkHalves(ctx, v6); err != nil {
+		return ipalloc.Pool{}, err
+	}
 	for cidr := range d.free(taken, v6) {
 		err := d.hold(ctx, cidr, d.cluster.MakePool)
 		if errors.Is(err, store.ErrOverlap) {
@@ -173,11 +179,50 @@ func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
 		}
 		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
 	}
-	return ipalloc.Pool{}, errNoSubnet()
+	return ipalloc.Pool{}, d.errNoSubnet(taken, v6)
 }
 
-func errNoSubnet() error {
-	return fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: give --subnet", ErrExhausted)
+// errNoSubnet names the largest of the subnets that leave none to choose.
+func (d *Driver) errNoSubnet(taken []netip.Prefix, v6 bool) error {
+	largest := ""
+	bits := 129
+	for _, p := range taken {
+		if p.Addr().Is6() == v6 && p.Bits() < bits {
+			bits, largest = p.Bits(), fmt.Sprintf(" (the largest is %s)", p)
+		}
+	}
+	return fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host%s: "+
+		"give --subnet, or the agents other --address-pools; 'socketplane host inspect' shows what a host uses", ErrExhausted, largest)
+}
+
+// halvesTried is how many subnets Docker may have declined before it is told why. It keeps each until it has one that it takes.
+const halvesTried = 2
+
+// checkHalves ends Docker's search for a subnet that overlaps no route, where it would never find one: an engine before 27 declines each
+// answer that overlaps 0.0.0.0/1 or 128.0.0.0/1 of scope link, as VPN clients set them, and asks again for ever.
+func (d *Driver) checkHalves(ctx context.Context, v6 bool) error {
+	if d.opts.HalfDefaults == nil || v6 {
+		return nil
+	}
+	halves, err := d.opts.HalfDefaults(ctx)
+	if err != nil || len(halves) == 0 {
+		return err
+	}
+	pools, err := d.cluster.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	tried := 0
+	for _, p := range pools {
+		if p.Network == "" && p.HeldBy(d.cluster.Owner()) && slices.ContainsFunc(halves, p.CIDR.Overlaps) {
+			tried++
+		}
+	}
+	if tried < halvesTried {
+		return nil
+	}
+	return fmt.Errorf("%w: Docker declines every subnet that is chosen, as it overlaps this host's route %s (of a VPN client?): "+
+		"give --subnet, or use 'socketplane network create NAME'", ErrExhausted, halves[0])
 }
 
 // free gives the subnets to choose from that overlap none of those that are taken.

@@ -2,7 +2,6 @@ package ipamdriver
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -19,5 +18,5 @@ func (d *Driver) Propose(ctx context.Context, v6 bool) (netip.Prefix, error) {
 			return cidr, nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("%w: every subnet of the address pools overlaps a network of the cluster or of a host: name a subnet", ErrExhausted)
+	return netip.Prefix{}, d.errNoSubnet(taken, v6)
 }

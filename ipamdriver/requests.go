@@ -61,7 +61,14 @@ func (d *Driver) RequestAddress(ctx context.Context, r *ipam.RequestAddressReque
 }
 
 // gateway gives the pool's gateway, and chooses it on the first host that asks.
+// A subnet with room for two containers has none for a gateway: Docker wants an answer, which no container ever uses, so nothing is claimed.
 func (d *Driver) gateway(ctx context.Context, pool ipalloc.Pool, want netip.Addr) (netip.Addr, error) {
+	if ipalloc.Pair(pool.CIDR) {
+		if !want.IsValid() {
+			want = pool.CIDR.Addr()
+		}
+		return want, nil
+	}
 	if want.IsValid() {
 		return want, d.share(ctx, pool.CIDR, want, func() error { return d.cluster.SetGateway(ctx, pool.CIDR, want) })
 	}

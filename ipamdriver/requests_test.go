@@ -17,7 +17,7 @@ import (
 
 func TestIPAM(t *testing.T) {
 	both(t, map[string]func(*world){
-		"kinds": testKinds, "range": testRange, "small": testSmall, "exhausted": testExhausted, "two-hosts": testTwoHosts,
+		"kinds": testKinds, "range": testRange, "small": testSmall, "halves": testHalves, "large": testLarge, "exhausted": testExhausted, "two-hosts": testTwoHosts,
 		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost, "told-once": testToldOnce,
 		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
 		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "release-meets-request": testReleaseMeetsRequest, "model": testModel,
@@ -107,8 +107,9 @@ func testSmall(w *world) {
 		pool, gateway string
 		containers    int
 	}{
-		{"10.1.0.0/30", "10.1.0.1/30", 1}, {"10.1.1.0/31", "10.1.1.0/31", 1}, {"10.1.2.0/32", "10.1.2.0/32", 0},
-		{"10.1.3.0/29", "10.1.3.1/29", 5}, {"fd00::/127", "fd00::/127", 1}, {"fd00:1::/64", "fd00:1::1/64", -1},
+		// Where there is room for two containers only, no gateway is claimed.
+		{"10.1.0.0/30", "10.1.0.0/30", 2}, {"10.1.1.0/31", "10.1.1.0/31", 2}, {"fd00::/127", "fd00::/127", 2},
+		{"10.1.3.0/29", "10.1.3.1/29", 5}, {"fd00:2::/126", "fd00:2::1/126", 2}, {"fd00:1::/64", "fd00:1::1/64", -1},
 	} {
 		id := a.pool(c.pool, "")
 		gw, err := a.gateway(id, "")
@@ -124,6 +125,44 @@ func testSmall(w *world) {
 				w.wants(err, ipamdriver.ErrExhausted)
 			}
 		}
+	}
+}
+
+// testHalves: a host whose VPN client has set halves of a default route by its device gives Docker a subnet, and tells why when Docker
+// declines two of them; other hosts are not concerned, nor is a subnet that is given.
+func testHalves(w *world) {
+	halves := func(context.Context) ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")}, nil }
+	a, b := w.host("a", ipamdriver.Options{HalfDefaults: halves}), w.host("b", ipamdriver.Options{})
+	first, second := a.pool("", ""), a.pool("", "")
+	_, err := a.RequestPool(w.ctx, &ipam.RequestPoolRequest{})
+	w.wants(err, ipamdriver.ErrExhausted, "0.0.0.0/1", "VPN", "--subnet", "socketplane network create")
+	for range 3 {
+		b.pool("", "")
+	}
+	a.pool("10.1.0.0/24", "")
+	w.must(a.releasePool(first))
+	w.must(a.releasePool(second))
+	a.pool("", "")
+}
+
+// testLarge: where a host's LAN is 10.0.0.0/8, subnets are chosen from another range; where all are used, the error says so.
+func testLarge(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	w.must(w.host("b", ipamdriver.Options{}).cluster.PutHost(w.ctx, store.Host{Subnets: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}))
+	if id := a.pool("", ""); id != "10.64.0.0/20" {
+		w.Errorf("beside Weave's bridge: %s", id)
+	}
+	w.must(w.host("b", ipamdriver.Options{}).cluster.PutHost(w.ctx, store.Host{Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}))
+	if id := a.pool("", ""); id != "172.16.0.0/20" {
+		w.Errorf("beside a LAN of 10.0.0.0/8: %s", id)
+	}
+	w.must(w.host("b", ipamdriver.Options{}).cluster.PutHost(w.ctx, store.Host{Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"),
+		netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}}))
+	_, err := a.RequestPool(w.ctx, &ipam.RequestPoolRequest{})
+	w.wants(err, ipamdriver.ErrExhausted, "10.0.0.0/8", "--subnet", "--address-pools")
+	for _, one := range []string{"10.1.2.0/32", "fd00::1/128"} {
+		_, err := a.RequestPool(w.ctx, &ipam.RequestPoolRequest{Pool: one, V6: strings.Contains(one, ":")})
+		w.wants(err, ipamdriver.ErrBadRequest, one, "/31")
 	}
 }
 

@@ -74,6 +74,9 @@ func methods(n NetworkDriver, i IPAMDriver, scope string) map[string]method {
 	return all
 }
 
+// optInternal is the option of --internal (libnetwork/netlabel).
+const optInternal = "com.docker.network.internal"
+
 func addNetwork(all map[string]method, n NetworkDriver, scope string) {
 	all["NetworkDriver.GetCapabilities"] = constant(networkCapabilities{
 		Scope: scope,
@@ -82,9 +85,12 @@ func addNetwork(all map[string]method, n NetworkDriver, scope string) {
 		GwAllocChecker:    true,
 	})
 	// The gateway stays reserved although Join answers none: `docker network inspect` shows it, --gateway keeps
-	// its meaning, and no container gets the address that users take for the router's.
+	// its meaning, and no container gets the address that users take for the router's. An internal network has no router, so none is reserved.
 	all["NetworkDriver.GwAllocCheck"] = handler(func(*gwAllocCheckRequest) error { return nil },
-		func(context.Context, *gwAllocCheckRequest) (any, error) { return gwAllocCheckResponse{}, nil })
+		func(_ context.Context, r *gwAllocCheckRequest) (any, error) {
+			internal, _ := r.Options[optInternal].(bool)
+			return gwAllocCheckResponse{SkipIPv4: internal, SkipIPv6: internal}, nil
+		})
 	all["NetworkDriver.CreateNetwork"] = handler(checkCreateNetwork, act(n.CreateNetwork))
 	all["NetworkDriver.DeleteNetwork"] = handler(func(r *network.DeleteNetworkRequest) error {
 		return checkID("NetworkID", r.NetworkID)

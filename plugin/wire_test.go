@@ -18,6 +18,8 @@ func TestLife(t *testing.T) {
 		{"IpamDriver.GetCapabilities", ``, `{"RequiresMACAddress":true,"RequiresRequestReplay":false}`},
 		{"IpamDriver.GetDefaultAddressSpaces", ``, `{"LocalDefaultAddressSpace":"socketplane","GlobalDefaultAddressSpace":"socketplane-global"}`},
 		{"NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.enable_ipv6":false}}`, `{"SkipIPv4":false,"SkipIPv6":false}`},
+		{"NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.internal":true}}`, `{"SkipIPv4":true,"SkipIPv6":true}`},
+		{"NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.internal":"x"}}`, `{"SkipIPv4":false,"SkipIPv6":false}`},
 		{"IpamDriver.RequestPool", `{"AddressSpace":"socketplane","Pool":"","SubPool":"","Options":null,"V6":false}`, `{"PoolID":"10.1.0.0/24","Pool":"10.1.0.0/24","Data":null}`},
 		{"IpamDriver.RequestAddress", `{"PoolID":"10.1.0.0/24","Address":"","Options":{"RequestAddressType":"com.docker.network.gateway"}}`, `{"Address":"10.1.0.1/24","Data":null}`},
 		{"NetworkDriver.CreateNetwork", `{"NetworkID":"n1","Options":{"com.docker.network.generic":{}},"IPv4Data":[{"AddressSpace":"socketplane","Pool":"10.1.0.0/24","Gateway":"10.1.0.1/24"}],"IPv6Data":[]}`, `{}`},

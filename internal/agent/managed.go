@@ -21,7 +21,7 @@ const leaveLimit = 4 * time.Second
 // isPlugin says whether this is Docker's managed plugin, which no service of systemd's is.
 func (a *agent) isPlugin() bool { return a.opts.V1Socket != "" }
 
-// leaveNothing removes the bridge if no network of this host needs it: after docker plugin rm nothing of ours is there to do it. What is on the disk
+// leaveNothing removes the bridge and the marks for Docker's allocator if no network of this host needs it: after docker plugin rm nothing of ours is there to do it. What is on the disk
 // decides, as the agent may end before it has read all of it.
 func (a *agent) leaveNothing() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
@@ -29,7 +29,7 @@ func (a *agent) leaveNothing() {
 	if used, err := driver.Used(ctx, a.local); used || err != nil {
 		return
 	}
-	if err := errors.Join(a.sw.RemoveBridge(ctx), a.sw.Settle(ctx)); err != nil {
+	if err := errors.Join(a.links.Reserve(ctx, nil), a.sw.RemoveBridge(ctx), a.sw.Settle(ctx)); err != nil {
 		a.log.Warn("the bridge stays, though no network of this host needs it", "err", err)
 	}
 }

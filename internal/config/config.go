@@ -146,7 +146,7 @@ func Defaults() Config {
 		Mirror:       true,
 		// Docker refuses the name "default".
 		DefaultNetwork: "socketplane",
-		AddressPools:   "10.32.0.0/12:20",
+		AddressPools:   "10.32.0.0/12:20,10.64.0.0/10:20,172.16.0.0/12:20,192.168.0.0/16:22",
 		VXLANPort:      4789, // RFC 7348, section 8
 		HostExpiry:     24 * time.Hour,
 		GarbageGrace:   5 * time.Minute,

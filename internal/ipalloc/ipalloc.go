@@ -102,6 +102,15 @@ func (p Pool) Assignable(addr netip.Addr) bool {
 	return addr.Is6() || addr != Last(p.CIDR)
 }
 
+// Pair says whether a subnet has at most two addresses that can be containers': /30 and longer, IPv6 /127 and longer. No address
+// is reserved for a gateway there.
+func Pair(cidr netip.Prefix) bool {
+	if cidr.Addr().Is4() {
+		return cidr.Bits() >= 30
+	}
+	return cidr.Bits() >= 127
+}
+
 // Last is the highest address of a prefix.
 func Last(p netip.Prefix) netip.Addr {
 	if p.Addr().Is4() {

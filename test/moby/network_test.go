@@ -30,7 +30,7 @@ func TestCapabilities(t *testing.T) {
 		t.Errorf("ipam: %+v", e.ipamCap)
 	}
 	v4, v6, err := e.network.(driverapi.GwAllocChecker).GetSkipGwAlloc(map[string]any{"com.docker.network.internal": true})
-	if v4 || v6 || err != nil {
+	if !v4 || !v6 || err != nil {
 		t.Errorf("GwAllocCheck: %t %t %v", v4, v6, err)
 	}
 }
