@@ -42,11 +42,14 @@ type Times struct {
 	// Look is between two looks for what Docker has forgotten, Lost how long it must not have known it: longer than any
 	// start of a container or creation of a network takes.
 	Look, Lost time.Duration
+	// First is how long after the agent's start the cluster's first network is made: hosts that start together have told by then
+	// which subnets they use.
+	First time.Duration
 }
 
 // Usual are the times of an agent.
 func Usual() Times {
-	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, Look: 10 * time.Second, Lost: 40 * time.Second}
+	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, Look: 10 * time.Second, Lost: 40 * time.Second, First: 3 * time.Second}
 }
 
 // Within are these times where what nothing needs is to go after grace, if that is sooner. What Docker has not told of by then is taken
@@ -147,6 +150,7 @@ type Mirror struct {
 
 	// What follows belongs to the one pass that runs.
 	defaultMade bool
+	started     time.Time
 	remembered  bool                              // which cluster this host's networks are in
 	missing     map[string]time.Time              // by Docker's id: since when Docker has not had a network that is bound here
 	lost        map[string]time.Duration          // by endpoint: for how long Docker has been seen not to know it
@@ -172,7 +176,7 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	}
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
-		wake: make(chan struct{}, 1), missing: map[string]time.Time{},
+		wake: make(chan struct{}, 1), started: time.Now(), missing: map[string]time.Time{},
 		strange: map[string]time.Time{}, troubles: map[string]Trouble{}, notes: map[string]string{}, refusals: map[string]int{},
 	}
 }

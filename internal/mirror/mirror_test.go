@@ -315,17 +315,34 @@ func TestFirstNetwork(t *testing.T) {
 	}
 }
 
-// TestFirstNetworkInTheWay: its subnet is somebody's already; the hosts go on without it.
+// TestFirstNetworkInTheWay: its subnet is used already, or none can be chosen; the hosts go on without it, tell why, and make it as
+// soon as it can be.
 func TestFirstNetworkInTheWay(t *testing.T) {
-	in(t, 2, func(w *world) {
-		all := w.all()
-		all[0].creates(ours("web", subnet("10.9.0.0/16")))
-		w.have(all, "web")
-		w.first = mirror.Default{Name: "start", Subnet: netip.MustParsePrefix("10.9.1.0/24")}
-		w.all()
-		all[1].creates(ours("db", subnet("10.8.0.0/16")))
-		w.have(all, "db", "web")
-	})
+	for name, given := range map[string]string{"given": "10.9.1.0/24", "chosen": ""} {
+		t.Run(name, func(t *testing.T) {
+			in(t, 2, func(w *world) {
+				all := w.all()
+				all[0].creates(ours("web", subnet("10.9.0.0/16")))
+				w.have(all, "web")
+				w.first = mirror.Default{Name: "start"}
+				word := "10.9.0.0/16"
+				if given != "" {
+					w.first.Subnet = netip.MustParsePrefix(given)
+				} else {
+					word = "10.0.0.0/8"
+					w.must(all[0].cluster.PutHost(w.ctx, store.Host{Name: "h9", Subnets: []netip.Prefix{
+						netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}}))
+				}
+				w.all()
+				all[0].wantTrouble("start", word, "--default-subnet")
+				all[1].creates(ours("db", subnet("11.8.0.0/16")))
+				w.have(all, "db", "web")
+				all[0].removes("web")
+				w.must(all[0].cluster.PutHost(w.ctx, store.Host{Name: "h9"}))
+				w.have(all, "db", "start")
+			})
+		})
+	}
 }
 
 // TestByHand: a host that does not follow makes and tells no networks, but tells its containers.

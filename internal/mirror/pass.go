@@ -44,15 +44,13 @@ func (m *Mirror) pass(ctx context.Context) error {
 	if !m.opts.Follow {
 		return described
 	}
-	if err := m.makeDefault(ctx); err != nil {
-		return errors.Join(described, err)
-	}
 	// Docker first: what is bound afterwards and not in the list was made meanwhile, and the next pass sees it.
 	here, err := m.docker.Networks(ctx)
 	if err != nil {
 		return errors.Join(described, err)
 	}
 	p := &pass{Mirror: m, bound: map[string]driver.Summary{}, found: map[string]Trouble{}}
+	described = errors.Join(described, p.first(ctx))
 	for _, b := range m.driver.Networks() {
 		p.bound[b.DockerID] = b
 	}
