@@ -131,7 +131,9 @@ func testSmall(w *world) {
 // testHalves: a host whose VPN client has set halves of a default route by its device gives Docker a subnet, and tells why when Docker
 // declines two of them; other hosts are not concerned, nor is a subnet that is given.
 func testHalves(w *world) {
-	halves := func(context.Context) ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")}, nil }
+	halves := func(context.Context) ([]netip.Prefix, error) {
+		return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")}, nil
+	}
 	a, b := w.host("a", ipamdriver.Options{HalfDefaults: halves}), w.host("b", ipamdriver.Options{})
 	first, second := a.pool("", ""), a.pool("", "")
 	_, err := a.RequestPool(w.ctx, &ipam.RequestPoolRequest{})
