@@ -21,6 +21,9 @@ type Docker struct {
 	Networks func(context.Context) (int, error)
 }
 
+// askDocker is the cheapest question that Docker's API answers.
+const askDocker = "GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
+
 // pidFile is where dockerd writes its process id by default.
 const pidFile = "/run/docker.pid"
 
@@ -56,7 +59,7 @@ func (d Docker) Check() Check {
 
 // socket asks a unix socket.
 func (d Docker) socket(ctx context.Context, path string) (Finding, bool) {
-	s := askSocket(ctx, path, []byte("GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"))
+	s := askSocket(ctx, path, []byte(askDocker))
 	if s.err == nil {
 		return Finding{}, false
 	}

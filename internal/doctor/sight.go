@@ -141,7 +141,7 @@ func (s Sight) dockerd(ctx context.Context, socket string) int {
 		p, err := s.Files.Process(pid)
 		return err == nil && p.Exists && p.Name == "dockerd"
 	}
-	if pid := askSocket(ctx, socket, nil).pid; is(pid) {
+	if pid := askSocket(ctx, socket, []byte(askDocker)).pid; is(pid) { // Docker says nothing before it is asked
 		return pid // else systemd made it, or a proxy
 	}
 	for _, file := range []string{filepath.Join(filepath.Dir(socket), "docker.pid"), pidFile, "/var/snap/docker/common/run/docker.pid"} {
