@@ -19,6 +19,9 @@ var elsewhere = map[string]string{
 	"link: checksums set":         "likewise",
 	"link: MTU":                   "mends what others changed: internal/reconcile",
 	"link: MAC":                   "mends what others changed: internal/reconcile",
+	"link: address":               "removes what others put on our links: internal/hostlink",
+	"link: route":                 "removes what others put on our links: internal/hostlink",
+	"link: stray":                 "removes what others put on our links: internal/hostlink",
 }
 
 // reached demands that every crash point that the sources have was passed, but for those that are excused.

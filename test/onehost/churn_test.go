@@ -2,6 +2,7 @@ package onehost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -69,6 +70,13 @@ func TestFlatUnderChurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The network's subnet is kept from Docker's allocator by a route of this device, which a pass makes.
+	h.eventually("the device for reserved subnets", func() error {
+		if !strings.Contains(h.ip("-br", "link"), "socketplane-res") {
+			return errors.New("it is missing")
+		}
+		return nil
+	})
 	links, flows := h.ip("-br", "link"), h.metric("socketplane_flows")
 	if err := n.cycle(ctx, "warm", 130); err != nil {
 		t.Fatal(err)
