@@ -106,3 +106,24 @@ func (c *Cluster) unfinished() error {
 	}
 	return c.records.change(func(r *record) { r.Founder, r.Ending = false, true })
 }
+
+// followServers asks again what waits for an answer, when a server has moved: this host's Consul holds on to its connection to the
+// former address for up to a minute, and with it all questions that it has passed on to that server.
+func (s *session) followServers(nodes map[string]node) {
+	moved := false
+	for host, n := range nodes {
+		if !n.server || !n.alive {
+			continue
+		}
+		if s.gossip.servers == nil {
+			s.gossip.servers = map[string]string{}
+		}
+		former := s.gossip.servers[host]
+		moved = moved || former != "" && former != n.addr && host != s.c.opts.Host
+		s.gossip.servers[host] = n.addr
+	}
+	if moved {
+		s.c.log.Info("cluster: a server has moved; what waits for its answer is asked again")
+		s.kv.Renew()
+	}
+}

@@ -27,6 +27,8 @@ const (
 type gossiping struct {
 	joined map[string]time.Time
 	asked  time.Time
+	// servers are the addresses at which Consul's servers were alive last, by host.
+	servers map[string]string
 }
 
 // tend looks every second, and when something has changed, at what this host is and is to be. It returns errOut when it is out.
@@ -251,13 +253,14 @@ func (s *session) meet(ctx context.Context) {
 			wanted = append(wanted, p)
 		}
 	}
-	if len(wanted) == 0 || !s.proc.Status().Running {
+	if !s.proc.Status().Running {
 		return
 	}
 	nodes, err := s.op.nodes(ctx)
 	if err != nil {
 		return // it is starting
 	}
+	s.followServers(nodes)
 	now := time.Now()
 	for _, p := range wanted {
 		if n, ok := nodes[p.Host]; ok && n.alive && n.addr == p.Addr.String() || now.Sub(s.gossip.joined[p.Host]) < askedPause {

@@ -59,16 +59,27 @@ func (s *Store) Redial() (int, error) {
 			here[p.Addr().Unmap()] = true
 		}
 	}
-	var stale []*connection
-	s.conns.mu.Lock()
-	for c := range s.conns.open {
-		if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil && !local.Addr().IsLoopback() && !here[local.Addr().Unmap().WithZone("")] {
-			stale = append(stale, c)
+	return s.conns.end(func(c *connection) bool {
+		local, err := netip.ParseAddrPort(c.LocalAddr().String())
+		return err == nil && !local.Addr().IsLoopback() && !here[local.Addr().Unmap().WithZone("")]
+	}), nil
+}
+
+// Renew closes all connections: what waits for an answer fails with store.ErrUnavailable, and can be asked again.
+func (s *Store) Renew() { s.conns.end(func(*connection) bool { return true }) }
+
+// end closes the connections that are stale, and returns how many they were.
+func (s *connections) end(stale func(*connection) bool) int {
+	var found []*connection
+	s.mu.Lock()
+	for c := range s.open {
+		if stale(c) {
+			found = append(found, c)
 		}
 	}
-	s.conns.mu.Unlock()
-	for _, c := range stale {
+	s.mu.Unlock()
+	for _, c := range found {
 		_ = c.Close() // whoever uses it is told
 	}
-	return len(stale), nil
+	return len(found)
 }
