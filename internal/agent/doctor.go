@@ -34,7 +34,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Versions(a.opts.Version.Version, peers),
 		doctor.HostNames(a.cfg.Name, a.cluster.Host(), peers),
 		doctor.Identity(a.cluster.Host(), a.copied),
-		doctor.KernelModule(a.links.HasKernelDatapath),
+		doctor.KernelModule(doctor.Files{}, a.links.HasKernelDatapath),
 		sw.Daemons(),
 		doctor.Bridge(config.Bridge, a.bridgeState),
 		sw.Offload(),

@@ -104,13 +104,20 @@ func TestChecks(t *testing.T) {
 		return []NetworkPools{{Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/20")}}}
 	}
 	notOurs := func(string) bool { return false }
+	yes, no := func() bool { return true }, func() bool { return false }
+	kernel := func(modules string) Files {
+		return host(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0", "lib/modules/6.1.0/modules.dep": modules})
+	}
 	for name, tt := range map[string]struct {
 		check Check
 		state string
 		words []string
 	}{
-		"kernel module":         {KernelModule(func() bool { return true }), "ok", nil},
-		"no kernel module":      {KernelModule(func() bool { return false }), "warning", []string{"user space", "modprobe"}},
+		"kernel module":         {KernelModule(host(t, nil), yes), "ok", nil},
+		"module not loaded":     {KernelModule(kernel("kernel/net/openvswitch/openvswitch.ko.xz: kernel/net/nsh/nsh.ko.xz"), no), "warning", []string{"user space", "modprobe"}},
+		"module not built":      {KernelModule(kernel("kernel/drivers/net/vxlan.ko:"), no), "ok", []string{"not applicable", "6.1.0", "user space"}},
+		"no modules":            {KernelModule(host(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0"}), no), "ok", []string{"not applicable", "user space"}},
+		"kernel unknown":        {KernelModule(host(t, nil), no), "unknown", []string{"release"}},
 		"agent":                 {AgentUp("v1", time.Now()), "ok", []string{"v1"}},
 		"versions":              {Versions("v1", peers(h2)), "ok", nil},
 		"versions differ":       {Versions("v2", peers(h2)), "warning", []string{"h2 has v1", "v2"}},

@@ -11,14 +11,29 @@ import (
 	"time"
 )
 
-// KernelModule looks for the kernel's datapath.
-func KernelModule(has func() bool) Check {
-	return Check{Name: nameKernel, Looks: "whether the kernel has Open vSwitch's datapath", Look: func(context.Context) Finding {
+// KernelModule looks for the kernel's datapath. A kernel that comes without it is no fault of the host: packets are then forwarded in
+// user space. One that has it as a module which is not loaded is.
+func KernelModule(files Files, has func() bool) Check {
+	return Check{Name: nameKernel, Looks: "whether the kernel has Open vSwitch's datapath, or a module for it in /lib/modules", Look: func(context.Context) Finding {
 		if has() {
 			return OK("the kernel has openvswitch")
 		}
-		return Warning("the kernel has no openvswitch", "packets are forwarded in user space, which is slower",
-			"modprobe openvswitch, where the kernel comes with it, and restart Open vSwitch and the agent")
+		release, err := files.Text("/proc/sys/kernel/osrelease")
+		if err != nil {
+			return Unknown("the kernel has no openvswitch, and its release can't be read: "+err.Error(), "mount /proc")
+		}
+		modules, err := files.Text("/lib/modules/" + release + "/modules.dep")
+		const slower = "packets are forwarded in user space, which is slower"
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return NotApplicable("kernel %s has no openvswitch, and there are no modules for it in /lib/modules: %s", release, slower)
+		case err != nil:
+			return Unknown("the kernel has no openvswitch, and its modules can't be listed: "+err.Error(), "")
+		case strings.Contains(modules, "/openvswitch.ko"):
+			return Warning("the kernel's module openvswitch is not loaded", slower,
+				"modprobe openvswitch, and restart Open vSwitch and the agent")
+		}
+		return NotApplicable("kernel %s comes without openvswitch: %s", release, slower)
 	}}
 }
 

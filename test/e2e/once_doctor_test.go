@@ -77,7 +77,7 @@ func (w *once) doctor(ctx context.Context, t *testing.T) {
 		w.finds(ctx, t, h1, tt.check, "ok", tt.well...)
 	}
 	// What this machine's kernel and the lab's switches are.
-	w.finds(ctx, t, h1, "kernel module", "warning", "modprobe openvswitch")
+	w.finds(ctx, t, h1, "kernel module", "ok", "user space")
 	if w.tunnel == lab.TunnelOVS {
 		w.finds(ctx, t, h1, "segmentation offload", "ok", "off, as this tunnel needs it")
 	} else {

@@ -138,11 +138,14 @@ func says(ctx context.Context, h *lab.Host, words string, command ...string) err
 	return err
 }
 
-// mtuIs says whether the container's first interface has this MTU.
-func mtuIs(ctx context.Context, c *container, want int) error {
-	out, err := c.exec(ctx, "cat", "/sys/class/net/eth0/mtu")
+// mtuIs says whether the container's interface on the network has this MTU.
+func mtuIs(ctx context.Context, c *container, want int) error { return linkMTUIs(ctx, c, "eth0", want) }
+
+// linkMTUIs says whether an interface of the container has this MTU.
+func linkMTUIs(ctx context.Context, c *container, dev string, want int) error {
+	out, err := c.exec(ctx, "cat", "/sys/class/net/"+dev+"/mtu")
 	if err == nil && strings.TrimSpace(out) != fmt.Sprint(want) {
-		err = fmt.Errorf("%s on %s has MTU %s, want %d", c.name, c.h.Name, strings.TrimSpace(out), want)
+		err = fmt.Errorf("%s of %s on %s has MTU %s, want %d", dev, c.name, c.h.Name, strings.TrimSpace(out), want)
 	}
 	return err
 }
@@ -161,6 +164,10 @@ func TestHostsOfDifferentMTU(t *testing.T) {
 	w.talk(ctx, all)
 	for i, c := range all {
 		if err := mtuIs(ctx, c, 1450); err != nil {
+			t.Error(err)
+		}
+		// The agent made docker_gwbridge, with the MTU of its host's NIC.
+		if err := linkMTUIs(ctx, c, "eth1", []int{9000, 1500}[i]); err != nil {
 			t.Error(err)
 		}
 		to := all[1-i].addr.String()
