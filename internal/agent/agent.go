@@ -165,7 +165,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), a.id)
 	a.seat = newSeat()
-	if err = a.claimSeat(ctx); err != nil {
+	if err = a.claimSeat(ctx); err != nil && !errors.Is(err, errSeatUnknown) {
 		return err
 	}
 	soon, cancel := context.WithTimeout(ctx, switchPatience)

@@ -21,24 +21,34 @@ const (
 	announceAgain = 2 * time.Second
 )
 
-// announce keeps this host's record and its sign of life in the cluster.
+// announce keeps this host's record and its sign of life in the cluster. It fails if another machine acts under this host's id.
 func (a *agent) announce(ctx context.Context) error {
+	refreshCtx, cancel := context.WithCancel(ctx)
 	var refreshing sync.WaitGroup
-	defer refreshing.Wait()
-	refreshing.Go(func() { a.refreshHost(ctx) })
+	defer func() {
+		cancel()
+		refreshing.Wait()
+	}()
+	refreshing.Go(func() { a.refreshHost(refreshCtx) })
 	loop := retry.Loop{
 		Pause:   retry.Pause{First: announceAgain, Last: announceAgain, Steady: aliveTTL},
 		Trouble: retry.Trouble{Logger: a.log, Level: slog.LevelWarn, Text: "other hosts take this one's agent for down until the store answers"},
 	}
 	for ctx.Err() == nil {
 		// The store may not have answered when the agent started, and been without this one since.
-		if err := a.claimSeat(ctx); err != nil && ctx.Err() == nil {
-			return err
+		var err error
+		if !a.seat.held.Load() {
+			err = a.claimSeat(ctx)
 		}
-		began := time.Now()
-		err := a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
-		if time.Since(began) >= aliveTTL { // it was announced for a while
-			loop.Trouble.Note(nil)
+		if err == nil {
+			began := time.Now()
+			err = a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
+			if time.Since(began) >= aliveTTL { // it was announced for a while
+				loop.Trouble.Note(nil)
+			}
+			a.seat.held.Store(false)
+		} else if !errors.Is(err, errSeatUnknown) && ctx.Err() == nil {
+			return err
 		}
 		loop.Fails(ctx, err)
 	}
@@ -72,6 +82,9 @@ func (a *agent) refreshHost(ctx context.Context) {
 func (a *agent) publishHost(ctx context.Context, look bool) error {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
+	if !a.seat.held.Load() {
+		return errSeatUnknown
+	}
 	h, err := a.hostRecord(ctx)
 	if err != nil {
 		a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)

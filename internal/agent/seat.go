@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/config"
@@ -30,6 +31,8 @@ const (
 // seat is this agent's right to act under its host's id, which a copied machine has as well.
 type seat struct {
 	asker string // of this run of the agent
+	// held says that no other machine acts under the id, as far as could be found out since the last announcement ended.
+	held atomic.Bool
 
 	mu sync.Mutex
 	// said are the addresses that this agent has published as the host's.
@@ -37,7 +40,7 @@ type seat struct {
 	// asked is the last question of another machine's agent, at is when it came.
 	asked store.Question
 	at    time.Time
-	// changed has room for the news that there is something to answer.
+	// changed has room for the news that there is something to answer or to publish.
 	changed chan struct{}
 }
 
@@ -70,11 +73,21 @@ func (s *seat) hear(h store.Host) (fresh bool) {
 	}
 	fresh = time.Since(s.at) > copyFresh || s.asked.VTEP != h.Asked.VTEP
 	s.asked, s.at = *h.Asked, time.Now()
+	s.wake()
+	return fresh
+}
+
+// hold notes that the seat is this agent's, so that the host's record can be written.
+func (s *seat) hold() {
+	s.held.Store(true)
+	s.wake()
+}
+
+func (s *seat) wake() {
 	select {
 	case s.changed <- struct{}{}:
-	default:
+	default: // it is known already
 	}
-	return fresh
 }
 
 // answer is the nonce of the last question.
@@ -119,11 +132,16 @@ type copyRecord struct {
 	Seen   time.Time  `json:"seen"`
 }
 
-// claimSeat returns store.ErrSameID if another machine's agent acts under this host's id. Where that can't be found out now, announce finds it
-// out later. With a cluster that the agents form by themselves, the members' keys decide.
+// errSeatUnknown says that it could not be found out whether another machine acts under this host's id. Until it is, nothing is published
+// under it: a copy that publishes first would pass for the host.
+var errSeatUnknown = fmt.Errorf("%w: whether another machine acts under this host's id is not known yet", store.ErrUnavailable)
+
+// claimSeat returns store.ErrSameID if another machine's agent acts under this host's id, and errSeatUnknown where that can't be found out
+// now: announce asks again. With a cluster that the agents form by themselves, the members' keys decide.
 func (a *agent) claimSeat(ctx context.Context) error {
 	a.seat.say(a.where().Addr)
 	if a.storage.kind == config.StoreBolt || a.storage.managed != nil {
+		a.seat.hold()
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, seatLimit)
@@ -132,7 +150,7 @@ func (a *agent) claimSeat(ctx context.Context) error {
 	alive, err := a.cluster.Alive(soon)
 	stop()
 	if err != nil {
-		return nil
+		return fmt.Errorf("%w: %w", errSeatUnknown, err)
 	}
 	seen, err := a.seenCopy(ctx)
 	if err != nil {
@@ -144,9 +162,13 @@ func (a *agent) claimSeat(ctx context.Context) error {
 	q := store.Question{Nonce: store.NewNonce(), Asker: a.seat.asker, Name: a.cfg.Name, VTEP: a.where().Addr}
 	other, lives, err := a.cluster.AskSeat(ctx, q, a.seat.mine, seatAnswer)
 	if err != nil {
-		return nil
+		return fmt.Errorf("%w: %w", errSeatUnknown, err)
 	}
-	return a.judgeSeat(ctx, seen, other, lives)
+	if err := a.judgeSeat(ctx, seen, other, lives); err != nil {
+		return err
+	}
+	a.seat.hold()
+	return nil
 }
 
 // seenCopy is what this machine remembers of being a copy; the zero record if it does not.

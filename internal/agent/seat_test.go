@@ -191,15 +191,46 @@ func TestNoCopy(t *testing.T) {
 	}
 }
 
-// TestSeatWithoutStore: a store that does not answer keeps no agent from starting.
+// TestSeatWithoutStore: while the store does not answer, the agent runs and publishes nothing under an id that may be another's.
 func TestSeatWithoutStore(t *testing.T) {
 	w := newSeats(t)
 	m := w.machine("192.0.2.1")
 	if err := w.kv.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.claimSeat(t.Context()); err != nil {
-		t.Error(err)
+	if err := m.claimSeat(t.Context()); !errors.Is(err, errSeatUnknown) || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the seat is not known to be free: %v", err)
+	}
+	if err := m.publishHost(t.Context(), true); !errors.Is(err, errSeatUnknown) {
+		t.Errorf("published all the same: %v", err)
+	}
+}
+
+// TestCopyIsFoundLate: a copy that started while the store did not answer publishes nothing before it has asked, and ends once it knows.
+func TestCopyIsFoundLate(t *testing.T) {
+	w := newSeats(t)
+	first, copy := w.machine("192.0.2.1"), w.machine("192.0.2.2")
+	if err := first.claimSeat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first.run()
+	defer first.stop()
+	ended := make(chan error, 1)
+	go func() { ended <- copy.announce(t.Context()) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, store.ErrSameID) {
+			t.Errorf("the copy ended with %v", err)
+		}
+	case <-time.After(2 * seatLimit):
+		t.Fatal("the copy's announcement does not end")
+	}
+	members, err := first.cluster.Hosts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := members.Hosts[sameID].VTEP; at != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("the host's record says %s: the copy has overwritten it", at)
 	}
 }
 
