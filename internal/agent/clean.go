@@ -50,6 +50,7 @@ type leftovers struct {
 	silent error
 	owned  []hostlink.Link
 	rules  bool // that keep conntrack away from the tunnels
+	routes bool // that keep Docker off the cluster's subnets
 
 	sw    *ovsctl.Switch
 	links *hostlink.Links
@@ -64,6 +65,9 @@ func (l *leftovers) find(ctx context.Context, cfg config.Config) (err error) {
 		return err
 	}
 	if l.owned, err = l.links.Owned(ctx); err != nil {
+		return err
+	}
+	if l.routes, err = l.links.Reserved(ctx); err != nil {
 		return err
 	}
 	if l.rules, err = notrack.Present(); err != nil && !errors.Is(err, notrack.ErrUnsupported) {
@@ -151,6 +155,9 @@ func (l *leftovers) found() []string {
 	if l.rules {
 		list = append(list, "the nftables table "+notrack.Table)
 	}
+	if l.routes {
+		list = append(list, "the link "+hostlink.ReservedName+" and its routes, which keep Docker off the cluster's subnets")
+	}
 	if l.state != nil {
 		list = append(list, "the state in "+l.dir+": the cluster will take this host for a new one")
 		for _, name := range l.state.left {
@@ -174,6 +181,9 @@ func (l *leftovers) remove(ctx context.Context) error {
 	}
 	if l.rules {
 		errs = append(errs, notrack.Remove())
+	}
+	if l.routes {
+		errs = append(errs, l.links.Reserve(ctx, nil))
 	}
 	if l.state != nil {
 		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), l.state.remove())

@@ -77,6 +77,12 @@ func (l *Links) Reserve(ctx context.Context, subnets []netip.Prefix) error {
 	return errors.Join(errs...)
 }
 
+// Reserved says whether the device of Reserve is there.
+func (l *Links) Reserved(ctx context.Context) (bool, error) {
+	link, err := l.find(ctx, ReservedName)
+	return link != nil && isReserved(link), err
+}
+
 // isReserved says whether a link is the device that Reserve makes; one without an alias was never finished.
 func isReserved(link netlink.Link) bool {
 	a := link.Attrs()

@@ -1,11 +1,15 @@
 package hostlink
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
 )
 
 // dockerSees are the routes that keep Docker from choosing a subnet: those of scope link in the main table.
@@ -73,6 +77,9 @@ func TestReserve(t *testing.T) {
 	if err := s.Reserve(t.Context(), want[1:2]); err != nil || !slices.Equal(s.dockerSees(), ipv4[1:2]) {
 		t.Errorf("after two went: %v, %v", s.dockerSees(), err)
 	}
+	if is, err := s.Reserved(t.Context()); err != nil || !is {
+		t.Errorf("the device is not found again: %v, %v", is, err)
+	}
 	for range 2 {
 		if err := s.Reserve(t.Context(), nil); err != nil || s.exists(ReservedName) {
 			t.Errorf("the device stays without subnets: %v", err)
@@ -90,6 +97,13 @@ func TestReserveRefuses(t *testing.T) {
 	s.ip("link", "add", "port", "type", "veth", "peer", "name", "far")
 	s.ip("link", "set", "far", "up")
 	s.ip("link", "set", "port", "master", ReservedName, "up")
+	// The kernel reports carrier from a work queue (link_watch), a moment after the port is up.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	carrier := func() bool { return strings.Contains(s.ip("link", "show", ReservedName), "LOWER_UP") }
+	if err := testenv.Poll(ctx, 10*time.Millisecond, carrier); err != nil {
+		t.Fatalf("the bridge with a port has no carrier: %v", err)
+	}
 	err := s.Reserve(t.Context(), want)
 	if err == nil || !strings.Contains(err.Error(), "ports") || s.exists(ReservedName) {
 		t.Errorf("with a port: %v", err)

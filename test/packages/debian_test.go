@@ -150,6 +150,7 @@ func purge(t *testing.T, m *machine, before []string) {
 	m.run(t, "ip", "link", "delete", "spe0123456789ab")
 	m.run(t, "dpkg", "-i", "/root/second.deb")
 	m.answers(t)
+	m.reserves(t)
 	m.run(t, "dpkg", "-P", "socketplane")
 	if out := m.run(t, "ovs-vsctl", "--timeout=10", "list-br"); out != "foreign\n" {
 		t.Errorf("bridges after the purge: %s", out)
@@ -165,4 +166,11 @@ func purge(t *testing.T, m *machine, before []string) {
 			t.Errorf("%s stays", path)
 		}
 	}
+}
+
+// reserves makes the device for reserved subnets, as an agent does where there are networks.
+func (m *machine) reserves(t *testing.T) {
+	t.Helper()
+	m.run(t, "ip", "link", "add", "socketplane-res", "type", "bridge")
+	m.run(t, "ip", "link", "set", "socketplane-res", "alias", "socketplane:reserved")
 }

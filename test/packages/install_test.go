@@ -70,6 +70,7 @@ func TestInstallByBinary(t *testing.T) {
 	m.run(t, "ip", "link", "add", "spe0123456789ab", "type", "veth", "peer", "name", "inside")
 	m.run(t, "ip", "link", "set", "spe0123456789ab", "alias", "socketplane:endpoint:0123")
 	m.run(t, "ip", "link", "add", "foreign", "type", "veth", "peer", "name", "far1")
+	m.reserves(t)
 	golden(t, "clean.txt", m.run(t, "sh", "-c", "echo yes | /root/socketplane clean"))
 	if out := m.run(t, "ovs-vsctl", "--timeout=10", "list-br"); out != "" {
 		t.Errorf("bridges after clean: %q", out)
