@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -88,10 +89,23 @@ func (w *ward) dockers(h *lab.Host, commands ...[]string) func(context.Context) 
 	}
 }
 
-// mtu sets that of all NICs, and of docker_gwbridge as a careful operator does.
+// mtu gives the underlay another MTU, waits until the agents know what containers get, and restarts those that run, as doctor says.
 func (w *ward) mtu(ctx context.Context, bytes int) error {
 	for _, h := range w.Hosts {
 		if err := on(h, sh(fmt.Sprintf("ip link set eth0 mtu %d; ip link set docker_gwbridge mtu %d", bytes, bytes)))(ctx); err != nil {
+			return err
+		}
+	}
+	want := fmt.Sprintf("containers get %d", bytes-50) // less what VXLAN takes
+	for _, h := range w.Hosts {
+		agreed := func() bool {
+			out, err := h.SocketPlane(ctx, "info")
+			return err == nil && strings.Contains(strings.Join(strings.Fields(out), " "), want)
+		}
+		if err := testenv.Poll(ctx, 50*time.Millisecond, agreed); err != nil {
+			return fmt.Errorf("%s: 'socketplane info' does not say %q: %w", h.Name, want, err)
+		}
+		if _, err := h.Docker(ctx, "restart", "-t", "0", "patient"); err != nil {
 			return err
 		}
 	}
