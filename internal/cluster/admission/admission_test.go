@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -206,6 +207,23 @@ func TestOpen(t *testing.T) {
 	d.must(d.cluster.Unlock(d.ctx))
 	_, err = d.ask(newKeeper(t), admission.Question{Host: host(2)})
 	d.must(err)
+}
+
+// TestCaseOfID: Consul ignores case in the names of nodes and policies, so no host gets an id that differs from another one in that only.
+func TestCaseOfID(t *testing.T) {
+	d := newDoor(t, false)
+	ask := func(id string) error {
+		h := host(1)
+		h.ID = id
+		_, err := d.ask(newKeeper(t), admission.Question{Host: h})
+		return err
+	}
+	d.must(ask("aaaaaaaa"))
+	d.refused(ask("AAAAAAAA"), admission.CodeBadRequest, "AAAAAAAA")
+	d.refused(ask("aaaaaaaA"), admission.CodeBadRequest, "aaaaaaaA")
+	if got := d.members(); !slices.Equal(got, []string{"founder1", "aaaaaaaa"}) {
+		t.Errorf("members %v", got)
+	}
 }
 
 func TestTokens(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -24,6 +25,7 @@ const (
 
 // Host is what a host that asks says of itself.
 type Host struct {
+	// ID has lower-case letters, digits and dashes: Consul ignores case in the names of nodes and policies.
 	ID   string     `json:"id"`
 	Name string     `json:"name"`
 	Addr netip.Addr `json:"addr"`
@@ -117,7 +119,7 @@ func readAsk(r io.Reader) (ask, error) {
 	switch {
 	case a.Version != version:
 		return a, refuse(CodeBadRequest, "the question has version %d, this host knows %d: bring both hosts to the same version of socketplane", a.Version, version)
-	case !plain(h.ID, 64) || store.ValidKey(store.MemberKey(h.ID)) != nil || len(h.ID) < 8:
+	case !plain(h.ID, 64) || h.ID != strings.ToLower(h.ID) || store.ValidKey(store.MemberKey(h.ID)) != nil || len(h.ID) < 8:
 		return a, refuse(CodeBadRequest, "the host's id is not one: empty its state directory")
 	case !printable(h.Name, 255):
 		return a, refuse(CodeBadRequest, "the host's name is not printable: set another one with --name")

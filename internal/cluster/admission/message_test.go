@@ -19,6 +19,7 @@ func FuzzReadAsk(f *testing.F) {
 	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"do":"remove","target":"../cluster/keys"}`))
 	f.Add([]byte(`{"version":1,"host":{"id":"0123456789abcdef","name":"alpha","addr":"192.0.2.1","port":4780},"do":"token-create","join":{"id":"a","hash":"00","ca":"00","uses":-1}}`))
 	f.Add([]byte(`{"version":1,"host":{"id":"../../keys","name":"a\u001b[31m","addr":"::ffff:192.0.2.1","port":65536}}`))
+	f.Add([]byte(`{"version":1,"host":{"id":"0123456789ABCDEF","name":"alpha","addr":"192.0.2.1","port":4780}}`))
 	f.Add([]byte(`{"version":2}`))
 	f.Add([]byte(`{`))
 	f.Add([]byte("\x16\x03\x01"))
@@ -36,7 +37,7 @@ func FuzzReadAsk(f *testing.F) {
 			t.Errorf("%q is read as %+v", body, a)
 		}
 		h := a.Host
-		if store.ValidKey(store.MemberKey(h.ID)) != nil || strings.ContainsAny(h.ID, "/. ") || !h.Addr.IsValid() || h.Addr.Zone() != "" || h.Addr.Is4In6() ||
+		if store.ValidKey(store.MemberKey(h.ID)) != nil || strings.ContainsAny(h.ID, "/. ") || strings.ToLower(h.ID) != h.ID || !h.Addr.IsValid() || h.Addr.Zone() != "" || h.Addr.Is4In6() ||
 			!printable(h.Name, 255) || a.Token != "" && store.ValidKey(store.TokenKey(a.Token)) != nil {
 			t.Errorf("%q is read as %+v", body, a)
 		}

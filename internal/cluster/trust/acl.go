@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -17,8 +18,16 @@ import (
 // managementPolicy is Consul's own policy that allows everything.
 const managementPolicy = "00000000-0000-0000-0000-000000000001"
 
-// hostPolicy begins the names of the policies of hosts' own tokens.
-const hostPolicy = "socketplane-host-"
+// Beginnings of the names of the policies of hosts' own tokens. Former agents put the host's id behind formerPolicy. Such a policy
+// is replaced and never used again: Consul's index of names ignores case, so it may belong to two hosts.
+const (
+	hostPolicy   = "socketplane-member-"
+	formerPolicy = "socketplane-host-"
+)
+
+// policyOf is the name of the policy of a host's token. It is made of the accessor, not of the id: other ids have other names, also
+// where case is ignored.
+func policyOf(id string) string { return hostPolicy + hostAccessor(id) }
 
 // hostRules are what a member's token may do, the least that an agent and a Consul client need. Networks, pools, claims and
 // endpoints are records that all hosts write; who is a member, the keys and what another host says of itself are not. Ids have
@@ -83,15 +92,14 @@ func (o *Operator) EnsureACL(ctx context.Context, keys store.Keys) error {
 // HostToken gives the Consul token of the host with this id. If there is none it is made; wanted is its secret then, if it is not
 // empty.
 func (o *Operator) HostToken(ctx context.Context, id string, wanted store.Secret) (store.Secret, error) {
-	name := hostPolicy + id
-	policy, err := o.ensurePolicy(ctx, name, hostRules(id))
+	policy, err := o.ensurePolicy(ctx, policyOf(id), hostRules(id))
 	if err != nil {
 		return store.Secret{}, fmt.Errorf("consul's ACLs: %w", err)
 	}
 	token, _, err := o.client.ACL().TokenRead(hostAccessor(id), (&api.QueryOptions{}).WithContext(ctx))
 	switch {
 	case err == nil && token != nil:
-		if len(token.Policies) == 0 { // its policy was removed with a former token's
+		if len(token.Policies) != 1 || token.Policies[0].ID != policy { // a former agent made it, or its policy was removed
 			token.Policies = []*api.ACLLink{{ID: policy}}
 			_, _, err = o.client.ACL().TokenUpdate(token, (&api.WriteOptions{}).WithContext(ctx))
 		}
@@ -106,7 +114,7 @@ func (o *Operator) HostToken(ctx context.Context, id string, wanted store.Secret
 		wanted = store.NewSecret(uuid())
 	}
 	_, _, err = o.client.ACL().TokenCreate(&api.ACLToken{
-		AccessorID: hostAccessor(id), SecretID: wanted.Reveal(), Description: name, Policies: []*api.ACLLink{{ID: policy}},
+		AccessorID: hostAccessor(id), SecretID: wanted.Reveal(), Description: "socketplane host " + id, Policies: []*api.ACLLink{{ID: policy}},
 	}, (&api.WriteOptions{}).WithContext(ctx))
 	if err != nil {
 		return store.Secret{}, fmt.Errorf("consul's ACLs: token of host %s: %w", id, err)
@@ -114,12 +122,17 @@ func (o *Operator) HostToken(ctx context.Context, id string, wanted store.Secret
 	return wanted, nil
 }
 
-// SweepACL removes the tokens that nobody is to have any more: those of hosts that are no members, management tokens that are not
-// among the keys, and those which all members shared before the keys were Split. Members are asked for after the tokens were
-// listed, so that no token of a host that joins just now is taken for one that nobody has.
+// SweepACL removes the tokens and policies that nobody is to have any more: those of hosts that are no members, management tokens
+// that are not among the keys, and what all members shared before the keys were Split. Members' tokens that link another policy
+// than their own get that. Members are asked for after the policies and tokens were listed, so that no token of a host that joins
+// just now is taken for one that nobody has.
 func (o *Operator) SweepACL(ctx context.Context, keys store.Keys, members func(context.Context) ([]store.Member, error)) error {
-	write := (&api.WriteOptions{}).WithContext(ctx)
-	tokens, _, err := o.client.ACL().TokenList((&api.QueryOptions{}).WithContext(ctx))
+	read, write := (&api.QueryOptions{}).WithContext(ctx), (&api.WriteOptions{}).WithContext(ctx)
+	policies, _, err := o.client.ACL().PolicyList(read)
+	if err != nil {
+		return fmt.Errorf("consul's ACLs: %w", err)
+	}
+	tokens, _, err := o.client.ACL().TokenList(read)
 	if err != nil {
 		return fmt.Errorf("consul's ACLs: %w", err)
 	}
@@ -127,31 +140,44 @@ func (o *Operator) SweepACL(ctx context.Context, keys store.Keys, members func(c
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	hosts, wanted := map[string]string{}, map[string]bool{} // ids by accessor, and names of policies
 	for _, m := range all {
-		known[hostPolicy+m.ID] = true
+		hosts[hostAccessor(m.ID)], wanted[policyOf(m.ID)] = m.ID, true
 	}
 	var errs []error
 	for _, t := range tokens {
-		for _, p := range t.Policies {
-			host := strings.HasPrefix(p.Name, hostPolicy)
-			switch {
-			case host && !known[p.Name], p.ID == managementPolicy && !listed(keys.Management, t.SecretID), sharedRules()[p.Name] != "":
-			default:
-				continue
+		if id, is := hosts[t.AccessorID]; is {
+			if len(t.Policies) != 1 || t.Policies[0].Name != policyOf(id) {
+				_, err := o.HostToken(ctx, id, store.Secret{})
+				errs = append(errs, err)
 			}
-			if _, err := o.client.ACL().TokenDelete(t.AccessorID, write); err != nil && !missing(err) {
-				errs = append(errs, fmt.Errorf("consul's ACLs: remove a token (%s): %w", p.Name, err))
-				continue
-			}
-			if p.ID != managementPolicy {
-				if _, err := o.client.ACL().PolicyDelete(p.ID, write); err != nil && !missing(err) {
-					errs = append(errs, fmt.Errorf("consul's ACLs: remove a policy (%s): %w", p.Name, err))
-				}
+			continue
+		}
+		if !slices.ContainsFunc(t.Policies, func(p *api.ACLLink) bool {
+			return ofHost(p.Name) || p.ID == managementPolicy && !listed(keys.Management, t.SecretID) || sharedRules()[p.Name] != ""
+		}) {
+			continue
+		}
+		if _, err := o.client.ACL().TokenDelete(t.AccessorID, write); err != nil && !missing(err) {
+			errs = append(errs, fmt.Errorf("consul's ACLs: remove a token (%s): %w", t.Description, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // a token that still links a former policy needs it
+	}
+	for _, p := range policies {
+		if ofHost(p.Name) && !wanted[p.Name] || sharedRules()[p.Name] != "" {
+			if _, err := o.client.ACL().PolicyDelete(p.ID, write); err != nil && !missing(err) {
+				errs = append(errs, fmt.Errorf("consul's ACLs: remove a policy (%s): %w", p.Name, err))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ofHost says whether a policy of this name is that of a host's own token.
+func ofHost(policy string) bool {
+	return strings.HasPrefix(policy, hostPolicy) || strings.HasPrefix(policy, formerPolicy)
 }
 
 func listed(all []store.Secret, secret string) bool {
