@@ -20,7 +20,7 @@ import (
 type Options struct {
 	// Host is this host's id, Name what people call it.
 	Host, Name string
-	// Addr is the address that others reach, Dev the interface that has it. Without a valid Addr, Run waits for Move.
+	// Addr is the address that others reach, Dev the interface that has it, both until Move. Without a valid Addr, Run waits for it.
 	Addr netip.Addr
 	Dev  string
 	// Port is the first of the four that are used.
@@ -79,7 +79,8 @@ type Cluster struct {
 	status  Status
 	told    retry.Trouble // logs status.Trouble
 	session *session      // nil outside
-	place   place
+	place   place         // where this host is to be
+	lives   netip.Addr    // where it is
 }
 
 // New opens what the host remembers. It starts nothing.
@@ -87,7 +88,7 @@ func New(opts Options) (*Cluster, error) {
 	if opts.Grace <= 0 {
 		opts.Grace = defaultGrace
 	}
-	c := &Cluster{opts: opts, log: opts.Logger, kv: newKV(), wake: make(chan struct{}, 1)}
+	c := &Cluster{opts: opts, lives: opts.Addr, log: opts.Logger, kv: newKV(), wake: make(chan struct{}, 1)}
 	c.told = retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Text: "cluster: something is in the way, and is tried again", Steady: troubleSteady}
 	c.place = place{addr: opts.Addr, dev: opts.Dev, moved: make(chan struct{})}
 	var err error
@@ -180,7 +181,7 @@ func (c *Cluster) poke() {
 	}
 }
 
-func (c *Cluster) subject() trust.Subject { return trust.Subject{ID: c.opts.Host, Addr: c.opts.Addr} }
+func (c *Cluster) subject() trust.Subject { return trust.Subject{ID: c.opts.Host, Addr: c.addr()} }
 
 // trusts is store.Member.Trust of this host.
 func (c *Cluster) trusts() int {
@@ -192,13 +193,13 @@ func (c *Cluster) trusts() int {
 
 // self is this host as others have to know it.
 func (c *Cluster) self() trust.Peer {
-	return trust.Peer{ID: c.opts.Host, Name: c.opts.Name, Addr: netip.AddrPortFrom(c.opts.Addr, c.opts.Port), Key: c.keeper.Identity().Fingerprint()}
+	return trust.Peer{ID: c.opts.Host, Name: c.opts.Name, Addr: netip.AddrPortFrom(c.addr(), c.opts.Port), Key: c.keeper.Identity().Fingerprint()}
 }
 
 // announce says what this host is.
 func (c *Cluster) announce(state discovery.State, cluster string, locked bool) {
 	c.disco.Announce(discovery.Announcement{
-		Host: c.opts.Host, Name: c.opts.Name, State: state, Cluster: cluster, Locked: locked, Addr: c.opts.Addr, Port: c.opts.Port,
+		Host: c.opts.Host, Name: c.opts.Name, State: state, Cluster: cluster, Locked: locked, Addr: c.addr(), Port: c.opts.Port,
 	})
 }
 

@@ -196,7 +196,7 @@ func (c *Cluster) askAny(ctx context.Context, addrs []netip.AddrPort, q admissio
 func (c *Cluster) askEach(ctx context.Context, addrs []netip.AddrPort, q admission.Question) (trust.Credentials, error) {
 	var last error
 	for _, addr := range addrs {
-		if addr == netip.AddrPortFrom(c.opts.Addr, c.opts.Port) {
+		if addr == netip.AddrPortFrom(c.addr(), c.opts.Port) {
 			continue
 		}
 		ask, cancel := context.WithTimeout(ctx, askTime)
@@ -218,7 +218,7 @@ func (c *Cluster) askEach(ctx context.Context, addrs []netip.AddrPort, q admissi
 }
 
 func (c *Cluster) host() admission.Host {
-	return admission.Host{ID: c.opts.Host, Name: c.opts.Name, Addr: c.opts.Addr, Port: c.opts.Port}
+	return admission.Host{ID: c.opts.Host, Name: c.opts.Name, Addr: c.addr(), Port: c.opts.Port}
 }
 
 var errYield = errors.New("another host founds a cluster")

@@ -25,6 +25,14 @@ func (c *Cluster) Move(addr netip.Addr, dev string) {
 	c.place = place{addr: addr, dev: dev, moved: make(chan struct{})}
 }
 
+// addr is the address at which this host takes part in a cluster now; a move changes it when nothing runs at the former one any
+// more.
+func (c *Cluster) addr() netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lives
+}
+
 func (c *Cluster) where() place {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,8 +77,8 @@ func (c *Cluster) leaveFormer(ctx context.Context, former place) {
 	}
 }
 
-// liveAt takes part in a cluster from one place, until ctx ends or the host moves. Nothing of the cluster runs outside of it, so
-// that the options may change before it.
+// liveAt takes part in a cluster from one place, until ctx ends or the host moves. Nothing of the cluster runs outside of it, but
+// for what users ask.
 func (c *Cluster) liveAt(ctx context.Context, at place) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -84,7 +92,9 @@ func (c *Cluster) liveAt(ctx context.Context, at place) error {
 		return nil
 	})
 	if at.addr.IsValid() {
-		c.opts.Addr, c.opts.Dev = at.addr, at.dev
+		c.mu.Lock()
+		c.lives = at.addr
+		c.mu.Unlock()
 		c.disco.Move(at.dev, at.addr)
 		if !c.opts.Silent {
 			group.Go(func() error { return c.disco.Run(ctx) })

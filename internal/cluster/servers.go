@@ -87,12 +87,12 @@ func (s *session) confirm(ctx context.Context, epoch uint64) error { return s.re
 
 // report writes what this host says of itself into its member's record.
 func (s *session) report(ctx context.Context, epoch uint64) error {
-	o, leaving := s.c.opts, s.c.records.get().Leaving
+	h, leaving := s.c.host(), s.c.records.get().Leaving
 	if !s.holds() {
 		return s.let(ctx, admission.Request{Do: admission.Report, Epoch: epoch, Leaving: leaving})
 	}
-	return s.st.UpdateMember(ctx, o.Host, func(m *store.Member) error {
-		m.Addr, m.Port, m.Name, m.State, m.Epoch, m.Trust = o.Addr, o.Port, o.Name, "", epoch, s.c.trusts()
+	return s.st.UpdateMember(ctx, h.ID, func(m *store.Member) error {
+		m.Addr, m.Port, m.Name, m.State, m.Epoch, m.Trust = h.Addr, h.Port, h.Name, "", epoch, s.c.trusts()
 		if leaving {
 			m.State = store.StateLeaving
 		}

@@ -138,7 +138,7 @@ func (s *session) apply() {
 	creds, rec := s.c.keeper.Credentials(), s.c.records.get()
 	spec := &consulproc.Spec{
 		Host: s.c.opts.Host, Datacenter: trust.Datacenter, Server: rec.Role == store.RoleServer, Bootstrap: rec.Founder,
-		Addr: s.c.opts.Addr, Ports: consulproc.Ports{RPC: s.c.opts.Port + rpcPort, Gossip: s.c.opts.Port + gossipPort, HTTPS: s.c.opts.Port + httpsPort},
+		Addr: s.c.addr(), Ports: consulproc.Ports{RPC: s.c.opts.Port + rpcPort, Gossip: s.c.opts.Port + gossipPort, HTTPS: s.c.opts.Port + httpsPort},
 		CA: creds.Bundle(), Cert: creds.Cert, Key: s.c.keeper.Identity().KeyPEM(),
 		AgentToken: creds.ProcessToken().Reveal(), ManagementToken: creds.Keys.ManagementToken().Reveal(), RecoveryToken: s.op.recovery,
 	}
@@ -156,7 +156,7 @@ func (s *session) others() []netip.AddrPort {
 	seen := map[netip.AddrPort]bool{}
 	var out []netip.AddrPort
 	add := func(a netip.AddrPort) {
-		if !seen[a] && a.Addr() != s.c.opts.Addr {
+		if !seen[a] && a.Addr() != s.c.addr() {
 			seen[a] = true
 			out = append(out, a)
 		}
@@ -260,7 +260,7 @@ func (s *session) complete(ctx context.Context, creds trust.Credentials) error {
 		return err
 	}
 	me := store.Member{
-		ID: s.c.opts.Host, Name: s.c.opts.Name, Addr: s.c.opts.Addr, Port: s.c.opts.Port, Key: s.c.keeper.Identity().Fingerprint(),
+		ID: s.c.opts.Host, Name: s.c.opts.Name, Addr: s.c.addr(), Port: s.c.opts.Port, Key: s.c.keeper.Identity().Fingerprint(),
 		Joined: time.Now().UTC(), Role: store.RoleServer, Epoch: creds.Keys.Epoch, Trust: s.c.trusts(),
 	}
 	if err := s.st.PutMember(ctx, me); err != nil {
@@ -281,7 +281,7 @@ func (s *session) announce() {
 func (s *session) admit(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var config net.ListenConfig
-		l, err := config.Listen(ctx, "tcp", hostPort(s.c.opts.Addr, s.c.opts.Port))
+		l, err := config.Listen(ctx, "tcp", hostPort(s.c.addr(), s.c.opts.Port))
 		if err == nil {
 			err = admission.Serve(ctx, l, s.c.keeper, s.st, admission.Options{
 				Lifetimes: s.c.opts.Lifetimes, Self: s.c.self, Logger: s.c.log,

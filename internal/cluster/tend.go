@@ -166,9 +166,9 @@ func (s *session) removed(ctx context.Context) error {
 
 // correct makes this host's record say where it is, and that it leaves.
 func (s *session) correct(ctx context.Context, me store.Member) error {
-	o := s.c.opts
+	h := s.c.host()
 	leaving := s.c.records.get().Leaving
-	if me.Addr == o.Addr && me.Port == o.Port && me.Name == o.Name && me.Trust == s.c.trusts() && (me.State == store.StateLeaving) == leaving {
+	if me.Addr == h.Addr && me.Port == h.Port && me.Name == h.Name && me.Trust == s.c.trusts() && (me.State == store.StateLeaving) == leaving {
 		return nil
 	}
 	return s.quiet(s.report(ctx, me.Epoch))
