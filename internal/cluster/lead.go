@@ -36,15 +36,24 @@ func (s *session) leading(ctx context.Context) (leader string, headless time.Tim
 	return leader, s.headless
 }
 
+// leaderHost is the id of the host whose Consul has the leader's address, "" if none has. A host knows its own address better
+// than any record does: another member's may be old, or made up.
+func (c *Cluster) leaderHost(members []store.Member, leader string) string {
+	if leader == hostPort(c.addr(), c.opts.Port+rpcPort) {
+		return c.opts.Host
+	}
+	for _, m := range members {
+		if m.ID != c.opts.Host && hostPort(m.Addr, m.Port+rpcPort) == leader {
+			return m.ID
+		}
+	}
+	return ""
+}
+
 // leadIfLeader does the leader's work, if this host's Consul is Raft's leader.
 func (s *session) leadIfLeader(ctx context.Context, members []store.Member, leader string) (err error) {
 	var voters []string
-	id := ""
-	for _, m := range members {
-		if hostPort(m.Addr, m.Port+rpcPort) == leader {
-			id = m.ID
-		}
-	}
+	id := s.c.leaderHost(members, leader)
 	is := id == s.c.opts.Host && s.c.records.get().Role == store.RoleServer
 	if !is {
 		s.lead.is, s.lead.down = false, nil

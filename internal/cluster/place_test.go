@@ -25,6 +25,33 @@ func alone(t *testing.T, addr string) *Cluster {
 	return c
 }
 
+// TestLeaderHost: the host beside Raft's leader knows that by its own address, whatever the records of others say.
+func TestLeaderHost(t *testing.T) {
+	c := alone(t, "192.0.2.1")
+	member := func(id, addr string) store.Member {
+		return store.Member{ID: id, Addr: netip.MustParseAddr(addr), Port: 4780}
+	}
+	own := member(c.opts.Host, "192.0.2.1")
+	for name, tc := range map[string]struct {
+		members []store.Member
+		leader  string
+		want    string
+	}{
+		"own address":                         {[]store.Member{own, member("other", "192.0.2.2")}, "192.0.2.1:4781", own.ID},
+		"another record has it too":           {[]store.Member{own, member("other", "192.0.2.1")}, "192.0.2.1:4781", own.ID},
+		"another record has it first":         {[]store.Member{member("other", "192.0.2.1"), own}, "192.0.2.1:4781", own.ID},
+		"own record is old":                   {[]store.Member{member(own.ID, "192.0.2.9"), member("other", "192.0.2.1")}, "192.0.2.1:4781", own.ID},
+		"another host leads":                  {[]store.Member{own, member("other", "192.0.2.2")}, "192.0.2.2:4781", "other"},
+		"another host has the old address":    {[]store.Member{member(own.ID, "192.0.2.2"), member("other", "192.0.2.2")}, "192.0.2.2:4781", "other"},
+		"nobody but an old record of its own": {[]store.Member{member(own.ID, "192.0.2.2")}, "192.0.2.2:4781", ""},
+		"none":                                {[]store.Member{own}, "", ""},
+	} {
+		if got := c.leaderHost(tc.members, tc.leader); got != tc.want {
+			t.Errorf("%s: the leader is at host %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 // TestAskedWhileMoving: users ask while the host gets another address. The race detector looks on.
 func TestAskedWhileMoving(t *testing.T) {
 	c := alone(t, "127.0.0.1")
