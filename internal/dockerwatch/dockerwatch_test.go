@@ -86,6 +86,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				{"Name":"lan","Id":"d4","Driver":"macvlan","IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.4.0.0/24"}]}},
 				{"Name":"gone","Id":"d5","Driver":"macvlan","IPAM":{"Driver":"socketplane"}},{"Name":"bridge","Id":"d6","Driver":"bridge","IPAM":{"Driver":"default"}},
 				{"Name":"shop","Id":"d7","Driver":"bridge","Scope":"local","IPAM":{"Driver":"default","Config":[{"Subnet":"172.18.0.0/16"},{"Subnet":"fd18::/64"}]}},
+				{"Name":"cfg","Id":"d9","Driver":"null","Scope":"local","ConfigOnly":true,"IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.5.0.0/24"}]}},
 				{"Name":"ingress","Id":"d8","Driver":"overlay","Scope":"swarm","IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]}}]`)
 			return
 		}
@@ -330,7 +331,8 @@ func TestAnswersOfOldEngines(t *testing.T) {
 	}
 }
 
-// TestOwn: what this host's Docker has by itself, and docker_gwbridge as Docker makes it.
+// TestOwn: what this host's Docker has by itself, and docker_gwbridge as Docker makes it. A network of --config-only uses nothing: it
+// is a template for --config-from.
 func TestOwn(t *testing.T) {
 	e := &engine{events: make(chan string), path: filepath.Join(t.TempDir(), "d.sock")}
 	e.start(t)
@@ -341,6 +343,10 @@ func TestOwn(t *testing.T) {
 	locals, err := w.Locals(ctx)
 	if err != nil || len(locals) != 1 || locals[0].Name != "shop" || fmt.Sprint(locals[0].Subnets) != "[172.18.0.0/16 fd18::/64]" {
 		t.Errorf("own networks: %v %+v", err, locals)
+	}
+	held, err := w.Pools(ctx)
+	if err != nil || len(held) != 1 || !held[netip.MustParsePrefix("10.4.0.0/24")] {
+		t.Errorf("subnets with our IPAM: %v %v", err, held)
 	}
 	pools, err := w.DefaultPools(ctx)
 	if want := (dockerwatch.Range{Base: netip.MustParsePrefix("10.200.0.0/16"), Bits: 24}); err != nil || len(pools) != 1 || pools[0] != want {

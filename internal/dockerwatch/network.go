@@ -52,6 +52,8 @@ type wireNetwork struct {
 	EnableIPv6 bool
 	Internal   bool
 	Attachable bool
+	// ConfigOnly marks a template of --config-only for --config-from: Docker lists its configuration, and uses none of it.
+	ConfigOnly bool
 	Options    map[string]string
 	Labels     map[string]string
 	IPAM       struct {
@@ -90,7 +92,7 @@ func (w *Watcher) Pools(ctx context.Context) (map[netip.Prefix]bool, error) {
 	}
 	pools := map[netip.Prefix]bool{}
 	for _, n := range wire {
-		if n.IPAM.Driver != w.opts.Driver {
+		if n.IPAM.Driver != w.opts.Driver || n.ConfigOnly {
 			continue
 		}
 		for _, c := range n.IPAM.Config {

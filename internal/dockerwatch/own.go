@@ -16,7 +16,7 @@ type Local struct {
 	Subnets          []netip.Prefix
 }
 
-// Locals lists the networks of scope local whose driver is not ours.
+// Locals lists the networks of scope local whose driver is not ours, without templates of --config-only.
 func (w *Watcher) Locals(ctx context.Context) ([]Local, error) {
 	var wire []struct {
 		wireNetwork
@@ -27,7 +27,7 @@ func (w *Watcher) Locals(ctx context.Context) ([]Local, error) {
 	}
 	var locals []Local
 	for _, n := range wire {
-		if n.Driver == w.opts.Driver || n.Scope != "local" {
+		if n.Driver == w.opts.Driver || n.Scope != "local" || n.ConfigOnly {
 			continue
 		}
 		l := Local{ID: n.ID, Name: n.Name, Driver: n.Driver}
