@@ -21,6 +21,8 @@ type Summary struct {
 	Asked bool
 	// Cut says why it has no part in the cluster's network, if it has none.
 	Cut string
+	// Dropped says that the agent began to remove it.
+	Dropped bool
 	// Removing says that Docker has removed it and the cluster is still to be told.
 	Removing bool
 }
@@ -33,7 +35,7 @@ func (d *Driver) Networks() []Summary {
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
 			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
-			Asked: n.rec.Asked, Cut: n.rec.Cut,
+			Asked: n.rec.Asked, Cut: n.rec.Cut, Dropped: n.rec.Dropped,
 		}
 		for _, e := range n.endpoints {
 			if e.Joined {

@@ -28,6 +28,7 @@ type pass struct {
 	declared map[string]string         // the cluster's id to name
 	// Networks whose removal here is not settled, by the cluster's id and by name.
 	leaving, leavingNames map[string]bool
+	uses                  []store.Use // the subnets that this host uses by itself
 
 	unknown atomic.Bool // the cluster knows nothing of a network here, and may not be the one that it was
 
@@ -59,6 +60,10 @@ func (m *Mirror) pass(ctx context.Context) error {
 		return errors.Join(described, err)
 	} else if err != nil {
 		p.trouble("", "declarations", "%s", err)
+	}
+	p.uses, err = p.opts.Uses(ctx)
+	if err != nil {
+		return errors.Join(described, err)
 	}
 	p.duplicates(here)
 	err = errors.Join(p.present(ctx, here), p.absent(ctx), p.vanished(ctx, here))
@@ -160,6 +165,7 @@ func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summar
 	case b.Cut != "":
 		return p.cutOff(ctx, n, b, b.Cut)
 	case declared && (name == n.Name || b.Asked):
+		p.overlaps(n, b)
 		return p.name(ctx, n, b)
 	case declared:
 		return p.cutOff(ctx, n, b, shares(n, name))
@@ -184,10 +190,10 @@ func shares(n dockerwatch.Network, name string) string {
 		"'docker network rm %s' and create it with another --subnet", called(n), name, called(n))
 }
 
-// cutOff is for a network that the cluster knows by another name: two networks never share a segment. A copy of ours goes as soon as
-// nothing uses it; what a user made stays, and its removal is the user's.
+// cutOff is for a network that the cluster knows by another name: two networks never share a segment. A copy of ours, and a network that
+// replace began to remove, goes as soon as nothing uses it; what else a user made stays, and its removal is the user's.
 func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
-	if b.Copied && b.Endpoints == 0 {
+	if (b.Copied || b.Dropped) && b.Endpoints == 0 {
 		return p.drop(ctx, n, b, why)
 	}
 	p.trouble(b.ID, n.Name, "%s", why)
@@ -228,48 +234,6 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	return err
 }
 
-// replace is for a network whose name another network of the cluster got first.
-func (p *pass) replace(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
-	other, err := p.cluster.NetworkNamed(ctx, n.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		p.Wake() // it is free again
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return p.drop(ctx, n, b, fmt.Sprintf("another host created a network of this name first: the cluster's has %v, this one has %v", other.Pools, b.Pools))
-}
-
-// drop removes a Docker network of this host unless containers use it.
-func (p *pass) drop(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
-	cure := "remove or disconnect these, then it goes by itself"
-	if b.Endpoints > 0 {
-		p.trouble(b.ID, n.Name, "%s; %d containers of this host still use it: %s", why, b.Endpoints, cure)
-		return nil
-	}
-	if err := p.driver.Drop(ctx, n.ID); err != nil {
-		if errors.Is(err, driver.ErrUnknown) {
-			return nil // it is going already
-		}
-		return err
-	}
-	err := p.docker.Remove(ctx, n.ID)
-	if err == nil {
-		p.log.Info("network is removed here", "network", n.Name, "cause", why)
-		p.Wake() // its name may be free for another one
-		return nil
-	}
-	if kept := p.driver.Keep(ctx, n.ID); kept != nil && !errors.Is(kept, driver.ErrUnknown) {
-		err = errors.Join(err, kept)
-	}
-	if errors.Is(err, dockerwatch.ErrRefused) {
-		p.trouble(b.ID, n.Name, "%s; %s: %s", why, err, cure)
-		return nil
-	}
-	return err
-}
-
 // absent makes the declared networks that this host does not have.
 func (p *pass) absent(ctx context.Context) error {
 	have := map[string]bool{}
@@ -285,16 +249,12 @@ func (p *pass) absent(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	uses, err := p.opts.Uses(ctx)
-	if err != nil {
-		return err
-	}
 	slices.Sort(missing)
-	return each(missing, func(id string) error { return p.alone(ctx, id, cmp.Or(p.declared[id], id), p.copyOf(ctx, id, uses)) })
+	return each(missing, func(id string) error { return p.alone(ctx, id, cmp.Or(p.declared[id], id), p.copyOf(ctx, id)) })
 }
 
 // copyOf makes one network here, unless this host let go of it or something stands in the way.
-func (p *pass) copyOf(ctx context.Context, id string, uses []store.Use) error {
+func (p *pass) copyOf(ctx context.Context, id string) error {
 	n, err := p.cluster.Network(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -316,12 +276,9 @@ func (p *pass) copyOf(ctx context.Context, id string, uses []store.Use) error {
 	if !errors.Is(err, dockerwatch.ErrNotFound) {
 		return err
 	}
-	for _, pool := range n.Pools {
-		if i := slices.IndexFunc(uses, func(u store.Use) bool { return u.Forbids(pool) }); i >= 0 {
-			p.trouble(id, n.Name, "its subnet %s overlaps %s, which this host uses for %s: remove that network or route here, or choose another subnet for %s",
-				pool, uses[i].Subnet, uses[i], n.Name)
-			return nil
-		}
+	if why := p.forbidden(n.Pools, n.Name); why != "" {
+		p.trouble(id, n.Name, "%s", why)
+		return nil
 	}
 	done := p.driver.Expect(id, n.Pools)
 	created, err := p.docker.Create(ctx, copied(n))
