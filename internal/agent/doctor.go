@@ -12,6 +12,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/internal/reconcile"
@@ -79,7 +80,7 @@ func (a *agent) peers(ctx context.Context, members func(context.Context) (store.
 	if err != nil {
 		return nil, err
 	}
-	users := map[string]bool{}
+	users, needs := map[string]bool{}, map[string]int{}
 	networks, err := a.cluster.Networks(ctx)
 	if err != nil {
 		return nil, err
@@ -89,14 +90,22 @@ func (a *agent) peers(ctx context.Context, members func(context.Context) (store.
 		if err != nil {
 			return nil, err
 		}
+		var mine store.Endpoints
+		if slices.Contains(hosts, a.cluster.Host()) {
+			if mine, err = a.cluster.Endpoints(ctx, n.ID, a.cluster.Host()); err != nil {
+				return nil, err
+			}
+		}
 		for _, id := range hosts {
-			users[id] = true
+			users[id], needs[id] = true, max(needs[id], largest(n, mine))
 		}
 	}
+	overhead := -dataplane.ContainerMTU(0, a.where().Addr)
 	var peers []doctor.Peer
 	for id, h := range all.Hosts {
 		if id != a.cluster.Host() {
-			peers = append(peers, doctor.Peer{ID: id, Name: h.Name, VTEP: h.VTEP, Alive: all.Alive[id], Version: h.Version, VXLANPort: h.VXLANPort, Used: users[id]})
+			peers = append(peers, doctor.Peer{ID: id, Name: h.Name, VTEP: h.VTEP, Alive: all.Alive[id], Version: h.Version, VXLANPort: h.VXLANPort,
+				Used: users[id], Needs: max(a.driver.MTU(), needs[id]) + overhead})
 		}
 	}
 	slices.SortFunc(peers, func(a, b doctor.Peer) int { return strings.Compare(a.Name+" "+a.ID, b.Name+" "+b.ID) })

@@ -33,6 +33,16 @@ func (a *agent) mtuTroubles(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
+// largest is the largest packet, in bytes, that this host's containers send on a network; 0 if none is attached to it. A container keeps the MTU
+// with which it joined.
+func largest(n store.Network, mine store.Endpoints) int {
+	size := 0
+	for _, e := range mine.Endpoints {
+		size = max(size, n.MTU, e.MTU)
+	}
+	return size
+}
+
 // mtuNotes says where hosts can't carry the network's own MTU, and which containers have another one than new ones get. least is what
 // every host can carry.
 func mtuNotes(n store.Network, hosts map[string]store.Host, endpoints []store.Endpoints, least int) []string {

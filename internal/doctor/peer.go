@@ -32,6 +32,9 @@ type Peer struct {
 	VXLANPort uint16
 	// Used says that containers of it use a network, so that a tunnel ends there.
 	Used bool
+	// Needs is how large a packet between the two hosts must get there whole, in bytes: the largest that containers here send to
+	// containers there, with what the tunnel adds. 0 if that is not known; then it is this host's MTU.
+	Needs int
 }
 
 // Answer is a probe's: how large it was in bytes, and which host answered ("" if its switch does not tell).
@@ -173,7 +176,7 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 			}
 		},
 		func() { s.small = w.echo(ctx, p.VTEP, smallProbe) },
-		func() { s.full = w.echo(ctx, p.VTEP, u.MTU) },
+		func() { s.full = w.echo(ctx, p.VTEP, whole(u, p)) },
 		func() { s.refused = w.Refused(silence, netip.AddrPortFrom(p.VTEP, w.VXLANPort)) },
 		func() { w.neighbour(ctx, p, &s) },
 	}
@@ -198,6 +201,14 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 	}
 	s.reachable = s.tunnel == nil || s.small == nil || s.full == nil || errors.Is(s.refused, syscall.ECONNREFUSED)
 	return s
+}
+
+// whole is the size of the largest packet that must get to a host unfragmented. Hosts may have larger MTUs than that.
+func whole(u Underlay, p Peer) int {
+	if p.Needs == 0 {
+		return u.MTU
+	}
+	return min(u.MTU, p.Needs)
 }
 
 func (w Way) echo(ctx context.Context, to netip.Addr, size int) error {
@@ -308,17 +319,18 @@ func (w Way) size(ctx context.Context, u Underlay, p Peer, s seen) Finding {
 	if errors.Is(s.tunnel, ErrNoTunnel) {
 		untried = "; the tunnel is not probed, as " + ErrNoTunnel.Error()
 	}
-	cure := fmt.Sprintf("make the MTU between the hosts equal: 'ip link show' on both, and the switches between; or lower it here with 'ip link set %s mtu BYTES'", u.Dev)
+	cure := fmt.Sprintf("make the MTU between the hosts equal: 'ip link show' on both, and the switches between; or lower it here with 'ip link set %s mtu BYTES', "+
+		"and 'docker restart' the containers that the check of the containers' MTU names", u.Dev)
 	const follows = "large packets of containers are lost, so that connections begin and then hang"
 	switch {
 	case s.full == nil:
-		f := Finding{State: state, Saw: fmt.Sprintf("%s%s gets whole packets of %d bytes%s", tail, p.VTEP, u.MTU, untried)}
+		f := Finding{State: state, Saw: fmt.Sprintf("%s%s gets whole packets of %d bytes, the largest that containers need%s", tail, p.VTEP, whole(u, p), untried)}
 		if state == adminapi.CheckUnknown {
 			f.Saw, f.Cure = "could not look: "+f.Saw, "see Open vSwitch"
 		}
 		return f
 	case s.small == nil:
-		return Error(fmt.Sprintf("%spackets of %d bytes, this host's MTU, do not reach %s whole%s", tail, u.MTU, p.VTEP, untried), follows, cure)
+		return Error(fmt.Sprintf("%spackets of %d bytes, as containers of this host need them, do not reach %s whole%s", tail, whole(u, p), p.VTEP, untried), follows, cure)
 	case s.tunnel != nil:
 		return Warning(fmt.Sprintf("%s answers no ICMP echo: %v%s", p.VTEP, why(s.small), untried), "neither the way nor its MTU can be checked",
 			"see that the host runs, and that nothing between drops ICMP; then the MTU can be checked too")

@@ -99,12 +99,21 @@ func TestWay(t *testing.T) {
 		"another host answers": {func(w *Way, _ *Peer) {
 			w.Tunnel = func(context.Context, netip.Addr, int) (Answer, error) { return Answer{Host: "mac of id7"}, nil }
 		}, "error", []string{"another host answers at 192.0.2.2", "--advertise"}, wall},
-		"own address":         {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("192.0.2.1") }, "error", []string{"this host's own tunnel address", "--advertise"}, wall},
-		"other family":        {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("2001:db8::2") }, "error", []string{"no tunnels between IPv4 and IPv6"}, wall},
-		"no address":          {func(_ *Way, p *Peer) { p.VTEP = netip.Addr{} }, "error", []string{"published no tunnel address"}, wall},
-		"no own address":      {func(w *Way, _ *Peer) { w.Underlay = func() Underlay { return Underlay{} } }, "unknown", []string{"could not look"}, wall},
-		"smaller MTU":         {func(w *Way, _ *Peer) { w.Echo = smallOnly }, "error", []string{"1500 bytes", "make the MTU between the hosts equal"}, wall},
-		"smaller MTU, unseen": {func(w *Way, _ *Peer) { noEcho(w); largeLost(w) }, "error", []string{"small packets reach", "containers' packets of 1450 bytes do not"}, wall},
+		"own address":    {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("192.0.2.1") }, "error", []string{"this host's own tunnel address", "--advertise"}, wall},
+		"other family":   {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("2001:db8::2") }, "error", []string{"no tunnels between IPv4 and IPv6"}, wall},
+		"no address":     {func(_ *Way, p *Peer) { p.VTEP = netip.Addr{} }, "error", []string{"published no tunnel address"}, wall},
+		"no own address": {func(w *Way, _ *Peer) { w.Underlay = func() Underlay { return Underlay{} } }, "unknown", []string{"could not look"}, wall},
+		"smaller MTU":    {func(w *Way, _ *Peer) { w.Echo = smallOnly }, "error", []string{"1500 bytes", "make the MTU between the hosts equal"}, wall},
+		"larger MTU here than containers need": {func(w *Way, p *Peer) {
+			w.Underlay = func() Underlay { return Underlay{Addr: netip.MustParseAddr("192.0.2.1"), Dev: "eth0", MTU: 9000} }
+			p.Needs, w.Echo = 1500, upTo(1500)
+		}, "ok", []string{"1500 bytes"}, wall},
+		"containers need more than the other host takes": {func(w *Way, p *Peer) {
+			w.Underlay = func() Underlay { return Underlay{Addr: netip.MustParseAddr("192.0.2.1"), Dev: "eth0", MTU: 9000} }
+			p.Needs, w.Echo = 4000, upTo(1500)
+		}, "error", []string{"4000 bytes", "make the MTU between the hosts equal", "docker restart"}, wall},
+		"containers need more than this host's link takes": {func(w *Way, p *Peer) { p.Needs, w.Echo = 9000, upTo(1500) }, "ok", []string{"1500 bytes"}, wall},
+		"smaller MTU, unseen":                              {func(w *Way, _ *Peer) { noEcho(w); largeLost(w) }, "error", []string{"small packets reach", "containers' packets of 1450 bytes do not"}, wall},
 		"the switch is gone": {func(w *Way, _ *Peer) {
 			w.Tunnel = func(context.Context, netip.Addr, int) (Answer, error) {
 				return Answer{}, errors.New("the data plane is not ready")
@@ -146,11 +155,17 @@ func routed(w *Way) {
 	w.Route = func(context.Context, netip.Addr) (string, bool, error) { return "eth0", false, nil }
 }
 
-func smallOnly(_ context.Context, _ netip.Addr, size int) error {
-	if size > smallProbe {
-		return ErrNoAnswer
+func smallOnly(ctx context.Context, to netip.Addr, size int) error {
+	return upTo(smallProbe)(ctx, to, size)
+}
+
+func upTo(most int) func(context.Context, netip.Addr, int) error {
+	return func(_ context.Context, _ netip.Addr, size int) error {
+		if size > most {
+			return ErrNoAnswer
+		}
+		return nil
 	}
-	return nil
 }
 
 func largeLost(w *Way) {

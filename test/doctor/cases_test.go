@@ -72,7 +72,7 @@ func (w *ward) ofLinks() []sickness {
 			check: "tunnel address", state: "error", words: []string{h1.Addr.String(), "--advertise"}, never: []string{"firewall"},
 			mend: on(h1, []string{"ip", "addr", "add", h1.Addr.String() + "/16", "dev", "eth0"}), after: routes(h1)},
 		{name: "the other host's MTU is smaller", harm: on(h2, []string{"ip", "link", "set", "eth0", "mtu", "1400"}),
-			check: way, state: "error", words: []string{"packets of 1500 bytes", "make the MTU between the hosts equal"},
+			check: way, state: "error", words: []string{"packets of 1500 bytes, as containers", "make the MTU between the hosts equal"},
 			mend: on(h2, []string{"ip", "link", "set", "eth0", "mtu", "1500"})},
 		{name: "docker_gwbridge's MTU is larger than the NIC's", harm: on(h1, []string{"ip", "link", "set", "docker_gwbridge", "mtu", "9000"}),
 			check: "docker_gwbridge", state: "error", words: []string{"9000", "1500", "ip link set docker_gwbridge mtu 1500"}},
