@@ -34,7 +34,10 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		a.checkSelf(),
 		doctor.Versions(a.opts.Version.Version, peers),
 		doctor.HostNames(a.cfg.Name, a.cluster.Host(), peers),
-		doctor.Identity(a.cluster.Host(), a.copied),
+		doctor.Identity(a.cluster.Host(), a.notAsked(), a.copied, func(ctx context.Context) error {
+			_, err := members(ctx)
+			return err
+		}),
 		doctor.KernelModule(doctor.Files{}, a.links.HasKernelDatapath),
 		sw.Daemons(),
 		doctor.Bridge(config.Bridge, a.bridgeState),
@@ -55,7 +58,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Sockets(a.sockets(), a.restartSelf()),
 		doctor.StateDir(doctor.Files{}, a.cfg.StateDir),
 		doctor.Stale(a.stale),
-		doctor.Networks(a.notMirrored(), a.networkTroubles),
+		doctor.Networks(a.notMirrored(), a.networkTroubles, a.compared),
 		doctor.Subnets(doctor.HostLinks, a.lookedNetworks, ourLink),
 		a.lookedWay(peers).Check(),
 	}
@@ -219,6 +222,23 @@ func (a *agent) networkTroubles() []string {
 		found = append(found, t.Name+": "+t.Text)
 	}
 	return found
+}
+
+// compared is when this host's networks were last compared with the cluster's, and the error of the last attempt.
+func (a *agent) compared() (time.Time, error) {
+	last := a.mirror.Last()
+	return last.At, last.Err
+}
+
+// notAsked says why no other machine asks for this host's id in the store, as claimSeat does; "" if machines ask.
+func (a *agent) notAsked() string {
+	switch {
+	case a.storage.managed != nil:
+		return "hosts that form a cluster by themselves are told apart by their keys, not by their ids"
+	case a.storage.kind == config.StoreBolt:
+		return "the store is a file of this host, which no other machine has"
+	}
+	return ""
 }
 
 func (a *agent) lookedNetworks() []doctor.NetworkPools {

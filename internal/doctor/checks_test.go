@@ -51,6 +51,22 @@ var errAway = errors.New("consul is away")
 
 func noPeers(context.Context) ([]Peer, error) { return nil, errAway }
 
+// compared is a comparison of the networks that succeeded some time ago, and how the last attempt went.
+func compared(ago time.Duration, err error) func() (time.Time, error) {
+	return func() (time.Time, error) { return time.Now().Add(-ago), err }
+}
+
+// failsOnce is a comparison whose last attempt failed, and the next one did not.
+func failsOnce() func() (time.Time, error) {
+	attempts := 0
+	return func() (time.Time, error) {
+		if attempts++; attempts == 1 {
+			return time.Now(), errAway
+		}
+		return time.Now(), nil
+	}
+}
+
 // TestChecks: each check is in the right state, and says the words.
 func TestChecks(t *testing.T) {
 	h2 := Peer{ID: "id2", Name: "h2", VTEP: netip.MustParseAddr("192.0.2.2"), Alive: true, Version: "v1"}
@@ -195,14 +211,27 @@ func TestChecks(t *testing.T) {
 			s.Foreign = []adminapi.ForeignCluster{{Hosts: []string{"192.0.2.7:4780"}}}
 		}), "warning", []string{"192.0.2.7"}},
 		"no cluster":        {Cluster(nil), "ok", []string{"not applicable"}},
-		"networks":          {Networks("", func() []string { return nil }), "ok", nil},
-		"network's trouble": {Networks("", func() []string { return []string{"web: is taken"} }), "error", []string{"web: is taken"}},
-		"no mirror":         {Networks("made by hand", nil), "ok", []string{"not applicable"}},
-		"stale":             {Stale(func(context.Context) ([]string, error) { return []string{"host h9 is away"}, nil }), "warning", []string{"h9"}},
-		"not stale":         {Stale(func(context.Context) ([]string, error) { return nil, nil }), "ok", nil},
-		"stale, no store":   {Stale(func(context.Context) ([]string, error) { return nil, errAway }), "unknown", []string{"consul is away"}},
-		"no Docker":         {Docker{Host: "none"}.Check(), "ok", []string{"not applicable"}},
-		"clocks, no store":  {Clocks(noPeers, nil), "unknown", []string{"consul is away"}},
+		"networks":          {Networks("", func() []string { return nil }, compared(time.Second, nil)), "ok", []string{"1s ago"}},
+		"network's trouble": {Networks("", func() []string { return []string{"web: is taken"} }, compared(time.Second, errAway)), "error", []string{"web: is taken"}},
+		"no mirror":         {Networks("made by hand", nil, nil), "ok", []string{"not applicable"}},
+		"networks, no store": {Networks("", func() []string { return nil }, compared(time.Minute, errAway)), "unknown",
+			[]string{"can't be compared: consul is away", "1m0s ago"}},
+		"networks, never compared": {Networks("", func() []string { return nil }, func() (time.Time, error) { return time.Time{}, nil }), "unknown",
+			[]string{"not compared yet"}},
+		"networks, compared in vain": {Networks("", func() []string { return nil }, func() (time.Time, error) { return time.Time{}, errAway }), "unknown",
+			[]string{"consul is away"}},
+		"networks, long ago":           {Networks("", func() []string { return nil }, compared(time.Hour, nil)), "unknown", []string{"1h0m0s ago"}},
+		"networks, one attempt failed": {Networks("", func() []string { return nil }, failsOnce()), "ok", nil},
+		"identity":                     {Identity("id1", "", func() *Copy { return nil }, func(context.Context) error { return nil }), "ok", []string{"no other machine"}},
+		"identity, no store":           {Identity("id1", "", func() *Copy { return nil }, func(context.Context) error { return errAway }), "unknown", []string{"consul is away"}},
+		"identity in a file":           {Identity("id1", "a file", nil, nil), "ok", []string{"not applicable"}},
+		"identity copied": {Identity("id1", "", func() *Copy { return &Copy{Name: "h9", Addr: "192.0.2.9", Cure: "CURE"} }, func(context.Context) error { return errAway }), "warning",
+			[]string{"h9 at 192.0.2.9", "CURE"}},
+		"stale":            {Stale(func(context.Context) ([]string, error) { return []string{"host h9 is away"}, nil }), "warning", []string{"h9"}},
+		"not stale":        {Stale(func(context.Context) ([]string, error) { return nil, nil }), "ok", nil},
+		"stale, no store":  {Stale(func(context.Context) ([]string, error) { return nil, errAway }), "unknown", []string{"consul is away"}},
+		"no Docker":        {Docker{Host: "none"}.Check(), "ok", []string{"not applicable"}},
+		"clocks, no store": {Clocks(noPeers, nil), "unknown", []string{"consul is away"}},
 		"clocks, IPv6": {Clocks(peers(Peer{Name: "h2", Alive: true, VTEP: netip.MustParseAddr("2001:db8::2")}), nil), "ok",
 			[]string{"not applicable", "IPv6"}},
 	} {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 )
@@ -155,16 +156,40 @@ func Stale(find func(context.Context) ([]string, error)) Check {
 	}}
 }
 
-// Networks looks for networks that this host's Docker does not have as the cluster has them. none says why they are not compared.
-func Networks(none string, troubles func() []string) Check {
-	return Check{Name: nameNetworks, Looks: "the cluster's networks and those of this host's Docker", Look: func(context.Context) Finding {
+// comparedLately is how long a comparison of the networks holds: several times the pause between two.
+const comparedLately = time.Minute
+
+// Networks looks for networks that this host's Docker does not have as the cluster has them. none says why they are not compared, last
+// when that last succeeded, and the error of the last attempt.
+func Networks(none string, troubles func() []string, last func() (at time.Time, err error)) Check {
+	return Check{Name: nameNetworks, Looks: "the last comparison of the cluster's networks with those of this host's Docker", Look: func(ctx context.Context) Finding {
 		if none != "" {
 			return NotApplicable("%s", none)
 		}
 		if found := troubles(); len(found) > 0 {
 			return Error(strings.Join(found, "; "), "", "as said; it is tried again by itself")
 		}
-		return OK("all are here as the cluster has them")
+		at, err := last()
+		if err != nil { // an attempt may fail once, and is repeated at once
+			select {
+			case <-ctx.Done():
+			case <-time.After(lookAgain):
+			}
+			at, err = last()
+		}
+		const cure = "see the store and Docker"
+		switch ago := time.Since(at).Round(time.Second); {
+		case err != nil && at.IsZero():
+			return Unknown("the networks can't be compared: "+err.Error(), cure)
+		case err != nil:
+			return Unknown(fmt.Sprintf("the networks can't be compared: %v; all were as the cluster had them %v ago", err, ago), cure)
+		case at.IsZero():
+			return Unknown("the networks were not compared yet since the agent's start", "wait a moment; "+cure)
+		case ago > comparedLately:
+			return Unknown(fmt.Sprintf("the last comparison that ended was %v ago", ago), cure)
+		default:
+			return OK("all were here as the cluster has them %v ago", ago)
+		}
 	}}
 }
 

@@ -164,6 +164,7 @@ type Mirror struct {
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
 	notes    map[string]string  // by the cluster's id
+	last     Last
 }
 
 // New returns a mirror of the cluster's networks in docker.
@@ -214,6 +215,9 @@ func (m *Mirror) Run(ctx context.Context) error {
 		passCtx, cancel := context.WithTimeout(ctx, passTimeout)
 		err := m.pass(passCtx)
 		cancel()
+		if ctx.Err() == nil {
+			m.ended(err)
+		}
 		wait := m.opts.Times.Pass
 		switch {
 		case err == nil:

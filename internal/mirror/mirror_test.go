@@ -266,8 +266,10 @@ func TestDockerOrStoreAway(t *testing.T) {
 			all[1].docker.down.Store(true)
 			all[0].creates(ours("db", subnet("10.2.0.0/24")))
 			w.still(all[1:], "web")
+			w.compares(all[1], false)
 			all[1].docker.down.Store(false)
 			w.have(all, "db", "web")
+			w.compares(all[1], true)
 			w.noTrouble(all...)
 		})
 	})
@@ -280,10 +282,25 @@ func TestDockerOrStoreAway(t *testing.T) {
 			w.still(all, "web")
 			all[0].removes("web") // the cluster learns of it when it answers again
 			w.still(all[1:], "web")
+			w.compares(all[1], false)
 			w.kv.down.Store(false)
 			w.have(all)
+			w.compares(all[1], true)
 			w.clean()
 		})
+	})
+}
+
+// compares waits until a host's last pass succeeded, or did not.
+func (w *world) compares(h *host, well bool) {
+	w.Helper()
+	began := time.Now()
+	w.eventually(func() string {
+		last := h.Last()
+		if (last.Err == nil) != well || last.At.IsZero() || well && last.At.Before(began) {
+			return fmt.Sprintf("the last pass of %s: %+v", h.id, last)
+		}
+		return ""
 	})
 }
 
