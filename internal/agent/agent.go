@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
@@ -56,6 +58,7 @@ type agent struct {
 	started  time.Time // the process
 	id       string    // of this host
 	local    store.KV
+	opened   []doctor.OpenFile // files of the state directory
 	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
@@ -144,6 +147,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
 		return err
 	}
+	a.opened = doctor.Opened(filepath.Join(a.cfg.StateDir, localFile))
 	a.local = a.metrics.measured(a.local, storeLocal)
 	if a.id, err = hostID(ctx, a.local); err != nil {
 		return err

@@ -56,7 +56,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		a.lookedDocker().Check(),
 		doctor.Sight{DockerHost: a.cfg.DockerHost, PluginSocket: a.cfg.PluginSocket, Managed: a.isPlugin()}.Check(),
 		doctor.Sockets(a.sockets(), a.restartSelf()),
-		doctor.StateDir(doctor.Files{}, a.cfg.StateDir),
+		doctor.StateDir(doctor.Files{}, a.cfg.StateDir, a.opened, a.restartSelf()),
 		doctor.Stale(a.stale),
 		doctor.Networks(a.notMirrored(), a.networkTroubles, a.compared),
 		doctor.Subnets(doctor.HostLinks, a.lookedNetworks, ourLink),

@@ -16,6 +16,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/crashpoint"
+	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -146,6 +147,7 @@ func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
 		if err != nil {
 			return storage{}, err
 		}
+		a.opened = append(a.opened, doctor.Opened(path)...)
 		return storage{kv: kv, kind: kind, address: path}, nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -102,9 +103,14 @@ func TestSockets(t *testing.T) {
 		"sockets":           {Sockets([]Socket{{at("well"), 0o777}}, "RESTART"), "ok", nil},
 		"socket gone":       {Sockets([]Socket{{at("none"), 0o600}}, "RESTART"), "error", []string{"none is gone", "RESTART"}},
 		"socket for all":    {Sockets([]Socket{{at("well"), 0o600}}, "RESTART"), "error", []string{"too many may use it", "chmod 600"}},
-		"state directory":   {StateDir(Files{}, dir), "ok", []string{"can be written"}},
-		"no state":          {StateDir(Files{}, at("none")), "error", []string{"is gone", "mkdir"}},
-		"state is no place": {StateDir(Files{}, "/proc/self"), "error", []string{"can't be written"}},
+		"state directory":   {StateDir(Files{}, dir, open(t, "kept"), "RESTART"), "ok", []string{"can be written"}},
+		"no state":          {StateDir(Files{}, at("none"), nil, "RESTART"), "error", []string{"is gone", "mkdir"}},
+		"state is no place": {StateDir(Files{}, "/proc/self", nil, "RESTART"), "error", []string{"can't be written"}},
+		"state was removed": {StateDir(Files{}, dir, open(t, "removed"), "RESTART"), "error",
+			[]string{"local.db is gone", "cp /proc/" + strconv.Itoa(os.Getpid()) + "/fd/", "&& RESTART"}},
+		"state was replaced": {StateDir(Files{}, dir, open(t, "replaced"), "RESTART"), "error",
+			[]string{"local.db is another file", "cp /proc/" + strconv.Itoa(os.Getpid()) + "/fd/", "&& RESTART keeps the agent's"}},
+		"state's directory was removed": {StateDir(Files{}, at("none"), open(t, "removed with all"), "RESTART"), "error", []string{"local.db is gone", "mkdir -p -m 700"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
@@ -119,6 +125,33 @@ func TestSockets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// open opens a file as an agent does; then it is kept, removed, removed with its directory, or replaced.
+func open(t *testing.T, then string) []OpenFile {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	mkdir(t, dir)
+	path := filepath.Join(dir, "local.db")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	opened := Opened(path)
+	switch then {
+	case "removed":
+		err = os.Remove(path)
+	case "removed with all":
+		err = os.RemoveAll(dir)
+	case "replaced":
+		put(t, path+".new", "another")
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil || len(opened) != 1 {
+		t.Fatal(err, opened)
+	}
+	return opened
 }
 
 // TestLocal: without an agent all checks are there, and those that need it say that they could not look.

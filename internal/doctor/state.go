@@ -27,11 +27,16 @@ const (
 	stateSpare = 16 << 20
 )
 
-// StateDir looks whether the agent can keep its state. Without an agent a directory that is not there is none of our concern.
-func StateDir(files Files, dir string) Check {
-	return Check{Name: nameStateDir, Looks: "a file that is written into " + dir + " and removed again, and the space there", Look: func(context.Context) Finding {
+// StateDir looks whether the agent can keep its state. open are the files of it that this process has open, restart restarts the agent.
+func StateDir(files Files, dir string, open []OpenFile, restart string) Check {
+	return Check{Name: nameStateDir, Looks: "a file that is written into " + dir + " and removed again, the space there, and whether the agent's open files are still there", Look: func(context.Context) Finding {
 		const follows = "no container can be added to a network: what is handed out has to be kept"
 		err := writable(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			if f, bad := lost(open, restart); bad {
+				return f
+			}
+		}
 		switch {
 		case errors.Is(err, syscall.EROFS):
 			return Error(dir+" can't be written: its file system is mounted read-only", follows,

@@ -144,8 +144,10 @@ func (w *ward) ofFiles() []sickness {
 			check: "state directory", state: "error", words: []string{"read-only", "mount -o remount,rw " + dir}, after: on(h, []string{"umount", dir})},
 		{name: "the state directory is full", harm: on(h, sh("mount -t tmpfs -o size=256k tmpfs "+dir+"; dd if=/dev/zero of="+dir+"/fill bs=1k count=1000 2>/dev/null || true")),
 			check: "state directory", state: "error", words: []string{"full", "df -h"}, mend: on(h, []string{"umount", dir})},
-		{name: "the state directory is nearly full", harm: on(h, sh("mount -t tmpfs -o size=4m tmpfs "+dir)),
-			check: "state directory", state: "warning", words: []string{"KiB are free", "df -h"}, mend: on(h, []string{"umount", dir})},
+		{name: "the state directory is nearly full", harm: onOther(h, "cp -a "+dir+" /run/state; mount -t tmpfs -o size=4m tmpfs "+dir+"; cp -a /run/state/. "+dir),
+			check: "state directory", state: "warning", words: []string{"KiB are free", "df -h"}, mend: onOther(h, "umount "+dir+"; rm -rf /run/state")},
+		{name: "the state was removed under the agent", harm: on(h, []string{"mv", dir + "/local.db", dir + "/away"}),
+			check: "state directory", state: "error", words: []string{"local.db is gone", "cp /proc/", "/fd/"}, mend: on(h, []string{"mv", dir + "/away", dir + "/local.db"})},
 		{name: "the plugin's socket is gone", harm: on(h, []string{"rm", lab.PluginSocket}),
 			check: "sockets", state: "error", words: []string{lab.PluginSocket, "is gone", "systemctl restart socketplane"}, mend: restart(h)},
 		{name: "the plugin's socket is open to all", harm: on(h, []string{"chmod", "666", lab.PluginSocket}),
@@ -153,6 +155,11 @@ func (w *ward) ofFiles() []sickness {
 		{name: "the admin socket is open to all", harm: on(h, []string{"chmod", "777", lab.AdminSocket}),
 			check: "sockets", state: "error", words: []string{"mode 777", "chmod 660"}},
 	}
+}
+
+// onOther changes the state directory while no agent runs.
+func onOther(h *lab.Host, script string) func(context.Context) error {
+	return both(func(context.Context) error { h.KillAgent(); return nil }, on(h, sh(script)), func(ctx context.Context) error { return h.StartAgent(ctx) })
 }
 
 func (w *ward) ofCluster() []sickness {
