@@ -51,11 +51,18 @@ func (a Address) Check() Check {
 			return f
 		}
 		hosts, err := a.Hosts(ctx)
+		var former *Peer
 		for _, h := range hosts {
-			if h.VTEP == u.Addr {
+			switch {
+			case h.VTEP == u.Addr && !h.Alive:
+				former = &h
+			case h.VTEP == u.Addr:
 				return Error(fmt.Sprintf("host %s (id %s) has the tunnel address %s too", h.Name, h.ID, u.Addr), "packets reach only one of the two",
 					"give each host an address of its own with --advertise, and "+a.Restart)
 			}
+		}
+		if former != nil {
+			return formerly(*former, "this host has")
 		}
 		saw := fmt.Sprintf("%s on %s, MTU %d", u.Addr, link.Name, link.MTU)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -86,28 +85,18 @@ func (w Way) Check() Check {
 			return nil, Unknown("the other hosts are not known: "+err.Error(), "see the store")
 		}
 		var all []Check
-		with := map[netip.Addr][]string{}
-		for _, p := range peers {
-			with[p.VTEP] = append(with[p.VTEP], p.Name)
-		}
 		for _, p := range peers {
 			all = append(all, Check{Name: nameWay + " " + p.Name, Limit: wayLimit,
 				Looks: fmt.Sprintf("this host's link, the route and the neighbour entry of %s, frames through the tunnel to it, its UDP port %d, and packets of the full MTU", p.VTEP, w.VXLANPort),
 				Look: func(ctx context.Context) Finding {
-					if names := with[p.VTEP]; len(names) > 1 && p.VTEP.IsValid() {
-						return shared(p.VTEP, names)
+					if f, bad := shared(p, peers); bad {
+						return f
 					}
 					return w.look(ctx, p)
 				}})
 		}
 		return all, NotApplicable("the cluster has no other host")
 	}}
-}
-
-// shared says that several other hosts have one address.
-func shared(addr netip.Addr, names []string) Finding {
-	return Error(fmt.Sprintf("the hosts %s have the same tunnel address %s", strings.Join(names, " and "), addr), "packets reach only one of them",
-		"give each host an address of its own with --advertise, and restart its agent; 'socketplane host rm' forgets one that is gone")
 }
 
 // seen is what was seen of the way to one host.
@@ -144,22 +133,6 @@ func (w Way) look(ctx context.Context, p Peer) Finding {
 		}
 	}
 	return w.size(ctx, u, p, s)
-}
-
-func (w Way) sameAddress(u Underlay, p Peer) (Finding, bool) {
-	switch {
-	case !p.VTEP.IsValid():
-		return Error("the host has published no tunnel address", "its containers can't be reached", "run 'socketplane doctor' on "+p.Name), true
-	case !u.Addr.IsValid():
-		return Unknown("this host has no tunnel address", "see the tunnel address"), true
-	case p.VTEP == u.Addr:
-		return Error(fmt.Sprintf("the host has this host's own tunnel address %s", p.VTEP), "this host answers itself, and packets reach only one of the two",
-			"give each host an address of its own with --advertise, and restart its agent"), true
-	case p.VTEP.Is4() != u.Addr.Is4():
-		return Error(fmt.Sprintf("this host's tunnel address is %s, that of %s is %s", u.Addr, p.Name, p.VTEP), "there are no tunnels between IPv4 and IPv6 addresses",
-			"give both an address of the same family with --advertise, and restart the agents"), true
-	}
-	return Finding{}, false
 }
 
 // gather asks everything side by side.
@@ -277,9 +250,9 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 				w.VXLANPort, p.Name)), true
 	case !s.reachable && s.noMAC:
 		return w.gone(p, fmt.Sprintf("nobody on the segment of %s has the address %s (no answer to ARP)", s.link.Name, p.VTEP),
-			fmt.Sprintf("the host is off, its link is down, or it has another address; "+here, p.Name, p.Name)), true
+			fmt.Sprintf("the host is off, its link is down, or it has another address; "+here, p.Name, p.ID)), true
 	case !s.reachable && !p.Alive:
-		return w.gone(p, fmt.Sprintf("%s gives no answer, neither to ICMP nor through the tunnel, and its agent is down", p.VTEP), fmt.Sprintf(here, p.Name, p.Name)), true
+		return w.gone(p, fmt.Sprintf("%s gives no answer, neither to ICMP nor through the tunnel, and its agent is down", p.VTEP), fmt.Sprintf(here, p.Name, p.ID)), true
 	case noAnswer && s.reachable:
 		return Error(port+" gives no answer: frames sent into the tunnel do not come back, while the host answers ICMP", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d through the firewalls of both hosts and between them (this host's link, the route, the address and both port numbers are in order); "+

@@ -87,8 +87,8 @@ func TestWay(t *testing.T) {
 		"own firewall":          {func(w *Way, _ *Peer) { silent(w); w.Refused = refusing(syscall.EPERM) }, "error", []string{"this host's own firewall", "4789"}, ""},
 		"own firewall, UDP":     {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.EPERM) }, "error", []string{"this host's own firewall", "4789"}, ""},
 		"nobody there":          {func(w *Way, _ *Peer) { silent(w); nobody(w) }, "error", []string{"nobody on the segment of eth0", "ARP"}, wall},
-		"nobody there, down":    {func(w *Way, p *Peer) { silent(w); nobody(w); p.Alive = false }, "warning", []string{"nobody on the segment", "socketplane host rm h2"}, wall},
-		"beyond a router, down": {func(w *Way, p *Peer) { silent(w); routed(w); p.Alive = false }, "warning", []string{"its agent is down", "socketplane host rm h2"}, wall},
+		"nobody there, down":    {func(w *Way, p *Peer) { silent(w); nobody(w); p.Alive = false }, "warning", []string{"nobody on the segment", "socketplane host rm id2"}, wall},
+		"beyond a router, down": {func(w *Way, p *Peer) { silent(w); routed(w); p.Alive = false }, "warning", []string{"its agent is down", "socketplane host rm id2"}, wall},
 		"beyond a router": {func(w *Way, _ *Peer) { silent(w); routed(w) }, "error",
 			[]string{"no answer", "either its link is down, or a router or a firewall"}, ""},
 		"all dropped":     {func(w *Way, _ *Peer) { silent(w) }, "error", []string{"no answer", "answers ARP", "firewalls"}, ""},
@@ -100,7 +100,7 @@ func TestWay(t *testing.T) {
 			w.Tunnel = func(context.Context, netip.Addr, int) (Answer, error) { return Answer{Host: "mac of id7"}, nil }
 		}, "error", []string{"another host answers at 192.0.2.2", "--advertise"}, wall},
 		"own address":    {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("192.0.2.1") }, "error", []string{"this host's own tunnel address", "--advertise"}, wall},
-		"other family":   {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("2001:db8::2") }, "error", []string{"no tunnels between IPv4 and IPv6"}, wall},
+		"other family":   {func(_ *Way, p *Peer) { p.VTEP = netip.MustParseAddr("2001:db8::2") }, "error", []string{"192.0.2.1 is IPv4", "2001:db8::2, is IPv6", "--advertise", "IPv6 address here", "IPv4 address on h2"}, wall},
 		"no address":     {func(_ *Way, p *Peer) { p.VTEP = netip.Addr{} }, "error", []string{"published no tunnel address"}, wall},
 		"no own address": {func(w *Way, _ *Peer) { w.Underlay = func() Underlay { return Underlay{} } }, "unknown", []string{"could not look"}, wall},
 		"smaller MTU":    {func(w *Way, _ *Peer) { w.Echo = smallOnly }, "error", []string{"1500 bytes", "make the MTU between the hosts equal"}, wall},
@@ -120,8 +120,28 @@ func TestWay(t *testing.T) {
 			}
 		}, "unknown", []string{"the tunnel can't be probed: the data plane is not ready"}, wall},
 		"two others share it": {func(w *Way, p *Peer) {
-			w.Hosts = func(context.Context) ([]Peer, error) { return []Peer{*p, {ID: "id3", Name: "h3", VTEP: p.VTEP}}, nil }
+			w.Hosts = func(context.Context) ([]Peer, error) {
+				return []Peer{*p, {ID: "id3", Name: "h3", VTEP: p.VTEP, Alive: true}}, nil
+			}
 		}, "error", []string{"the hosts h2 and h3 have the same tunnel address"}, wall},
+		"a former record shares it": {func(w *Way, p *Peer) {
+			w.Hosts = func(context.Context) ([]Peer, error) { return []Peer{*p, {ID: "id3", Name: "h2", VTEP: p.VTEP}}, nil }
+		}, "ok", []string{"came back through the tunnel"}, "--advertise"},
+		"a former record": {func(w *Way, p *Peer) {
+			w.Hosts = func(context.Context) ([]Peer, error) {
+				return []Peer{{ID: "id3", Name: "h2", VTEP: p.VTEP}, {ID: "id2", Name: "h7", VTEP: p.VTEP, Alive: true}}, nil
+			}
+		}, "warning", []string{"host h7 has", "former record", "socketplane host rm id3"}, wall},
+		"this host's former record": {func(_ *Way, p *Peer) { p.VTEP, p.Alive = netip.MustParseAddr("192.0.2.1"), false }, "warning",
+			[]string{"this host has", "former record", "socketplane host rm id2"}, wall},
+		"two that are gone share it": {func(w *Way, p *Peer) {
+			silent(w)
+			nobody(w)
+			p.Alive = false
+			w.Hosts = func(context.Context) ([]Peer, error) { return []Peer{*p, {ID: "id3", Name: "h3", VTEP: p.VTEP}}, nil }
+		}, "warning", []string{"nobody on the segment", "socketplane host rm"}, "--advertise"},
+		"other family, down": {func(_ *Way, p *Peer) { p.VTEP, p.Alive = netip.MustParseAddr("2001:db8::2"), false }, "warning",
+			[]string{"is IPv4", "is IPv6", "its agent is down", "socketplane host rm id2"}, wall},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			w, p := way()

@@ -178,6 +178,11 @@ func (w *ward) ofCluster() []sickness {
 			mend: both(on(h1, []string{"ip", "addr", "del", h3.Addr.String() + "/32", "dev", "eth0"}), on(h3, []string{"ip", "link", "set", "eth0", "up"})), after: routes(h3)},
 		{name: "hosts use different UDP ports", harm: restart(h3, "--vxlan-port", "4799"), check: "way to " + h3.Name, state: "error",
 			words: []string{"4799", "4789", "--vxlan-port"}, never: []string{"firewall"}, mend: restart(h3)},
+		{name: "this host's former record is there", harm: w.former(h1), check: "tunnel address", state: "warning", words: []string{"former record", "socketplane host rm former1"},
+			never: []string{"firewall", "packets reach only one"}, mend: func(ctx context.Context) error {
+				_, err := h1.SocketPlane(ctx, "host", "rm", "former1")
+				return err
+			}},
 		{name: "a host's agent has another version", harm: w.version(h3, `"version":"devel"`, `"version":"v0.0.1"`),
 			check: "agent versions", state: "warning", words: []string{h3.Name + " has v0.0.1", "same version"}, mend: w.version(h3, `"version":"v0.0.1"`, `"version":"devel"`)},
 		{name: "two hosts have one name", harm: restart(h3, "--name", h2.Name), check: "host names", state: "warning", words: []string{"2 hosts are named h2", "--name"}, mend: restart(h3)},
@@ -197,8 +202,26 @@ func (w *ward) ofCluster() []sickness {
 					return err
 				})},
 		{name: "a host is gone", harm: both(func(context.Context) error { h3.KillAgent(); return nil }, func(ctx context.Context) error { return h3.SetUplink(ctx, false) }),
-			check: "way to " + h3.Name, state: "warning", words: []string{h3.Addr.String(), "socketplane host rm " + h3.Name}, never: []string{"firewall"},
+			check: "way to " + h3.Name, state: "warning", words: []string{h3.Addr.String(), "see that " + h3.Name + " runs", "socketplane host rm "}, never: []string{"firewall"},
 			mend: both(func(ctx context.Context) error { return h3.SetUplink(ctx, true) }, func(ctx context.Context) error { return h3.StartAgent(ctx) })},
+	}
+}
+
+// former leaves a record as a host has it that was cleaned and started again: of the same machine, with another id.
+func (w *ward) former(h *lab.Host) func(context.Context) error {
+	return func(ctx context.Context) error {
+		records, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
+		if err != nil {
+			return err
+		}
+		for key, value := range records {
+			id := key[strings.LastIndexByte(key, '/')+1:]
+			if id == "alive" || !strings.Contains(value, fmt.Sprintf("%q", h.Addr.String())) {
+				continue
+			}
+			return w.put(ctx, strings.TrimSuffix(key, id)+"former1", strings.Replace(value, id, "former1", 1))
+		}
+		return fmt.Errorf("%s has no record", h.Name)
 	}
 }
 
@@ -217,18 +240,23 @@ func (w *ward) version(h *lab.Host, before, after string) func(context.Context) 
 			if changed == record {
 				return fmt.Errorf("%s has no %s", record, before)
 			}
-			req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://consul/v1/kv/"+key, strings.NewReader(changed))
-			if err != nil {
-				return err
-			}
-			resp, err := w.Consul.Client().Do(req)
-			if err != nil {
-				return err
-			}
-			return resp.Body.Close()
+			return w.put(ctx, key, changed)
 		}
 		return fmt.Errorf("%s has no record", h.Name)
 	}
+}
+
+// put writes a record of the store.
+func (w *ward) put(ctx context.Context, key, record string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://consul/v1/kv/"+key, strings.NewReader(record))
+	if err != nil {
+		return err
+	}
+	resp, err := w.Consul.Client().Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 func (w *ward) ofAgent() []sickness {
