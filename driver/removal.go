@@ -22,9 +22,20 @@ type Removal struct {
 	At time.Time `json:"at"`
 	// Doubtful is set if another Docker Engine than the one that is asked may have removed it.
 	Doubtful bool `json:"doubtful,omitempty"`
-	// Everywhere is set once it is known that a user meant all hosts.
-	Everywhere bool `json:"everywhere,omitempty"`
+	// Verdict is why Docker removed it, as soon as that is known. It never changes: Docker forgets, and would give another
+	// answer later.
+	Verdict Verdict `json:"verdict,omitempty"`
 }
+
+// Verdict says why Docker removed a network.
+type Verdict string
+
+const (
+	Undecided      Verdict = ""
+	RemovedByUser  Verdict = "removed" // from all hosts
+	PrunedHere     Verdict = "pruned"  // because it idled here
+	RemovedUnknown Verdict = "unknown" // Docker does not remember
+)
 
 // Removals lists the removals that are not settled yet, the oldest first.
 func (d *Driver) Removals() []Removal {
@@ -46,29 +57,45 @@ func (d *Driver) Removals() []Removal {
 // Removed gets a value when there is a new removal.
 func (d *Driver) Removed() <-chan struct{} { return d.removed }
 
-// SettleRemoval ends a removal: everywhere, the cluster's network goes from all hosts, or from this one only if containers of
-// others use it; otherwise the cluster keeps it. It is done when settled is true: before, this host is not unbound yet.
-func (d *Driver) SettleRemoval(ctx context.Context, r Removal, everywhere bool) (settled bool, err error) {
-	if everywhere && !r.Everywhere {
-		r.Everywhere = true // Docker's answer may not be had again
-		if err := d.put(ctx, store.LocalRemovalKey(r.DockerID), r); err != nil {
+// SettleRemoval ends a removal by its verdict: a network that a user removed goes from all hosts, or from this one only if
+// containers of others use it; any other the cluster keeps. The verdict is journalled first. It is done when settled is true: before,
+// this host is not unbound yet.
+func (d *Driver) SettleRemoval(ctx context.Context, r Removal, v Verdict) (settled bool, err error) {
+	if r.Verdict == Undecided {
+		r.Verdict = v
+		if over, err := d.keepVerdict(ctx, r); over || err != nil {
 			return false, err
 		}
-		d.mu.Lock()
-		if _, still := d.removals[r.DockerID]; still {
-			d.removals[r.DockerID] = r
-		}
-		d.mu.Unlock()
 	}
 	if _, bound := d.find(r.DockerID); bound {
 		return false, nil
 	}
-	if everywhere {
+	if r.Verdict == RemovedByUser {
 		if err := d.cluster.Discard(ctx, r.Network); err != nil {
 			return false, err
 		}
 	}
 	return true, d.forgetRemoval(ctx, r.DockerID)
+}
+
+// keepVerdict journals the verdict of a removal; over is true if the removal was cancelled meanwhile.
+func (d *Driver) keepVerdict(ctx context.Context, r Removal) (over bool, err error) {
+	if !d.removing(r.DockerID) {
+		return true, nil
+	}
+	if err := d.put(ctx, store.LocalRemovalKey(r.DockerID), r); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	_, still := d.removals[r.DockerID]
+	if still {
+		d.removals[r.DockerID] = r
+	}
+	d.mu.Unlock()
+	if !still {
+		return true, d.drop(ctx, store.LocalRemovalKey(r.DockerID))
+	}
+	return false, nil
 }
 
 // putRemoval journals that a network is being removed, together with what is to be decided on.

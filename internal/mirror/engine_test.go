@@ -36,6 +36,7 @@ type engine struct {
 	made       int
 	began      time.Time // when Docker was started
 	past       []event
+	looks      int                            // how often Past was asked
 	networks   map[string]dockerwatch.Network // by id
 	containers []container
 	labels     map[string]string
@@ -294,6 +295,7 @@ func (e *engine) Past(_ context.Context, id string, since time.Time) (dockerwatc
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var p dockerwatch.Past
+	e.looks++
 	for _, ev := range e.past {
 		switch {
 		case ev.at.Before(since):
@@ -304,6 +306,13 @@ func (e *engine) Past(_ context.Context, id string, since time.Time) (dockerwatc
 		}
 	}
 	return p, e.ready()
+}
+
+// looked is how often Past was asked.
+func (e *engine) looked() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.looks
 }
 
 // Heard is when the agent has found Docker.

@@ -23,16 +23,6 @@ const (
 	judgeBlind = 2 * time.Second
 )
 
-// verdict says why Docker removed a network.
-type verdict int
-
-const (
-	undecided verdict = iota
-	removed           // by a user: everywhere
-	pruned            // because it idled here
-	unknown           // Docker does not remember
-)
-
 // judge settles removals until ctx ends.
 func (m *Mirror) judge(ctx context.Context) {
 	suspects := map[string]bool{} // removals during which some prune ran
@@ -59,18 +49,18 @@ func (m *Mirror) judge(ctx context.Context) {
 func (m *Mirror) settle(ctx context.Context, suspects map[string]bool) bool {
 	done := true
 	for _, r := range m.driver.Removals() {
-		is := removed
-		if !r.Everywhere {
+		is := r.Verdict
+		if is == driver.Undecided {
 			var err error
 			if is, err = m.verdict(ctx, r, suspects); err != nil && !errors.Is(err, dockerwatch.ErrUnavailable) {
 				m.log.Debug("docker does not say why it removed a network", "network", r.Name, "err", err)
 			}
-			if is == undecided {
+			if is == driver.Undecided {
 				done = false
 				continue
 			}
 		}
-		settled, err := m.driver.SettleRemoval(ctx, r, is == removed)
+		settled, err := m.driver.SettleRemoval(ctx, r, is)
 		if err != nil || !settled {
 			done = false // the store is away
 			continue
@@ -81,16 +71,16 @@ func (m *Mirror) settle(ctx context.Context, suspects map[string]bool) bool {
 }
 
 // settled tells what a removal meant.
-func (m *Mirror) settled(r driver.Removal, is verdict) {
+func (m *Mirror) settled(r driver.Removal, is driver.Verdict) {
 	back := "it comes back"
 	if !m.opts.Follow {
 		back = "create it here again with the same --subnet when it is needed"
 	}
 	switch is {
-	case removed:
+	case driver.RemovedByUser:
 		m.log.Info("network is removed by this host's user", "network", r.Name, "id", r.Network)
 		m.note(r.Network, "")
-	case pruned:
+	case driver.PrunedHere:
 		m.log.Warn("docker pruned a network on this host; the cluster keeps it, and "+back+": 'docker network rm' or 'socketplane network rm' "+
 			"removes it from all hosts", "network", r.Name, "id", r.Network)
 		m.note(r.Network, "docker pruned it on this host at "+r.At.Format(time.RFC3339)+"; the cluster keeps what only idles")
@@ -103,34 +93,34 @@ func (m *Mirror) settled(r driver.Removal, is verdict) {
 }
 
 // verdict asks Docker about one removal.
-func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[string]bool) (verdict, error) {
+func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[string]bool) (driver.Verdict, error) {
 	running, err := m.docker.Pruning(ctx)
 	switch {
 	case errors.Is(err, dockerwatch.ErrUnavailable), err != nil && time.Since(r.At) < judgeBlind:
-		return undecided, err
+		return driver.Undecided, err
 	case running:
 		suspects[r.DockerID] = true
-		return undecided, nil
+		return driver.Undecided, nil
 	}
 	past, err := m.docker.Past(ctx, r.DockerID, r.At)
 	if err != nil {
-		return undecided, err
+		return driver.Undecided, err
 	}
 	heard, err := m.docker.Heard()
 	if err != nil {
-		return undecided, err
+		return driver.Undecided, err
 	}
 	switch {
 	case slices.Contains(past.Pruned, "network"):
-		return pruned, nil
+		return driver.PrunedHere, nil
 	case suspects[r.DockerID] && len(past.Pruned) == 0:
-		return pruned, nil // it was broken off: then Docker tells of no end
+		return driver.PrunedHere, nil // it was broken off: then Docker tells of no end
 	case past.Destroyed || heard.Before(r.At) && !r.Doubtful:
-		return removed, nil // nothing of it is forgotten
+		return driver.RemovedByUser, nil // nothing of it is forgotten
 	case min(time.Since(heard), time.Since(r.At)) < m.opts.Times.Vanished:
-		return undecided, nil // Docker may be repeating its request, and tells of the end only after it
+		return driver.Undecided, nil // Docker may be repeating its request, and tells of the end only after it
 	}
-	return unknown, nil
+	return driver.RemovedUnknown, nil
 }
 
 // note keeps what a user should know of a network; nothing takes the former one back.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/mirror"
 )
 
@@ -29,6 +30,20 @@ func (h *host) restarted() {
 	h.docker.mu.Lock()
 	defer h.docker.mu.Unlock()
 	h.docker.past, h.docker.began = nil, time.Now()
+}
+
+// forgets makes Docker forget its events, as it does when there are many new ones, after it was asked why it removed a network.
+func (h *host) forgets() {
+	h.w.Helper()
+	h.w.eventually(func() string {
+		if all := h.driver.Removals(); len(all) != 1 || all[0].Verdict == driver.Undecided {
+			return fmt.Sprintf("removals are %+v", all)
+		}
+		return ""
+	})
+	h.docker.mu.Lock()
+	defer h.docker.mu.Unlock()
+	h.docker.past, h.docker.looks = nil, 0
 }
 
 // fate is what becomes of a network that one host's Docker removes.
@@ -89,7 +104,7 @@ func TestWhyRemoved(t *testing.T) {
 			h.w.kv.down.Store(true)
 			h.removes("web")
 			h.w.eventually(func() string { // Docker was asked in time
-				if all := h.driver.Removals(); len(all) != 1 || !all[0].Everywhere {
+				if all := h.driver.Removals(); len(all) != 1 || all[0].Verdict != driver.RemovedByUser {
 					return fmt.Sprintf("removals are %+v", all)
 				}
 				return ""
@@ -102,6 +117,24 @@ func TestWhyRemoved(t *testing.T) {
 		"prune while the store is away": {does: func(h *host) {
 			h.w.kv.down.Store(true)
 			h.prune("network")
+			h.w.kv.down.Store(false)
+		}, kept: true, back: true, note: pruned},
+		"prune while the store is away, and Docker forgets": {does: func(h *host) {
+			h.w.kv.down.Store(true)
+			h.prune("network")
+			h.forgets()
+			h.w.passes(h)
+			if h.docker.looked() > 0 {
+				h.w.Error("docker is asked again what is known")
+			}
+			h.w.kv.down.Store(false)
+		}, kept: true, back: true, note: pruned},
+		"prune while the store is away, Docker forgets, and the agent is killed": {does: func(h *host) {
+			h.w.kv.down.Store(true)
+			h.prune("network")
+			h.forgets()
+			h.down()
+			h.up()
 			h.w.kv.down.Store(false)
 		}, kept: true, back: true, note: pruned},
 		"rm, and Docker is killed": {does: func(h *host) {
