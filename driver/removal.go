@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/socketplane/socketplane/plugin/netapi"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -101,7 +102,7 @@ func (d *Driver) keepVerdict(ctx context.Context, r Removal) (over bool, err err
 // putRemoval journals that a network is being removed, together with what is to be decided on.
 func (d *Driver) putRemoval(ctx context.Context, b binding) error {
 	ops := []store.Op{{Kind: store.OpPut, Key: store.LocalBindingKey(b.DockerID), Value: store.Encode(b)}}
-	r := Removal{Schema: store.Schema, Network: b.Network, DockerID: b.DockerID, Name: b.Name, At: time.Now().UTC(), Doubtful: b.Engine != ""}
+	r := Removal{Schema: store.Schema, Network: b.Network, DockerID: b.DockerID, Name: b.Name, At: netapi.Arrival(ctx).UTC(), Doubtful: b.Engine != ""}
 	ask := d.judged && !b.Dropped && b.Cut == "" && !d.removing(b.DockerID)
 	if ask {
 		ops = append(ops, store.Op{Kind: store.OpPut, Key: store.LocalRemovalKey(b.DockerID), Value: store.Encode(r)})

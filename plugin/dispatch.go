@@ -52,7 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // limited calls a method within the limits of time, size and number.
 func (s *Server) limited(w http.ResponseWriter, r *http.Request, name string, m method) (any, error) {
-	ctx, cancel := context.WithTimeout(netapi.WithCaller(s.base, netapi.Caller(r.Context())), s.opts.Timeout)
+	ctx, cancel := context.WithTimeout(netapi.Carry(s.base, r.Context()), s.opts.Timeout)
 	if !s.enter() {
 		cancel()
 		return nil, s.stoppingError(name)

@@ -52,7 +52,7 @@ const (
 func released[Req any](ctx context.Context, f front, req *Req, call func(*agent) func(context.Context, *Req) error) error {
 	a, done, err := f.s.use(ctx, 0)
 	if err != nil {
-		a, done = f.s.owe(func(ctx context.Context, a *agent) error { return call(a)(ctx, req) })
+		a, done = f.s.owe(func(later context.Context, a *agent) error { return call(a)(netapi.Carry(later, ctx), req) })
 	}
 	if a == nil {
 		return notReady(err)

@@ -6,8 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/go-plugins-helpers/network"
+
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/plugin/netapi"
 )
 
 // prune is `docker network prune`, or `docker system prune`, that ends with end: nothing for one that is broken off.
@@ -137,6 +140,12 @@ func TestWhyRemoved(t *testing.T) {
 			h.up()
 			h.w.kv.down.Store(false)
 		}, kept: true, back: true, note: pruned},
+		"rm while the agent can't start": {does: func(h *host) {
+			h.removedEarlier("web", "")
+		}},
+		"prune while the agent can't start": {does: func(h *host) {
+			h.removedEarlier("web", "network")
+		}, kept: true, back: true, note: pruned},
 		"rm, and Docker is killed": {does: func(h *host) {
 			h.docker.down.Store(true)
 			h.removesUnasked("web")
@@ -207,8 +216,12 @@ func (h *host) slowPrune(end string) {
 
 // removesUnasked removes a network while Docker answers the agent nothing.
 func (h *host) removesUnasked(name string) {
+	h.vanishes(name)
+}
+
+// vanishes removes a network from Docker, which tells our drivers if they answer. It returns Docker's id.
+func (h *host) vanishes(name string) (id string) {
 	h.docker.mu.Lock()
-	id := ""
 	for _, n := range h.docker.networks {
 		if n.Name == name {
 			id = n.ID
@@ -219,6 +232,24 @@ func (h *host) removesUnasked(name string) {
 	h.docker.mu.Unlock()
 	h.docker.tell(n)
 	h.docker.remember("network", "destroy", id)
+	return id
+}
+
+// removedEarlier removes a network while no agent can start: the next one does what Docker asked for then, and only afterwards finds
+// Docker. With pruned it was a prune of those.
+func (h *host) removedEarlier(name, pruned string) {
+	h.w.Helper()
+	h.down()
+	at := time.Now()
+	id := h.vanishes(name)
+	if pruned != "" {
+		h.docker.remember(pruned, "prune", "")
+	}
+	h.docker.down.Store(true)
+	h.up()
+	h.w.must(h.driver.DeleteNetwork(netapi.WithArrival(h.w.ctx, at), &network.DeleteNetworkRequest{NetworkID: id}))
+	h.foundAgain()
+	h.docker.down.Store(false)
 }
 
 // foundAgain makes the agent's next connection to Docker younger than all that was.
