@@ -30,7 +30,8 @@ func builtIn() []dockerwatch.Range {
 	return ranges
 }
 
-// keepFree is how many of Docker's default pools are left to choose from, whatever other hosts use.
+// keepFree is how many of Docker's default pools are left to choose from, whatever other hosts use. Where fewer than twice as many are
+// free, half of them are left, but at least one: small address pools (default-address-pools) have no eight to spare.
 const keepFree = 8
 
 // defaults gives the IPv4 subnets that Docker chooses from, in its order.
@@ -72,11 +73,12 @@ func (s state) reserved() []netip.Prefix {
 	}
 	slices.SortFunc(marks, netip.Prefix.Compare)
 	marks = slices.Compact(marks)
+	keep := max(1, min(keepFree, s.free(marks, 2*keepFree)/2))
 	for _, p := range s.others() {
 		if !s.reachable(p) || s.covered(p) || slices.Contains(marks, p) {
 			continue
 		}
-		if more := append(slices.Clone(marks), p); s.enough(more) {
+		if more := append(slices.Clone(marks), p); s.free(more, keep) >= keep {
 			marks = more
 		}
 	}
@@ -96,14 +98,13 @@ func (s state) taken() []netip.Prefix {
 	return taken
 }
 
-// others are the subnets that other hosts use by themselves, sorted. While this host has no docker_gwbridge, those of the others are left
-// out: it may have the same one.
+// others are the subnets that other hosts use by themselves, sorted. Those of docker_gwbridge are among them also while this host has
+// none: the agent makes it with an explicit subnet, which Docker compares with no route, and Docker would take such a subnet for a network.
 func (s state) others() []netip.Prefix {
-	gateway := slices.ContainsFunc(s.own, isGateway)
 	var others []netip.Prefix
 	for id, h := range s.hosts {
 		for _, u := range h.Used() {
-			if id != s.self && (gateway || !isGateway(u)) {
+			if id != s.self {
 				others = append(others, u.Subnet)
 			}
 		}
@@ -121,17 +122,18 @@ func (s state) covered(p netip.Prefix) bool {
 	return slices.ContainsFunc(s.own, func(u store.Use) bool { return u.Subnet.Overlaps(p) && u.Subnet.Bits() <= p.Bits() })
 }
 
-// enough says whether Docker keeps enough free pools with these marks.
-func (s state) enough(marks []netip.Prefix) bool {
+// free counts the pools that Docker can choose from with these marks, up to limit.
+func (s state) free(marks []netip.Prefix, limit int) int {
 	free := 0
 	for p := range s.defaults() {
+		if free >= limit {
+			break
+		}
 		if !slices.ContainsFunc(marks, p.Overlaps) && !s.uses(s.own, p) {
-			if free++; free >= keepFree {
-				return true
-			}
+			free++
 		}
 	}
-	return false
+	return free
 }
 
 func (s state) uses(all []store.Use, p netip.Prefix) bool {

@@ -48,7 +48,16 @@ func TestReserved(t *testing.T) {
 		{"uses of others, but not what is used here", me, []store.Use{bridge("x", "172.20.0.0/16"), bridge("bridge", "172.17.0.0/16"), lan("10.99.0.0/16")},
 			nil, builtIn(), "[172.20.0.0/16]"},
 		{"docker_gwbridge of others", me, []store.Use{bridge(gw, "172.18.0.0/16")}, nil, builtIn(), "[172.18.0.0/16]"},
-		{"before there is one here", noGateway, []store.Use{bridge(gw, "172.18.0.0/16")}, nil, builtIn(), "[]"},
+		{"before there is one here, or after a prune", noGateway, []store.Use{bridge(gw, "172.18.0.0/16")}, nil, builtIn(), "[172.18.0.0/16]"},
+		{"eight pools only", me, []store.Use{bridge("x", "10.200.2.0/24"), bridge("y", "10.200.0.0/24")}, nil,
+			[]dockerwatch.Range{{Base: cidr("10.200.0.0/21"), Bits: 24}}, "[10.200.0.0/24 10.200.2.0/24]"},
+		{"eight pools, of which others use five", me, []store.Use{bridge("x", "10.200.0.0/24"), bridge("x", "10.200.1.0/24"), bridge("x", "10.200.2.0/24"),
+			bridge("x", "10.200.3.0/24"), bridge("x", "10.200.4.0/24")}, nil,
+			[]dockerwatch.Range{{Base: cidr("10.200.0.0/21"), Bits: 24}}, "[10.200.0.0/24 10.200.1.0/24 10.200.2.0/24 10.200.3.0/24]"},
+		{"eight pools, of which this host and the cluster have five", append(slices.Clone(me), lan("10.200.0.0/23")), []store.Use{bridge("x", "10.200.6.0/24")},
+			[]store.Pool{pool("10.200.2.0/24", "n"), pool("10.200.3.0/24", "n"), pool("10.200.4.0/24", "n")},
+			[]dockerwatch.Range{{Base: cidr("10.200.0.0/21"), Bits: 24}}, "[10.200.2.0/24 10.200.3.0/24 10.200.4.0/24 10.200.6.0/24]"},
+		{"the only pool", me, []store.Use{bridge("x", "10.200.0.0/24")}, nil, []dockerwatch.Range{{Base: cidr("10.200.0.0/24"), Bits: 24}}, "[]"},
 		{"within a larger subnet of this host", append(me, lan("172.16.0.0/12")), nil, []store.Pool{pool("172.18.0.0/16", "n")}, builtIn(), "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
