@@ -73,11 +73,14 @@ func (s *session) askable() []netip.AddrPort {
 			all = append(all, p.Addr)
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	servers := len(all)
 	for _, addr := range s.others() {
 		if !slices.Contains(all, addr) {
 			all = append(all, addr)
 		}
+	}
+	for _, part := range [][]netip.AddrPort{all[:servers], all[servers:]} { // who has no time for all asks others next time
+		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
 	}
 	return all
 }

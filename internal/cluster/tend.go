@@ -200,12 +200,10 @@ func (s *session) play(ctx context.Context, me store.Member) error {
 	if err := s.c.records.change(func(r *record) { r.Role = me.Role }); err != nil {
 		return err
 	}
-	if err := s.follower.Release(); err != nil {
-		return err
-	}
+	err := s.follower.Release(ctx) // what it could not do is done by holdKeys at the next look
 	s.c.kv.hold()
 	s.apply()
-	return nil
+	return s.quiet(err)
 }
 
 // returnTime is how long a Consul that begins anew may take to answer, until calls meet it as it is.

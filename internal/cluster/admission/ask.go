@@ -16,6 +16,9 @@ import (
 // askTimeout bounds a question: a server that is slow is one that has no leader.
 const askTimeout = 15 * time.Second
 
+// dialTimeout bounds the connection to an address at which no host may be any more: others are asked after it.
+const dialTimeout = 3 * time.Second
+
 // Question is what a host asks.
 type Question struct {
 	Host Host
@@ -86,14 +89,18 @@ func (q Question) message() ask {
 
 // put sends a question and reads its answer. Done without credentials gives the zero Credentials.
 func put(ctx context.Context, config *tls.Config, addr netip.AddrPort, a ask) (trust.Credentials, error) {
-	dialer := tls.Dialer{Config: config}
-	conn, err := dialer.DialContext(ctx, "tcp", addr.String())
+	dialer := net.Dialer{Timeout: dialTimeout}
+	raw, err := dialer.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return trust.Credentials{}, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return trust.Credentials{}, err
+	}
 	if err := json.NewEncoder(conn).Encode(a); err != nil {
 		return trust.Credentials{}, unwrapped(err)
 	}

@@ -17,7 +17,6 @@ import (
 
 // Bounds of a relayed question.
 const (
-	relayDial = 3 * time.Second
 	// relayTime is as long as who asks waits at most.
 	relayTime = askTimeout
 	// Bytes in either direction: a question and an answer, with room for TLS.
@@ -66,7 +65,7 @@ func dialServer(ctx context.Context, peers []trust.Peer) (net.Conn, error) {
 	rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
 	last := errors.New("this host knows no server of its cluster")
 	for _, p := range servers {
-		dialer := net.Dialer{Timeout: relayDial}
+		dialer := net.Dialer{Timeout: dialTimeout}
 		conn, err := dialer.DialContext(ctx, "tcp", p.Addr.String())
 		if err == nil {
 			return conn, nil

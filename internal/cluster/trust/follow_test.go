@@ -196,7 +196,7 @@ func TestFollowRole(t *testing.T) {
 	if follower.Fits() {
 		t.Error("a client may hold what servers hold")
 	}
-	must(t, follower.Release())
+	must(t, follower.Release(f.ctx))
 	if got := secrets(); len(got) != 0 {
 		t.Errorf("a client holds %v", got)
 	}

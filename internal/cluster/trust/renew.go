@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/socketplane/socketplane/store"
@@ -16,6 +15,9 @@ const renewPause = time.Second
 
 // renewEvery is how often a certificate's age is looked at, if not more often as it lasts shortly.
 const renewEvery = time.Hour
+
+// askTime bounds the question to servers, however many are asked one after the other.
+const askTime = 30 * time.Second
 
 // Ways are what a Follower needs of its host. All must be set.
 type Ways struct {
@@ -39,15 +41,27 @@ type Follower struct {
 	ways    Ways
 	log     *slog.Logger
 
-	turn sync.Mutex // one renewal at a time
+	turn chan struct{} // has room for one: one renewal at a time
 	// loaded is the state of the credentials that Consul has taken up.
 	loaded string
 }
 
 // NewFollower makes a Follower for the keys in cluster.
 func (k *Keeper) NewFollower(cluster *store.Cluster, ways Ways, log *slog.Logger) *Follower {
-	return &Follower{Keeper: k, cluster: cluster, ways: ways, log: log}
+	return &Follower{Keeper: k, cluster: cluster, ways: ways, log: log, turn: make(chan struct{}, 1)}
 }
+
+// take waits for its turn to change the credentials, until ctx ends. After nil, done ends the turn.
+func (f *Follower) take(ctx context.Context) error {
+	select {
+	case f.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: this host's credentials are being renewed: %w", store.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+func (f *Follower) done() { <-f.turn }
 
 // Run follows until ctx ends.
 func (f *Follower) Run(ctx context.Context) error {
@@ -120,9 +134,11 @@ func (f *Follower) Fits() bool {
 }
 
 // Release removes what only servers hold from this host if it may not hold it any more.
-func (f *Follower) Release() error {
-	f.turn.Lock()
-	defer f.turn.Unlock()
+func (f *Follower) Release(ctx context.Context) error {
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	defer f.done()
 	c := f.Credentials()
 	if !f.ways.Host().Client || !c.Keys.Split || !c.Keys.Private() || c.Token.Reveal() == "" {
 		return nil
@@ -152,8 +168,10 @@ func (f *Follower) follow(ctx context.Context, keys store.Keys) error {
 
 // renew saves what is new, and lets Consul take it up.
 func (f *Follower) renew(ctx context.Context, keys store.Keys, peers []Peer) error {
-	f.turn.Lock()
-	defer f.turn.Unlock()
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	defer f.done()
 	host := f.ways.Host()
 	old := f.Credentials()
 	next, err := f.wanted(ctx, old, keys, host)
@@ -229,6 +247,8 @@ func (f *Follower) ofClient(ctx context.Context, c Credentials, keys store.Keys,
 
 // ask gets from a server what this host may hold.
 func (f *Follower) ask(ctx context.Context, c Credentials, keys store.Keys, host Subject) (Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	got, err := f.ways.Ask(ctx)
 	if err != nil {
 		return c, err
