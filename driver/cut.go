@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/socketplane/socketplane/store"
@@ -37,6 +39,9 @@ func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
 		}
 		n.rec = next
 		n.isCut = false
+		d.mu.Lock()
+		d.cut[dockerID] = next.Pools
+		d.mu.Unlock()
 	}
 	n.look()
 	if n.isCut {
@@ -87,16 +92,17 @@ func (n *segment) whole() error {
 // cutOffWith is the Docker network of this host that was cut off and has one of these subnets, if any: the cluster's network with them
 // can't be here beside it.
 func (d *Driver) cutOffWith(want spec) string {
-	for _, n := range d.all() {
-		n.lock.Lock()
-		cut, id := n.rec.Cut != "" && !n.gone, n.rec.DockerID
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, pools := range d.cut {
+		if id == want.DockerID {
+			continue
+		}
 		for _, p := range want.Pools {
-			if _, is := n.poolOf(p.Addr()); cut && is && id != want.DockerID {
-				n.lock.Unlock()
+			if slices.ContainsFunc(pools, func(c netip.Prefix) bool { return c.Contains(p.Addr()) }) {
 				return id
 			}
 		}
-		n.lock.Unlock()
 	}
 	return ""
 }

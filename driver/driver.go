@@ -107,11 +107,12 @@ type Driver struct {
 	binding map[string]chan struct{}
 	// expected are copies that are being made here, by their subnets.
 	expected map[string]*expectation
-	removals map[string]Removal // that are not settled, by Docker's id
-	leaked   bool               // a binding may be left that the journal does not know
-	wake     chan struct{}      // something is dirty
-	read     chan struct{}      // closed when the other hosts were read; nil when they were, and before Run
-	watch    func(*segment)     // starts watching a network's peers; nil before Run
+	removals map[string]Removal        // that are not settled, by Docker's id
+	cut      map[string][]netip.Prefix // subnets of the networks that were cut off, by Docker's id
+	leaked   bool                      // a binding may be left that the journal does not know
+	wake     chan struct{}             // something is dirty
+	read     chan struct{}             // closed when the other hosts were read; nil when they were, and before Run
+	watch    func(*segment)            // starts watching a network's peers; nil before Run
 }
 
 // Deps are the parts that a Driver works on.
@@ -138,7 +139,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
 	}

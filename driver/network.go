@@ -175,6 +175,7 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	n.gone = true
 	d.mu.Lock()
 	delete(d.networks, n.rec.DockerID)
+	delete(d.cut, n.rec.DockerID)
 	d.mu.Unlock()
 	d.log.Info("network is gone from this host", "network", n.rec.title(), "docker_id", n.rec.DockerID)
 	return nil

@@ -16,6 +16,9 @@ func (d *Driver) restore(ctx context.Context) error {
 		n := d.newSegment(b)
 		d.networks[b.DockerID] = n
 		byNetwork[b.Network] = n
+		if b.Cut != "" {
+			d.cut[b.DockerID] = b.Pools
+		}
 	})
 	if err != nil {
 		return err

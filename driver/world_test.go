@@ -237,6 +237,7 @@ type host struct {
 	plane         *plane
 	stop          func()
 	api           string // of the engine
+	named         bool   // somebody looks at names
 	admit         func(context.Context) (string, error)
 }
 
@@ -258,7 +259,7 @@ func (h *host) boot() {
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
 	var err error
 	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
-		driver.Options{AddressSpace: space, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
+		driver.Options{AddressSpace: space, Named: h.named, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
 			if h.admit == nil {
 				return "", nil
 			}
