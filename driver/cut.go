@@ -33,7 +33,7 @@ func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
 	defer n.lock.Unlock()
 	if n.rec.Cut != why {
 		next := n.rec
-		next.Cut = why
+		next.Cut, next.Unnamed = why, false
 		if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 			return err
 		}
@@ -107,13 +107,28 @@ func (d *Driver) cutOffWith(want spec) string {
 	return ""
 }
 
-// Looked notes that the network's name was looked at: containers need not wait for it any more.
-func (d *Driver) Looked(dockerID string) {
-	if n, ok := d.find(dockerID); ok {
-		n.lock.Lock()
-		defer n.lock.Unlock()
-		n.look()
+// Looked notes that the network's name was looked at: containers need not wait for it any more, also after a restart. A network that is not
+// here is no error.
+func (d *Driver) Looked(ctx context.Context, dockerID string) error {
+	n, err := d.bound(dockerID)
+	if errors.Is(err, ErrUnknown) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer n.lock.Unlock()
+	n.look()
+	if !n.rec.Unnamed {
+		return nil
+	}
+	next := n.rec
+	next.Unnamed = false
+	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
+		return err
+	}
+	n.rec = next
+	return nil
 }
 
 // look lets those go on who wait for the network's name; its lock is held.

@@ -61,7 +61,10 @@ func (d *Driver) noCopy(dockerID string) {
 	}
 	defer n.lock.Unlock()
 	next := n.rec
-	next.Copied = false
+	next.Copied, next.Unnamed = false, d.named
+	if d.named && n.looked == nil {
+		n.looked = make(chan struct{})
+	}
 	ctx, cancel := undoing(context.Background())
 	defer cancel()
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
@@ -109,11 +112,11 @@ func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
 	}
 	defer n.lock.Unlock()
 	n.look()
-	if n.rec.Name == name {
+	if n.rec.Name == name && !n.rec.Unnamed {
 		return nil
 	}
 	next := n.rec
-	next.Name = name
+	next.Name, next.Unnamed = name, false
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		return err
 	}

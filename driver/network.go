@@ -45,7 +45,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 	b := binding{
 		Schema: store.Schema, DockerID: r.NetworkID, Network: got.ID, Name: got.Name, VNI: got.VNI,
 		Pools: got.Pools, MTU: got.MTU, Internal: got.Internal, IfPrefix: want.ifPrefix, OwnIPAM: want.ownIPAM, Copied: want.ID != "", Engine: mark,
-		Asked: want.Name != "",
+		Asked: want.Name != "", Unnamed: d.named && want.ID == "" && want.Name == "",
 	}
 	err = d.claimShared(ctx, want)
 	if err == nil {
@@ -60,9 +60,6 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return errors.Join(err, undone)
 	}
 	n := d.newSegment(b)
-	if d.named && !b.Copied && !b.Asked {
-		n.looked = make(chan struct{})
-	}
 	d.mu.Lock()
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()
@@ -202,9 +199,13 @@ func (n *segment) removing() bool {
 }
 
 func (d *Driver) newSegment(b binding) *segment {
-	return &segment{
+	n := &segment{
 		network: b.Network, rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}, stored: newCopies(d.local),
 	}
+	if d.named && b.Unnamed { // also after a restart
+		n.looked = make(chan struct{})
+	}
+	return n
 }
 
 func (b binding) title() string {

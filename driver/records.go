@@ -30,6 +30,9 @@ type binding struct {
 	Copied bool `json:"copied,omitempty"`
 	// Asked is set when -o network=NAME named the cluster's network: Docker's name is another one by intention.
 	Asked bool `json:"asked,omitempty"`
+	// Unnamed is set until Docker's name of it was compared with the cluster's, where that is done at all: it may be another network that
+	// has the same subnets by accident.
+	Unnamed bool `json:"unnamed,omitempty"`
 	// Cut says why it has no part in the cluster's network any more; see CutOff.
 	Cut string `json:"cut,omitempty"`
 	// Dropped is set when this host's agent lets go of it, and not its user.

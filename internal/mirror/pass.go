@@ -153,7 +153,7 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 		}
 		err := p.agree(ctx, n, b)
 		if err == nil {
-			p.driver.Looked(n.ID)
+			err = p.driver.Looked(ctx, n.ID)
 		}
 		return p.alone(ctx, b.ID, n.Name, err)
 	})
