@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -201,7 +202,7 @@ func (w *ward) ofCluster() []sickness {
 					_, err := h1.SocketPlane(ctx, "network", "rm", "odd")
 					return err
 				})},
-		{name: "a host is gone", harm: both(func(context.Context) error { h3.KillAgent(); return nil }, func(ctx context.Context) error { return h3.SetUplink(ctx, false) }),
+		{name: "a host is gone", harm: both(func(context.Context) error { h3.KillAgent(); return nil }, func(ctx context.Context) error { return h3.SetUplink(ctx, false) }, w.counted(1)),
 			check: "way to " + h3.Name, state: "warning", words: []string{h3.Addr.String(), "see that " + h3.Name + " runs", "socketplane host rm "}, never: []string{"firewall"},
 			mend: both(func(ctx context.Context) error { return h3.SetUplink(ctx, true) }, func(ctx context.Context) error { return h3.StartAgent(ctx) })},
 	}
@@ -222,6 +223,24 @@ func (w *ward) former(h *lab.Host) func(context.Context) error {
 			return w.put(ctx, strings.TrimSuffix(key, id)+"former1", strings.Replace(value, id, "former1", 1))
 		}
 		return fmt.Errorf("%s has no record", h.Name)
+	}
+}
+
+// counted waits until this many agents no longer hold their session: Consul ends one up to twice its TTL (15 s) after the last renewal.
+func (w *ward) counted(down int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return testenv.Poll(ctx, 100*time.Millisecond, func() bool {
+			records, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
+			alive := 0
+			for key := range records {
+				if strings.HasSuffix(key, "/alive") {
+					alive++
+				}
+			}
+			return err == nil && alive == len(w.Hosts)-down
+		})
 	}
 }
 
