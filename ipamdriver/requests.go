@@ -62,6 +62,8 @@ func (d *Driver) RequestAddress(ctx context.Context, r *ipam.RequestAddressReque
 
 // gateway gives the pool's gateway, and chooses it on the first host that asks.
 // A subnet with room for two containers has none for a gateway: Docker wants an answer, which no container ever uses, so nothing is claimed.
+// The same holds for an internal network that another host's Docker made without one, as engines from 28 on do: what would be claimed
+// may be the address that its own IPAM gives to a container next.
 func (d *Driver) gateway(ctx context.Context, pool ipalloc.Pool, want netip.Addr) (netip.Addr, error) {
 	if ipalloc.Pair(pool.CIDR) {
 		if !want.IsValid() {
@@ -80,6 +82,9 @@ func (d *Driver) gateway(ctx context.Context, pool ipalloc.Pool, want netip.Addr
 		if err != nil || p.Gateway.IsValid() {
 			return p.Gateway, err
 		}
+		if internal, err := d.internal(ctx, p); err != nil || internal {
+			return pool.CIDR.Addr(), err
+		}
 		addr, ok := whole.Free(first, func(a netip.Addr) bool { return tried[a] })
 		if !ok {
 			return addr, fmt.Errorf("%w: no room for a gateway in %s: give --gateway", ErrExhausted, pool.CIDR)
@@ -94,6 +99,18 @@ func (d *Driver) gateway(ctx context.Context, pool ipalloc.Pool, want netip.Addr
 			return addr, err
 		}
 	}
+}
+
+// internal says whether the pool's network has no way out.
+func (d *Driver) internal(ctx context.Context, p store.Pool) (bool, error) {
+	if p.Network == "" {
+		return false, nil
+	}
+	n, err := d.cluster.Network(ctx, p.Network)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil // removed meanwhile
+	}
+	return n.Internal, err
 }
 
 // ReserveShared claims an address for the network on all of its hosts.

@@ -17,7 +17,7 @@ import (
 
 func TestIPAM(t *testing.T) {
 	both(t, map[string]func(*world){
-		"kinds": testKinds, "range": testRange, "small": testSmall, "halves": testHalves, "large": testLarge, "exhausted": testExhausted, "two-hosts": testTwoHosts,
+		"kinds": testKinds, "range": testRange, "small": testSmall, "internal": testInternal, "halves": testHalves, "large": testLarge, "exhausted": testExhausted, "two-hosts": testTwoHosts,
 		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost, "told-once": testToldOnce,
 		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
 		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "release-meets-request": testReleaseMeetsRequest, "model": testModel,
@@ -125,6 +125,34 @@ func testSmall(w *world) {
 				w.wants(err, ipamdriver.ErrExhausted)
 			}
 		}
+	}
+}
+
+// testInternal: an internal network that a newer engine made without a gateway gets none from an older one, which asks for it: the first
+// address of the subnet may be a container's already, or be the next one that Docker's own IPAM gives.
+func testInternal(w *world) {
+	a, b := w.host("a", ipamdriver.Options{}), w.host("b", ipamdriver.Options{})
+	subnet := netip.MustParsePrefix("10.1.0.0/24")
+	_, err := a.cluster.Bind(w.ctx, store.Binding{DockerID: "d", Pools: []netip.Prefix{subnet}, Internal: true})
+	w.must(err)
+	id := b.pool("10.1.0.0/24", "")
+	gw, err := b.gateway(id, "")
+	w.must(err)
+	if gw != "10.1.0.0/24" {
+		w.Errorf("gateway is %s, want none but the subnet's own address", gw)
+	}
+	w.must(a.Reserve(w.ctx, subnet, netip.MustParseAddr("10.1.0.1"), mac))
+	w.must(b.release(id, "10.1.0.0"))
+	w.must(b.releasePool(id))
+	// One that was made with a gateway has it on all hosts.
+	id = b.pool("10.2.0.0/24", "")
+	_, err = b.gateway(id, "10.2.0.9")
+	w.must(err)
+	_, err = b.cluster.Bind(w.ctx, store.Binding{DockerID: "e", Pools: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Internal: true})
+	w.must(err)
+	a.pool("10.2.0.0/24", "")
+	if gw, err := a.gateway("10.2.0.0/24", ""); err != nil || gw != "10.2.0.9/24" {
+		w.Errorf("gateway is %s, %v", gw, err)
 	}
 }
 
