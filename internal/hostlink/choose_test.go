@@ -13,56 +13,88 @@ func TestChooseStays(t *testing.T) {
 		name, present string
 		prep          func(s *space)
 		addr, dev     string
-		passing       bool
+		passing       string // "" at once, "passing" if it must last, "stopgap" if it also gives way to the present one
 		trouble       bool
 	}{
 		{"a VPN takes the default route", "10.1.0.1", func(s *space) {
 			s.nic("eth0", "10.1.0.1/24")
-			s.ip("tuntap", "add", "tun0", "mode", "tun")
-			s.ip("addr", "add", "10.9.0.1/32", "dev", "tun0")
-			s.ip("link", "set", "tun0", "up")
-			s.ip("route", "add", "default", "dev", "tun0")
-		}, "10.1.0.1", "eth0", false, false},
+			s.vpn("tun0", "10.9.0.1/32")
+		}, "10.1.0.1", "eth0", "", false},
 		{"no default route for a moment", "10.2.0.1", func(s *space) {
 			s.nic("eth0", "10.1.0.1/24")
 			s.nic("eth1", "10.2.0.1/24")
-		}, "10.2.0.1", "eth1", false, false},
+		}, "10.2.0.1", "eth1", "", false},
 		{"another IPv6 address beside it", "2001:db8:1::1", func(s *space) {
 			s.nic("eth0", "2001:db8:1::1/64", "2001:db8:1::2/64")
 			s.ip("route", "add", "default", "via", "2001:db8:1::ff")
-		}, "2001:db8:1::1", "eth0", false, false},
+		}, "2001:db8:1::1", "eth0", "", false},
 		{"another IPv6 prefix beside it", "2001:db8:1::1", func(s *space) {
 			s.nic("eth0", "2001:db8:1::1/64", "2001:db8:2::2/64")
 			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
-		}, "2001:db8:1::1", "eth0", false, false},
+		}, "2001:db8:1::1", "eth0", "", false},
 		{"its NIC is down", "10.1.0.1", func(s *space) {
 			s.nic("eth0", "10.1.0.1/24")
 			s.nic("eth1", "10.2.0.1/24")
 			s.ip("link", "set", "eth0", "down")
-		}, "10.1.0.1", "eth0", false, true},
+		}, "10.1.0.1", "eth0", "", true},
 		{"a default route by another NIC", "10.1.0.1", func(s *space) {
 			s.nic("eth0", "10.1.0.1/24")
 			s.nic("eth1", "10.2.0.1/24")
 			s.ip("route", "add", "default", "via", "10.2.0.254")
-		}, "10.2.0.1", "eth1", false, false},
-		{"another address on the same NIC", "10.1.0.1", func(s *space) { s.nic("eth0", "10.1.0.9/24") }, "10.1.0.9", "eth0", false, false},
-		{"only another NIC is left", "10.1.0.1", func(s *space) { s.nic("eth1", "10.2.0.1/24") }, "10.2.0.1", "eth1", true, false},
+		}, "10.2.0.1", "eth1", "passing", false},
+		{"only the IPv6 default route is left", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+		}, "10.1.0.1", "eth0", "", false},
+		{"an IPv6 default route by another NIC", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24", "2001:db8:2::1/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth1")
+			s.vpn("tun0", "10.9.0.1/32")
+		}, "10.1.0.1", "eth0", "", false},
+		{"its NIC is down and there is IPv6", "10.1.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "2001:db8:2::1/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth1")
+			s.ip("link", "set", "eth0", "down")
+		}, "2001:db8:2::1", "eth1", "stopgap", false},
+		{"IPv4 comes to an IPv6 host", "2001:db8:1::1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+			s.ip("route", "add", "default", "via", "10.1.0.254")
+		}, "10.1.0.1", "eth0", "passing", false},
+		{"an interface without a carrier", "10.1.0.1", func(s *space) {
+			s.unplugged("virbr0", "192.168.122.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+		}, "10.2.0.1", "eth1", "stopgap", false},
+		{"another address on the same NIC", "10.1.0.1", func(s *space) { s.nic("eth0", "10.1.0.9/24") }, "10.1.0.9", "eth0", "", false},
+		{"only another NIC is left", "10.1.0.1", func(s *space) { s.nic("eth1", "10.2.0.1/24") }, "10.2.0.1", "eth1", "stopgap", false},
 		{"only the other family is left", "10.1.0.1", func(s *space) {
 			s.nic("eth0", "2001:db8:1::1/64")
 			s.ip("route", "add", "default", "via", "2001:db8:1::ff")
-		}, "2001:db8:1::1", "eth0", true, false},
-		{"its address is on another NIC", "10.1.0.1", func(s *space) { s.nic("eth1", "10.1.0.1/24") }, "10.1.0.1", "eth1", false, false},
+		}, "2001:db8:1::1", "eth0", "stopgap", false},
+		{"its address is on another NIC", "10.1.0.1", func(s *space) { s.nic("eth1", "10.1.0.1/24") }, "10.1.0.1", "eth1", "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSpace(t)
 			c.prep(s)
 			present := Underlay{Addr: netip.MustParseAddr(c.present), Dev: "eth0", MTU: 1500}
 			got, err := s.Choose(t.Context(), netip.Addr{}, present)
-			if err != nil || got.Addr != netip.MustParseAddr(c.addr) || got.Dev != c.dev || got.Passing != c.passing || (got.Trouble != nil) != c.trouble {
+			if err != nil || got.Addr != netip.MustParseAddr(c.addr) || got.Dev != c.dev || lasting(got) != c.passing || (got.Trouble != nil) != c.trouble {
 				t.Errorf("got %+v, %v, want %+v", got, err, c)
 			}
 		})
 	}
+}
+
+func lasting(c Choice) string {
+	switch {
+	case c.Stopgap:
+		return "stopgap"
+	case c.Passing:
+		return "passing"
+	}
+	return ""
 }
 
 // TestChooseMTU: the MTU is that of the address's interface as it is now.
@@ -79,7 +111,7 @@ func TestChooseMTU(t *testing.T) {
 // TestWatchNetwork: what concerns the host's network is signalled, what containers do is not.
 func TestWatchNetwork(t *testing.T) {
 	s := newSpace(t)
-	s.nic("eth0", "10.1.0.1/24")
+	s.unplugged("eth0", "10.1.0.1/24")
 	ctx, cancel := context.WithCancel(t.Context())
 	changed, err := s.WatchNetwork(ctx)
 	if err != nil {

@@ -4,25 +4,57 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// nic makes an interface that is up, with addresses, and no counterpart to speak of.
+// nic makes an interface that is up, with addresses, a carrier, and no counterpart to speak of.
 func (s *space) nic(name string, addrs ...string) {
+	s.t.Helper()
+	s.unplugged(name, addrs...)
+	s.cables++
+	near, far := fmt.Sprintf("vethn%d", s.cables), fmt.Sprintf("vethf%d", s.cables)
+	s.ip("link", "add", near, "type", "veth", "peer", "name", far)
+	s.ip("link", "set", near, "master", name)
+	s.ip("link", "set", near, "up")
+	s.ip("link", "set", far, "up")
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() { // the kernel notes a carrier on a thread of its own
+		if link, err := s.find(s.t.Context(), name); err == nil && link != nil && link.Attrs().Flags&net.FlagRunning != 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s has no carrier", name)
+		}
+	}
+}
+
+// unplugged makes an interface that is up, with addresses, and has no carrier.
+func (s *space) unplugged(name string, addrs ...string) {
 	s.t.Helper()
 	s.ip("link", "add", name, "type", "bridge")
 	for _, a := range addrs {
 		s.ip("addr", "add", a, "dev", name, "nodad")
 	}
 	s.ip("link", "set", name, "up")
+}
+
+// vpn makes a point-to-point interface that takes the default route.
+func (s *space) vpn(name, addr string) {
+	s.t.Helper()
+	s.ip("tuntap", "add", name, "mode", "tun")
+	s.ip("addr", "add", addr, "dev", name)
+	s.ip("link", "set", name, "up")
+	s.ip("route", "add", "default", "dev", name)
 }
 
 func TestUnderlay(t *testing.T) {
@@ -78,6 +110,27 @@ func TestUnderlay(t *testing.T) {
 			s.ip("link", "set", "down0", "down")
 			s.nic("eth0", "169.254.1.1/16", "2001:db8:1::1/64", "10.1.0.1/24")
 		}, "10.1.0.1", "eth0", 1500},
+		{"up-without-a-carrier", "", func(s *space) {
+			s.unplugged("virbr0", "192.168.122.1/24")
+			s.nic("eth0", "2001:db8:1::1/64")
+		}, "2001:db8:1::1", "eth0", 1500},
+		{"nothing-has-a-carrier", "", func(s *space) {
+			s.unplugged("virbr0", "192.168.122.1/24")
+			s.ip("link", "add", "eth0", "type", "veth", "peer", "name", "veth0") // the other end is down
+			s.ip("addr", "add", "10.1.0.1/24", "dev", "eth0")
+			s.ip("link", "set", "eth0", "up")
+		}, "", "", 0},
+		{"a-VPN-has-taken-the-IPv4-default-route", "", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+			s.vpn("tun0", "10.9.0.1/32")
+		}, "10.1.0.1", "eth0", 1500},
+		{"a-VPN-has-the-IPv4-default-route-of-an-IPv6-host", "", func(s *space) {
+			s.nic("eth0", "2001:db8:1::1/64")
+			s.nic("eth1", "10.1.0.1/24")
+			s.ip("route", "add", "default", "via", "fe80::1", "dev", "eth0")
+			s.vpn("tun0", "10.9.0.1/32")
+		}, "2001:db8:1::1", "eth0", 1500},
 		{"only-IPv6", "", func(s *space) { s.nic("eth0", "2001:db8:1::1/64") }, "2001:db8:1::1", "eth0", 1500},
 		{"only-Docker", "", func(s *space) { s.nic("docker0", "172.17.0.1/16") }, "", "", 0},
 		{"nothing", "", func(*space) {}, "", "", 0},

@@ -19,8 +19,9 @@ import (
 // space is a network namespace of one test, with Links that work in it though the test's threads are elsewhere.
 type space struct {
 	*Links
-	t    *testing.T
-	name string
+	t      *testing.T
+	name   string
+	cables int // of its interfaces
 }
 
 // spaces numbers them within this test program.

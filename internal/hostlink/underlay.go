@@ -26,8 +26,11 @@ type Underlay struct {
 // Choice is an answer of Choose.
 type Choice struct {
 	Underlay
-	// Passing says that the choice may be temporary: nothing names it as the way out, or it is of another family than the present one.
+	// Passing says that the choice must last before it replaces the present one: it is on another interface or of another family.
 	Passing bool
+	// Stopgap is a Passing choice that gives way when the present address returns: no default route by an ordinary interface names
+	// it, or it is IPv6 after IPv4.
+	Stopgap bool
 	// Trouble is what keeps tunnels from working though the address is there; nil if nothing is known.
 	Trouble error
 }
@@ -40,8 +43,9 @@ func (l *Links) Underlay(ctx context.Context, advertise netip.Addr) (Underlay, e
 
 // Choose finds the address of our tunnels: advertise if it is valid, which must be on an interface; else the source address of
 // the default route (IPv4 before IPv6, point-to-point interfaces, as VPNs have them, last); else the first global unicast address
-// of an interface that is up. Docker's interfaces, container ends and ours are never chosen. present is the underlay in use, or
-// zero: while its address is there, only a default route by an ordinary interface is preferred to it. The error wraps ErrNoUnderlay.
+// of an interface that is up and has a carrier. Docker's interfaces, container ends and ours are never chosen. present is the underlay
+// in use, or zero: while its address is there, only a default route by an ordinary interface is preferred to it, and to an IPv4
+// address that is up only an IPv4 one. The error wraps ErrNoUnderlay.
 func (l *Links) Choose(ctx context.Context, advertise netip.Addr, present Underlay) (Choice, error) {
 	v, err := l.view(ctx)
 	if err != nil {
@@ -52,8 +56,11 @@ func (l *Links) Choose(ctx context.Context, advertise netip.Addr, present Underl
 	if err != nil {
 		return Choice{}, err
 	}
-	if present.Addr.IsValid() && c.Addr != present.Addr {
-		c.Passing = c.Passing && c.Dev != present.Dev || c.Addr.Is4() != present.Addr.Is4()
+	if unnamed := c.Stopgap; present.Addr.IsValid() && c.Addr != present.Addr {
+		c.Passing = c.Dev != present.Dev || c.Addr.Is4() != present.Addr.Is4()
+		c.Stopgap = c.Passing && (unnamed || present.Addr.Is4() && !c.Addr.Is4())
+	} else {
+		c.Passing, c.Stopgap = false, false
 	}
 	if link := v.links[c.Index]; link != nil && link.Attrs().Flags&net.FlagUp == 0 {
 		c.Trouble = fmt.Errorf("interface %s, which has the tunnels' address %s, is down: set it up with 'ip link set %s up'", c.Dev, c.Addr, c.Dev)
@@ -66,24 +73,46 @@ func (v *view) choose(advertise netip.Addr) (Choice, error) {
 		u, err := v.having(advertise)
 		return Choice{Underlay: u}, err
 	}
-	if u, ok := v.byDefaultRoute(ordinary); ok {
-		return Choice{Underlay: u}, nil
+	named, ok := v.byDefaultRoute(ordinary)
+	if ok && !named.Addr.Is4() {
+		named = v.insteadOfIPv6(named)
+	}
+	if ok {
+		return Choice{Underlay: named}, nil
 	}
 	if u, ok := v.still(); ok {
 		return Choice{Underlay: u}, nil
 	}
 	if u, ok := v.byDefaultRoute(eligible); ok {
-		return Choice{Underlay: u, Passing: true}, nil
+		return Choice{Underlay: u, Stopgap: true}, nil
 	}
 	for _, want4 := range []bool{true, false} {
 		for _, a := range v.addrs {
 			addr := addrOf(a)
-			if link := v.links[a.LinkIndex]; eligible(link) && addr.Is4() == want4 && usable(a) {
-				return Choice{Underlay: underlayOf(link, addr), Passing: true}, nil
+			if link := v.links[a.LinkIndex]; eligible(link) && v.carries(link) && addr.Is4() == want4 && usable(a) {
+				return Choice{Underlay: underlayOf(link, addr), Stopgap: true}, nil
 			}
 		}
 	}
-	return Choice{}, fmt.Errorf("%w: no default route and no global address on an interface that is up: give one with --advertise ADDRESS", ErrNoUnderlay)
+	return Choice{}, fmt.Errorf("%w: no default route and no global address on an interface that is up and has a carrier: give one with --advertise ADDRESS", ErrNoUnderlay)
+}
+
+// insteadOfIPv6 gives the IPv4 underlay that is better than the one that only an IPv6 default route names, or that one. The present
+// IPv4 address stays while it is there and up: the other hosts' tunnels are IPv4, too, and a router's advertisement outlives a DHCP
+// lease. Without a present one, an IPv4 default route by a VPN means that the interface had its own before the VPN took it.
+func (v *view) insteadOfIPv6(named Underlay) Underlay {
+	if v.present.Addr.IsValid() {
+		if u, ok := v.still(); ok && u.Addr.Is4() && v.links[u.Index].Attrs().Flags&net.FlagUp != 0 {
+			return u
+		}
+		return named
+	}
+	if first, ok := v.byDefaultRoute(eligible); ok && first.Addr.Is4() {
+		if addr, ok := v.sourceOn(named.Index, true, nil); ok {
+			return underlayOf(v.links[named.Index], addr)
+		}
+	}
+	return named
 }
 
 // still gives the present underlay if its address is on an interface, which may be down.
@@ -194,6 +223,21 @@ func (v *view) sourceOn(index int, v4 bool, gw net.IP) (netip.Addr, bool) {
 		return near, true
 	}
 	return first, first.IsValid()
+}
+
+// carries says whether a link has a carrier. A bridge without ports, such as libvirt's virbr0 or lxdbr0, leads nowhere; some kernels
+// say that it has a carrier.
+func (v *view) carries(link netlink.Link) bool {
+	a := link.Attrs()
+	if a.Flags&net.FlagRunning == 0 || link.Type() != "bridge" {
+		return a.Flags&net.FlagRunning != 0
+	}
+	for _, port := range v.links {
+		if port.Attrs().MasterIndex == a.Index {
+			return true
+		}
+	}
+	return false
 }
 
 func underlayOf(link netlink.Link, addr netip.Addr) Underlay {

@@ -55,10 +55,12 @@ type Tracker struct {
 	opts   Options
 	log    *slog.Logger
 
-	looking sync.Mutex // one look at a time; guards since and candidate
+	looking sync.Mutex // one look at a time; guards since, candidate and home
 	since   time.Time  // when candidate was first seen
 	// candidate may replace the present underlay if it lasts.
 	candidate Underlay
+	// home is the underlay that a stopgap replaced: it is taken back when it returns. Zero if there is none.
+	home Underlay
 
 	mu      sync.Mutex // guards what follows
 	present Underlay
@@ -116,24 +118,39 @@ func (t *Tracker) Look(ctx context.Context) time.Duration {
 	t.looking.Lock()
 	defer t.looking.Unlock()
 	present, _ := t.Current()
-	choice, err := t.source.Choose(ctx, t.opts.Advertise, present)
+	choice, settled, err := t.choose(ctx, present)
 	if ctx.Err() != nil {
 		return 0
 	}
-	if err != nil || choice.Underlay == present || !present.Addr.IsValid() || !choice.Passing {
-		t.candidate = Underlay{}
-		t.set(choice.Underlay, choice.Trouble, err)
-		return 0
-	}
-	if t.candidate != choice.Underlay {
-		t.candidate, t.since = choice.Underlay, time.Now()
-	}
-	if wait := settle - time.Since(t.since); wait > 0 {
-		return wait
+	if err == nil && choice.Underlay != present && present.Addr.IsValid() && choice.Passing {
+		if t.candidate != choice.Underlay {
+			t.candidate, t.since = choice.Underlay, time.Now()
+		}
+		if wait := settle - time.Since(t.since); wait > 0 {
+			return wait
+		}
 	}
 	t.candidate = Underlay{}
-	t.set(choice.Underlay, choice.Trouble, nil)
+	switch {
+	case settled:
+		t.home = Underlay{}
+	case err == nil && choice.Stopgap && !t.home.Addr.IsValid():
+		t.home = present
+	}
+	t.set(choice.Underlay, choice.Trouble, err)
 	return 0
+}
+
+// choose asks the source. settled says that the choice is no stopgap for home, so that home need not be remembered.
+func (t *Tracker) choose(ctx context.Context, present Underlay) (choice hostlink.Choice, settled bool, err error) {
+	if t.home.Addr.IsValid() {
+		choice, err = t.source.Choose(ctx, t.opts.Advertise, t.home)
+		if err == nil && !choice.Stopgap && choice.Trouble == nil {
+			return choice, true, nil
+		}
+	}
+	choice, err = t.source.Choose(ctx, t.opts.Advertise, present)
+	return choice, false, err
 }
 
 // set takes a choice over; with err the last one stays.

@@ -122,8 +122,13 @@ func (h *host) now() string {
 // soon bounds what is to be followed at once; the debounce is 0.2 s, and the rest is for a busy machine.
 const soon = 3 * time.Second
 
+// lasting bounds what is followed when it has lasted for two seconds.
+const lasting = soon + 3*time.Second
+
+// nic makes an interface with a carrier: the other end of its cable is up, too.
 func nic(name, addr string) []string {
-	return []string{"link add " + name + " type bridge", "link set " + name + " up", "addr add " + addr + " dev " + name + nodad(addr)}
+	far := "veth" + name
+	return []string{"link add " + name + " type veth peer name " + far, "link set " + name + " up", "link set " + far + " up", "addr add " + addr + " dev " + name + nodad(addr)}
 }
 
 func nodad(addr string) string {
@@ -143,14 +148,14 @@ func TestFollowsAddressMTUAndNIC(t *testing.T) {
 	h.becomes("10.1.0.2 eth0 1400", soon)
 	// Another NIC gets the default route.
 	h.ip(append(nic("eth1", "10.2.0.1/24"), "route add default via 10.2.0.254 metric 1", "route del default via 10.1.0.254")...)
-	h.becomes("10.2.0.1 eth1 1500", soon)
+	h.becomes("10.2.0.1 eth1 1500", lasting)
 	// The address moves to another NIC, with the route.
 	h.ip("addr del 10.2.0.1/24 dev eth1", "link add eth2 mtu 1450 type bridge", "link set eth2 up", "addr add 10.2.0.1/24 dev eth2",
 		"route add default via 10.2.0.254")
 	h.becomes("10.2.0.1 eth2 1450", soon)
 	// To IPv6.
 	h.ip("addr flush dev eth2", "addr flush dev eth0", "addr add 2001:db8:1::1/64 dev eth2 nodad", "route add default via 2001:db8:1::ff")
-	h.becomes("2001:db8:1::1 eth2 1450", soon+3*time.Second)
+	h.becomes("2001:db8:1::1 eth2 1450", lasting)
 }
 
 func TestKeepsTheLastAddress(t *testing.T) {
@@ -193,7 +198,79 @@ func TestGapIsNoChange(t *testing.T) {
 	h.ip("addr add 10.1.0.3/24 dev eth0", "route add default via 10.1.0.254")
 	h.becomes("10.1.0.3 eth0 1500", soon)
 	h.ip("link del eth0") // for good
-	h.becomes("10.2.0.1 eth1 1500", soon+3*time.Second)
+	h.becomes("10.2.0.1 eth1 1500", lasting)
+}
+
+// stays checks that the underlay is the same throughout a second, and then does what follows.
+func (h *host) stays(want string) {
+	h.t.Helper()
+	for deadline := time.After(time.Second); ; {
+		if got := h.now(); got != want {
+			h.t.Fatalf("the underlay is %s, want %s", got, want)
+		}
+		select {
+		case <-h.changes:
+		case <-deadline:
+			return
+		}
+	}
+}
+
+// TestIPv4OutlivesItsDefaultRoute: routers' advertisements outlive a DHCP lease; the other hosts' tunnels are IPv4.
+func TestIPv4OutlivesItsDefaultRoute(t *testing.T) {
+	h := newHost(t, "", append(nic("eth0", "10.1.0.1/24"), "addr add 2001:db8:1::1/64 dev eth0 nodad",
+		"route add default via 10.1.0.254", "route add default via fe80::1 dev eth0")...)
+	h.becomes("10.1.0.1 eth0 1500", soon)
+	h.ip("route del default via 10.1.0.254")
+	for range 4 { // longer than what may be temporary must last
+		h.stays("10.1.0.1 eth0 1500")
+	}
+	// Without the address there is only IPv6, and when it is back it is taken back.
+	h.ip("addr del 10.1.0.1/24 dev eth0")
+	h.becomes("2001:db8:1::1 eth0 1500", lasting)
+	h.ip("addr add 10.1.0.1/24 dev eth0")
+	h.becomes("10.1.0.1 eth0 1500", lasting)
+}
+
+// TestLostAddressIsTakenBack: a stopgap gives way to the address that it replaced, until a default route names another one.
+func TestLostAddressIsTakenBack(t *testing.T) {
+	h := newHost(t, "", append(nic("eth0", "10.1.0.1/24"), nic("eth1", "10.2.0.1/24")...)...)
+	h.becomes("10.1.0.1 eth0 1500", soon)
+	h.ip("addr del 10.1.0.1/24 dev eth0")
+	h.becomes("10.2.0.1 eth1 1500", lasting)
+	h.ip("link set eth1 mtu 1450") // it is followed, too
+	h.becomes("10.2.0.1 eth1 1450", soon)
+	h.ip("link set eth0 down", "addr add 10.1.0.1/24 dev eth0")
+	h.stays("10.2.0.1 eth1 1450") // the address is back on an interface that is down
+	h.ip("link set eth0 up")
+	h.becomes("10.1.0.1 eth0 1500", soon)
+	// Another one is named while it is away: then that stays.
+	h.ip("addr del 10.1.0.1/24 dev eth0")
+	h.becomes("10.2.0.1 eth1 1450", lasting)
+	h.ip("route add default via 10.2.0.254")
+	h.stays("10.2.0.1 eth1 1450")
+	h.ip("route del default via 10.2.0.254", "addr add 10.1.0.1/24 dev eth0")
+	for range 3 {
+		h.stays("10.2.0.1 eth1 1450")
+	}
+}
+
+// TestBetterDefaultRouteIsLostForAMoment: of two default routes the better one goes and comes, and tunnels stay.
+func TestBetterDefaultRouteIsLostForAMoment(t *testing.T) {
+	h := newHost(t, "", append(append(nic("eth0", "10.1.0.1/24"), nic("eth1", "10.2.0.1/24")...),
+		"route add default via 10.1.0.254 metric 10", "route add default via 10.2.0.254 metric 20")...)
+	h.becomes("10.1.0.1 eth0 1500", soon)
+	h.ip("route del default via 10.1.0.254 metric 10")
+	h.stays("10.1.0.1 eth0 1500")
+	h.ip("route add default via 10.1.0.254 metric 10")
+	for range 3 {
+		h.stays("10.1.0.1 eth0 1500")
+	}
+	// Lost for good it is replaced, and when it returns it is the better one again.
+	h.ip("route del default via 10.1.0.254 metric 10")
+	h.becomes("10.2.0.1 eth1 1500", lasting)
+	h.ip("route add default via 10.1.0.254 metric 10")
+	h.becomes("10.1.0.1 eth0 1500", lasting)
 }
 
 func TestNICDownAndUp(t *testing.T) {
