@@ -75,6 +75,33 @@ func TestUnderlay(t *testing.T) {
 			s.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
 			s.ip("route", "add", "default", "via", "10.1.0.254")
 		}, "10.99.0.1", "lo", 1500},
+		{"advertised-on-the-loopback-with-routes-by-several-links", "10.99.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.nic("eth2", "10.3.0.1/24")
+			s.nic("eth3", "10.4.0.1/24", "2001:db8:4::1/64")
+			for dev, mtu := range map[string]string{"eth0": "9000", "eth1": "8000", "eth2": "7000", "eth3": "1400"} {
+				s.ip("link", "set", dev, "mtu", mtu)
+			}
+			s.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
+			s.ip("route", "add", "10.99.0.0/24", "nexthop", "via", "10.1.0.254", "nexthop", "via", "10.2.0.254")
+			s.ip("route", "add", "10.98.0.0/24", "via", "inet6", "fe80::1", "dev", "eth2")
+			s.ip("route", "add", "2001:db8:5::/64", "via", "2001:db8:4::ff") // IPv6: not the way of IPv4 tunnels
+			s.vpn("tun0", "10.9.0.1/32")
+			s.ip("route", "add", "10.8.0.0/24", "via", "10.9.0.2", "dev", "tun0", "onlink")
+			s.ip("link", "set", "tun0", "mtu", "1300")
+		}, "10.99.0.1", "lo", 7000},
+		{"advertised-on-the-loopback-without-routes", "10.99.0.1", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
+		}, "10.99.0.1", "lo", 1500},
+		{"source-of-several-next-hops-on-the-loopback", "", func(s *space) {
+			s.nic("eth0", "10.1.0.1/24")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("link", "set", "eth0", "mtu", "9000")
+			s.ip("addr", "add", "10.99.0.1/32", "dev", "lo")
+			s.ip("route", "add", "default", "src", "10.99.0.1", "nexthop", "via", "10.1.0.254", "nexthop", "via", "10.2.0.254")
+		}, "10.99.0.1", "lo", 1500},
 		{"default-route", "", func(s *space) {
 			s.nic("eth0", "10.1.0.1/24")
 			s.nic("eth1", "10.2.0.1/24", "10.3.0.1/24")
@@ -156,6 +183,26 @@ func TestUnderlay(t *testing.T) {
 				t.Fatalf("got %+v, %v, want %+v", got, err, want)
 			}
 		})
+	}
+}
+
+// TestDummyMTU: the MTU of a dummy that has the host's address is that of the links that routes use.
+func TestDummyMTU(t *testing.T) {
+	link := func(index, mtu int, kind string) netlink.Link {
+		flags := net.FlagUp | net.FlagRunning
+		return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index, Name: fmt.Sprint("eth", index), MTU: mtu, Flags: flags}, LinkType: kind}
+	}
+	v := view{links: map[int]netlink.Link{1: link(1, 1500, "dummy"), 2: link(2, 9000, "device"), 3: link(3, 1600, "device")}}
+	addr := netip.MustParseAddr("10.99.0.1")
+	if got := v.at(v.links[1], addr); got.MTU != 1500 || got.Dev != "eth1" {
+		t.Errorf("without routes it is %+v", got)
+	}
+	v.routes = []netlink.Route{
+		{Family: netlink.FAMILY_V4, Type: unix.RTN_UNICAST, LinkIndex: 2, Gw: net.IPv4(10, 1, 0, 254)},
+		{Family: netlink.FAMILY_V4, Type: unix.RTN_UNICAST, LinkIndex: 3}, // no next hop
+	}
+	if got := v.at(v.links[1], addr); got.MTU != 9000 || got.Addr != addr {
+		t.Errorf("with a route it is %+v", got)
 	}
 }
 

@@ -19,7 +19,7 @@ type Underlay struct {
 	// Dev is the interface that has the address, Index its index.
 	Dev   string
 	Index int
-	// MTU of the path that tunnels take, in bytes: of Dev, or of the default route's interface when Dev is the loopback.
+	// MTU of the path that tunnels take, in bytes: of Dev, or of the links that routes use when Dev is the loopback or a dummy.
 	MTU int
 }
 
@@ -90,7 +90,7 @@ func (v *view) choose(advertise netip.Addr) (Choice, error) {
 		for _, a := range v.addrs {
 			addr := addrOf(a)
 			if link := v.links[a.LinkIndex]; eligible(link) && v.carries(link) && addr.Is4() == want4 && usable(a) {
-				return Choice{Underlay: underlayOf(link, addr), Stopgap: true}, nil
+				return Choice{Underlay: v.at(link, addr), Stopgap: true}, nil
 			}
 		}
 	}
@@ -109,7 +109,7 @@ func (v *view) insteadOfIPv6(named Underlay) Underlay {
 	}
 	if first, ok := v.byDefaultRoute(eligible); ok && first.Addr.Is4() {
 		if addr, ok := v.sourceOn(named.Index, true, nil); ok {
-			return underlayOf(v.links[named.Index], addr)
+			return v.at(v.links[named.Index], addr)
 		}
 	}
 	return named
@@ -122,7 +122,7 @@ func (v *view) still() (Underlay, bool) {
 	}
 	for _, a := range v.addrs {
 		if link := v.links[a.LinkIndex]; link != nil && addrOf(a) == v.present.Addr && usable(a) {
-			return underlayOf(link, v.present.Addr), true
+			return v.at(link, v.present.Addr), true
 		}
 	}
 	return Underlay{}, false
@@ -167,14 +167,7 @@ func (v *view) having(advertise netip.Addr) (Underlay, error) {
 		if link == nil || addrOf(a) != advertise || advertise.IsLoopback() {
 			continue
 		}
-		u := underlayOf(link, advertise)
-		// Routed fabrics put the host's address on the loopback, whose MTU says nothing about the path.
-		if link.Attrs().Flags&net.FlagLoopback != 0 {
-			if path, ok := v.byDefaultRoute(eligible); ok {
-				u.MTU = path.MTU
-			}
-		}
-		return u, nil
+		return v.at(link, advertise), nil
 	}
 	return Underlay{}, fmt.Errorf("%w: %s is on no interface of this host: give one of its own addresses with --advertise ADDRESS (see `ip addr`)", ErrNoUnderlay, advertise)
 }
@@ -194,10 +187,13 @@ func (v *view) byDefaultRoute(may func(netlink.Link) bool) (Underlay, bool) {
 			continue
 		}
 		if src, ok := netip.AddrFromSlice(r.Src); ok {
-			return underlayOf(link, src.Unmap()), true
+			if at := v.holder(src.Unmap()); routed(at) {
+				link = at // of several next hops, each may be the way
+			}
+			return v.at(link, src.Unmap()), true
 		}
 		if addr, ok := v.sourceOn(index, r.Family == netlink.FAMILY_V4, gw); ok {
-			return underlayOf(link, addr), true
+			return v.at(link, addr), true
 		}
 	}
 	return Underlay{}, false
@@ -225,6 +221,16 @@ func (v *view) sourceOn(index int, v4 bool, gw net.IP) (netip.Addr, bool) {
 	return first, first.IsValid()
 }
 
+// holder gives a link that has the address, or nil.
+func (v *view) holder(addr netip.Addr) netlink.Link {
+	for _, a := range v.addrs {
+		if addrOf(a) == addr {
+			return v.links[a.LinkIndex]
+		}
+	}
+	return nil
+}
+
 // carries says whether a link has a carrier. A bridge without ports, such as libvirt's virbr0 or lxdbr0, leads nowhere; some kernels
 // say that it has a carrier.
 func (v *view) carries(link netlink.Link) bool {
@@ -240,9 +246,54 @@ func (v *view) carries(link netlink.Link) bool {
 	return false
 }
 
-func underlayOf(link netlink.Link, addr netip.Addr) Underlay {
+// at gives the underlay of an address on a link.
+func (v *view) at(link netlink.Link, addr netip.Addr) Underlay {
 	a := link.Attrs()
-	return Underlay{Addr: addr, Dev: a.Name, Index: a.Index, MTU: a.MTU}
+	u := Underlay{Addr: addr, Dev: a.Name, Index: a.Index, MTU: a.MTU}
+	if routed(link) {
+		u.MTU = v.pathMTU(addr.Is4(), min(a.MTU, ethernetMTU))
+	}
+	return u
+}
+
+// ethernetMTU is in bytes (IEEE 802.3), for hosts whose routes do not tell more.
+const ethernetMTU = 1500
+
+// routed says whether an address on the link is reached by other links: routed fabrics (BGP to the host) put the host's address on
+// the loopback or a dummy, whose MTU says nothing about the path.
+func routed(link netlink.Link) bool {
+	return link != nil && (link.Attrs().Flags&net.FlagLoopback != 0 || link.Type() == "dummy")
+}
+
+// pathMTU gives the smallest MTU of the links that routes with a next hop use, ordinary ones before others; unknown if there is none.
+// Any of them may carry tunnels.
+func (v *view) pathMTU(v4 bool, unknown int) int {
+	for _, may := range []func(netlink.Link) bool{ordinary, eligible} {
+		least := 0
+		for _, r := range v.routes {
+			if r.Type != unix.RTN_UNICAST || (r.Family == netlink.FAMILY_V4) != v4 {
+				continue
+			}
+			for _, hop := range hops(r) {
+				if link := v.links[hop.LinkIndex]; may(link) && !routed(link) && (least == 0 || link.Attrs().MTU < least) {
+					least = link.Attrs().MTU
+				}
+			}
+		}
+		if least != 0 {
+			return least
+		}
+	}
+	return unknown
+}
+
+// hops are the next hops of a route; none if the destination is on the link itself.
+func hops(r netlink.Route) []*netlink.NexthopInfo {
+	all := r.MultiPath
+	if len(all) == 0 {
+		all = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(h *netlink.NexthopInfo) bool { return h.Gw == nil && h.Via == nil })
 }
 
 func addrOf(a netlink.Addr) netip.Addr {
