@@ -9,7 +9,9 @@ import (
 )
 
 // MTU is what new containers get on a network without one of its own: what every host of the cluster can carry, as far as the
-// hosts have told. It follows when a host's underlay changes; containers that run keep what they have.
+// hosts have told. It follows when a host's underlay changes; containers that run keep what they have. Hosts whose address is of the
+// other IP family count, too, though no tunnel leads there: all hosts agree on one MTU, and while a cluster moves from IPv4 to IPv6, host
+// by host, new containers already have what is right in the end.
 func (d *Driver) MTU() int {
 	mtu := d.dp.MTU()
 	d.mu.Lock()

@@ -27,7 +27,7 @@ type basis struct {
 	port     uint32
 	config   pipeline.Config
 	cookie   uint64
-	vtep     netip.Addr // of this host: peers that have it are left out
+	vtep     netip.Addr // of this host: peers that no tunnel reaches from it are left out
 }
 
 func (r *Reconciler) basisOf(n *network) basis {

@@ -65,10 +65,11 @@ func (r *Reconciler) take(id string) *network {
 	if n.gone = !ok; n.gone {
 		want = desired{Network: dataplane.Network{ID: id, VNI: n.want.VNI}}
 	}
-	// A record of another host that has our address is one of ours, from before this host lost
-	// its identity: frames would come back in.
+	// Peers that no tunnel reaches are left out. A record of another host that has our address is one of ours, from before this host
+	// lost its identity: frames would come back in. The kernel refuses forwarding entries of the other IP family, and one such host
+	// would keep containers of all others from joining.
 	want.Remote = slices.DeleteFunc(slices.Clone(want.Remote), func(p dataplane.Peer) bool {
-		return !p.VTEP.IsValid() || p.VTEP.Unmap() == r.underlay.Addr.Unmap()
+		return !dataplane.TunnelBetween(r.underlay.Addr, p.VTEP)
 	})
 	n.want, n.revision = want.Network, want.revision
 	return n

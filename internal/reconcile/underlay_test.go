@@ -62,6 +62,32 @@ func TestAddressOfAPeerIsOwnLater(t *testing.T) {
 	}
 }
 
+// TestPeersThatNoTunnelReaches: a host whose record has an address of the other IP family, or none that can be sent to, keeps no
+// container from joining, and the other hosts are reached.
+func TestPeersThatNoTunnelReaches(t *testing.T) {
+	for name, underlay := range map[string][2]string{
+		"IPv4": {"192.0.2.1/24", "192.0.2.2/24"},
+		"IPv6": {"2001:db8::1/64", "2001:db8::2/64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := kernelPair(t, underlay[0], underlay[1])
+			for i, vtep := range []string{"192.0.2.9", "2001:db8::9", "0.0.0.0", "::"} {
+				if netip.MustParseAddr(vtep).Is4() != p.a.opts.Underlay.Addr.Is4() || i > 1 {
+					p.netA = peer(p.netA, "a", vtep, byte(10+i))
+				}
+			}
+			p.netA.Local = append(p.netA.Local, local("a", 3))
+			p.b.set(peer(network("a", 2), "a", p.a.opts.Underlay.Addr.String(), 1, 3))
+			third := p.a.attach(p.netA, "a-3")
+			mustReach(t, third, "10.1.100.2")
+			p.mustTalk(t)
+			if err := p.a.agent.Status().Err; err != nil {
+				t.Errorf("the data plane says %v", err)
+			}
+		})
+	}
+}
+
 // TestOVSTunnelFollowsTheUnderlay is the same for the switch's own tunnel.
 func TestOVSTunnelFollowsTheUnderlay(t *testing.T) {
 	p := ovsPair(t)
