@@ -143,11 +143,11 @@ func TestLimits(t *testing.T) {
 		}
 		addr = addr.Next()
 	}
-	if len(l.addrs) > maxAddrs+1 {
-		t.Errorf("%d addresses are remembered", len(l.addrs))
+	if len(l.accounts) > maxAddrs+1 {
+		t.Errorf("%d addresses are remembered", len(l.accounts))
 	}
-	if got := enter(l, addr, 5, now.Add(time.Minute)); got != 5 || len(l.addrs) > 1 {
-		t.Errorf("a minute later a new address is let in %d of 5 times, %d are remembered", got, len(l.addrs))
+	if got := enter(l, addr, 5, now.Add(time.Minute)); got != 5 || len(l.accounts) > 1 {
+		t.Errorf("a minute later a new address is let in %d of 5 times, %d are remembered", got, len(l.accounts))
 	}
 	for i, want := range []struct {
 		after time.Duration
@@ -166,6 +166,95 @@ func TestLimits(t *testing.T) {
 	}
 	if !l.say(one, now) || l.say(one, now.Add(time.Second)) || !l.say(two, now) || !l.say(one, now.Add(time.Minute)) {
 		t.Error("the log says the same too often, or too seldom")
+	}
+}
+
+// TestRelayedLimits: what is asked through a member is counted for who asks, and what one relays at once is bounded.
+func TestRelayedLimits(t *testing.T) {
+	now := time.Now()
+	member, stranger := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	l := newLimiter()
+	through := func(of netip.Addr) (*visit, string) {
+		t.Helper()
+		v, why := l.enter(member, now)
+		if why != "" {
+			t.Fatalf("a question that the member relays is not heard: %s", why)
+		}
+		why = l.relayed(v, of, now)
+		return v, why
+	}
+	let := 0
+	for range 3 * burst {
+		v, why := through(stranger)
+		if why == "" {
+			let++
+		}
+		l.leave(v)
+	}
+	if let != burst {
+		t.Errorf("a stranger asks %d times through a member, want %d", let, burst)
+	}
+	direct := func(from netip.Addr) (let int) {
+		for range 2 * burst {
+			if v, why := l.enter(from, now); why == "" {
+				l.leave(v)
+				let++
+			}
+		}
+		return let
+	}
+	if got := direct(member); got != burst {
+		t.Errorf("the member itself is heard %d times after that, want %d", got, burst)
+	}
+	if got := direct(stranger); got != burst {
+		t.Errorf("the stranger is heard %d times without the member, want %d: a member uses up what is another's", got, burst)
+	}
+	// What is open at once: at a server, of one member that makes addresses up; at a member, of all and of each.
+	l = newLimiter()
+	var open []*visit
+	for range 2 * maxRelays {
+		v, why := through(stranger)
+		if stranger = stranger.Next(); why != "" {
+			l.leave(v)
+			continue
+		}
+		open = append(open, v)
+	}
+	if len(open) != maxRelays || l.open != maxRelays {
+		t.Errorf("%d questions that one member relays are open, %d are counted, want %d", len(open), l.open, maxRelays)
+	}
+	for _, v := range open {
+		l.leave(v)
+	}
+	relays := map[netip.Addr]int{}
+	open = nil
+	for i := range 3 * maxConnsEach {
+		from := stranger
+		if i >= maxConnsEach {
+			from = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
+		}
+		v, why := l.enter(from, now)
+		if why == "" {
+			why = l.relay(v)
+			open = append(open, v)
+		}
+		if why == "" {
+			relays[from]++
+		}
+	}
+	if relays[stranger] != maxRelaysEach || len(relays) != 1+maxRelays-maxRelaysEach {
+		t.Errorf("relayed at once are %v, want %d of one address and %d in all", relays, maxRelaysEach, maxRelays)
+	}
+	for _, v := range open {
+		l.leave(v)
+	}
+	for of, a := range l.accounts {
+		if a.open != 0 || a.relays != 0 {
+			t.Errorf("when all have left, %v has %d connections and %d relays", of, a.open, a.relays)
+		}
+	}
+	if l.open != 0 || l.relaying != 0 {
+		t.Errorf("when all have left, %d connections and %d relays are counted", l.open, l.relaying)
 	}
 }
 

@@ -84,19 +84,16 @@ const maxPreamble = 80
 func preamble(from netip.Addr) []byte { return []byte(preambleStart + from.String() + "\n") }
 
 // origin reads the preamble of a relayed question, which is believed if a member sends it, and gives the connection from its TLS on.
+// The address is not valid if the question is not relayed.
 func (s *server) origin(conn net.Conn, from netip.Addr) (net.Conn, netip.Addr, error) {
 	first, told, err := readPreamble(conn)
 	if err != nil {
-		return conn, from, err
+		return conn, netip.Addr{}, err
 	}
-	if told.IsValid() {
-		member := slices.ContainsFunc(s.keeper.Credentials().Peers, func(p trust.Peer) bool { return p.Addr.Addr() == from })
-		if !member {
-			return conn, from, errors.New("a host that is no member relays a question")
-		}
-		from = told
+	if told.IsValid() && !slices.ContainsFunc(s.keeper.Credentials().Peers, func(p trust.Peer) bool { return p.Addr.Addr() == from }) {
+		return conn, netip.Addr{}, errors.New("a host that is no member relays a question")
 	}
-	return &unread{Conn: conn, rest: first}, from, nil
+	return &unread{Conn: conn, rest: first}, told, nil
 }
 
 // readPreamble reads a preamble if there is one, else it returns what it has read.

@@ -86,6 +86,34 @@ func TestRelay(t *testing.T) {
 	}
 }
 
+// TestStrangerBehindRelay: who asks too often through a member uses up what that member may ask the server neither for itself nor for
+// others.
+func TestStrangerBehindRelay(t *testing.T) {
+	d := newDoor(t, false)
+	k := d.member(local(1))
+	relay := d.relay(k)
+	d.must(d.cluster.Lock(d.ctx))
+	stranger, other := dialedFrom(t, "127.0.0.5", relay), dialedFrom(t, "127.0.0.6", relay)
+	ask := func(at netip.AddrPort) error {
+		_, err := admission.Ask(d.ctx, newKeeper(t), at, admission.Question{Host: host(2), Trust: store.TrustLeaf})
+		return err
+	}
+	answered := 0
+	for range 60 {
+		if refusal(ask(stranger)) == admission.CodeLocked {
+			answered++
+		}
+	}
+	if answered == 0 || answered == 60 {
+		t.Fatalf("the stranger was answered %d times of 60", answered)
+	}
+	d.refused(ask(other), admission.CodeLocked, "host0002")
+	for range 10 {
+		_, err := d.ask(k, admission.Question{Host: local(1), Again: true})
+		d.must(err)
+	}
+}
+
 // TestPreamble: only members may say that a question comes from elsewhere, and only to servers.
 func TestPreamble(t *testing.T) {
 	d := newDoor(t, false)

@@ -79,18 +79,18 @@ func Serve(ctx context.Context, l net.Listener, keeper *trust.Keeper, cluster *s
 		}
 		pause = 0
 		from := addrOf(conn)
-		account, why := s.limit.enter(from, time.Now())
+		visit, why := s.limit.enter(from, time.Now())
 		if why != "" {
 			_ = conn.Close()
 			s.noise(from, "it is turned away for now", errors.New(why))
 			continue
 		}
 		conns.Go(func() {
-			defer s.limit.leave(account)
+			defer s.limit.leave(visit)
 			defer conn.Close()
 			stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 			defer stop()
-			s.handle(ctx, conn, from)
+			s.handle(ctx, conn, visit)
 		})
 	}
 }
@@ -104,23 +104,33 @@ type asker struct {
 }
 
 // handle has one question and one answer.
-func (s *server) handle(ctx context.Context, raw net.Conn, from netip.Addr) {
+func (s *server) handle(ctx context.Context, raw net.Conn, visit *visit) {
+	from := visit.from
 	_ = raw.SetDeadline(time.Now().Add(askTime))
 	raw, origin, err := s.origin(raw, from)
 	if err != nil {
 		s.noise(from, "it did not begin a TLS handshake", err)
 		return
 	}
+	relayed := origin.IsValid()
 	if mine := s.keeper.Credentials(); mine.Keys.Split && !mine.Keys.Private() {
-		if origin != from {
+		if relayed {
 			return // who relays takes this host for a server, and asks another one next
 		}
-		if err := relay(ctx, raw, from, mine.Peers); err != nil {
+		if why := s.limit.relay(visit); why != "" {
+			s.noise(from, "it is turned away for now", errors.New(why))
+		} else if err := relay(ctx, raw, from, mine.Peers); err != nil {
 			s.noise(from, "it could not be connected with a server", err)
 		}
 		return
 	}
-	from = origin
+	if relayed {
+		if why := s.limit.relayed(visit, origin, time.Now()); why != "" {
+			s.noise(from, "a question that it relays is turned away for now", errors.New(why))
+			return
+		}
+		from = origin
+	}
 	conn := tls.Server(raw, s.keeper.AdmissionServerTLS())
 	if err = conn.HandshakeContext(ctx); err != nil {
 		s.noise(from, "it did not finish the TLS handshake", err)
