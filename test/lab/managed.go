@@ -133,15 +133,3 @@ func (h *Host) PowerOff() error {
 	}
 	return errors.Join(h.StopAgent(), h.StopDocker())
 }
-
-// StateDir is where the agent keeps its state, as the host sees it.
-func (h *Host) StateDir() (string, error) {
-	if !h.lab.opts.Plugin {
-		return "/var/lib/socketplane", nil
-	}
-	found, err := filepath.Glob(filepath.Join(h.Dir, "var/lib/docker/plugins/*/propagated-mount"))
-	if err != nil || len(found) != 1 {
-		return "", errors.Join(fmt.Errorf("state of the plugin on %s: found %v", h.Name, found), err)
-	}
-	return strings.TrimPrefix(found[0], h.Dir), nil
-}
