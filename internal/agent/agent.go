@@ -38,6 +38,7 @@ import (
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // Options are what is not configuration.
@@ -58,6 +59,7 @@ type agent struct {
 	started  time.Time // the process
 	id       string    // of this host
 	local    store.KV
+	damage   *bolt.Damage      // files that an earlier attempt found damaged
 	opened   []doctor.OpenFile // files of the state directory
 	journal  *journal.Journal
 	storage  storage
@@ -144,7 +146,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if u, err := a.underlay.Current(); !u.Addr.IsValid() {
 		return err
 	}
-	if a.local, err = openLocal(a.cfg.StateDir); err != nil {
+	if a.local, err = openLocal(a.cfg.StateDir, a.damage); err != nil {
 		return err
 	}
 	a.opened = doctor.Opened(filepath.Join(a.cfg.StateDir, localFile))

@@ -35,7 +35,7 @@ func (a *agent) openManaged(host string) (storage, error) {
 	}
 	c, err := cluster.New(cluster.Options{
 		Host: host, Name: a.cfg.Name, Addr: a.where().Addr, Dev: a.where().Dev, Port: a.cfg.ClusterPort,
-		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Consul: binary, Join: a.cfg.JoinAddresses(), Silent: !a.cfg.Multicast,
+		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Damage: a.damage, Consul: binary, Join: a.cfg.JoinAddresses(), Silent: !a.cfg.Multicast,
 		Token: a.joinToken, Locked: a.cfg.JoinTokenFile != "", Founded: a.founded, Grace: a.cfg.ServerGrace, Logger: a.log,
 		Farewell: a.farewell, Entered: a.entered,
 	})

@@ -32,7 +32,7 @@ const (
 )
 
 // openLocal opens the host's own store.
-func openLocal(dir string) (store.KV, error) {
+func openLocal(dir string, damage *bolt.Damage) (store.KV, error) {
 	crashpoint.Hit("state: make the directory")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory %s can't be made: %w: give another with --state-dir, or run as root", dir, err)
@@ -42,7 +42,7 @@ func openLocal(dir string) (store.KV, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, localFile)
-	kv, err := bolt.Open(path, bolt.Options{})
+	kv, err := bolt.Open(path, bolt.Options{Damage: damage})
 	if err != nil {
 		return nil, fmt.Errorf("state directory %s can't be used: %w", dir, err)
 	}
@@ -143,7 +143,7 @@ func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
 		return storage{kv: kv, kind: kind, address: consulAddress(cfg), redial: kv.Redial}, nil
 	default:
 		path := filepath.Join(cfg.StateDir, clusterFile)
-		kv, err := bolt.Open(path, bolt.Options{})
+		kv, err := bolt.Open(path, bolt.Options{Damage: a.damage})
 		if err != nil {
 			return storage{}, err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // Pauses between attempts to start the agent.
@@ -39,6 +40,8 @@ type supervisor struct {
 	kick chan struct{}
 	// refused says that Docker was refused something that it may have wanted for a container with a restart policy.
 	refused atomic.Bool
+	// damage is what attempts found damaged.
+	damage bolt.Damage
 
 	mu       sync.Mutex
 	agent    *agent        // nil while none runs
@@ -123,7 +126,7 @@ func (s *supervisor) attempt(ctx context.Context) (*agent, error) {
 			return nil, err
 		}
 	}
-	a := &agent{cfg: cfg, opts: s.opts, log: s.log, started: s.started, metrics: s.metrics, refused: &s.refused, served: s.served}
+	a := s.newAgent(cfg)
 	err := a.open(ctx)
 	if err == nil {
 		err = a.build(ctx)
@@ -133,6 +136,13 @@ func (s *supervisor) attempt(ctx context.Context) (*agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// newAgent is an agent with what it shares with those before and after it.
+func (s *supervisor) newAgent(cfg config.Config) *agent {
+	return &agent{
+		cfg: cfg, opts: s.opts, log: s.log, started: s.started, metrics: s.metrics, refused: &s.refused, served: s.served, damage: &s.damage,
+	}
 }
 
 // runAgent runs an agent until ctx ends or it fails. It is closed after the last call that uses it has ended.

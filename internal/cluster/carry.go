@@ -25,7 +25,7 @@ func (c *Cluster) openCarry() error {
 	if _, err := os.Stat(c.opts.File); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	kv, err := bolt.Open(c.opts.File, bolt.Options{})
+	kv, err := bolt.Open(c.opts.File, bolt.Options{Damage: c.opts.Damage})
 	if err != nil {
 		return err
 	}

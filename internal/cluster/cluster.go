@@ -14,6 +14,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // Options of New. Host, Name, Addr, Dev, Port, Dir, Consul and Logger must be set.
@@ -29,6 +30,8 @@ type Options struct {
 	Dir string
 	// File is where this host keeps networks that it has and no cluster does; a cluster that it joins gets them. It may be absent.
 	File string
+	// Damage remembers that the file is damaged over several attempts to start; nil for one attempt.
+	Damage *bolt.Damage
 	// Consul is the path of the consul program.
 	Consul string
 	// Join are addresses, HOST:PORT, of hosts whose cluster this one joins. With any it founds none by itself.

@@ -48,6 +48,8 @@ type Options struct {
 	// the death of the process, but not of the machine, after which the file
 	// may even be damaged (Open says so). A write costs about a hundredth.
 	NoSync bool
+	// Damage remembers damaged files for those who open them again; nil for those who do not.
+	Damage *Damage
 }
 
 // Store is a store.KV in one file, which one process owns at a time. Versions
@@ -103,6 +105,9 @@ func Open(path string, opts Options) (*Store, error) {
 // an operator can still be told what to do. A file that can't be opened is not
 // kept open, as its lock would also keep the next Open from it.
 func openFile(path string, opts Options) (*bbolt.DB, error) {
+	if err := opts.Damage.known(path); err != nil {
+		return nil, damaged(path, err)
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err := mapFile(path, opts)
 	switch {
@@ -130,11 +135,14 @@ func damaged(path string, cause error) error {
 // mapFile lets bbolt open the file. If bbolt panics, the file is closed, but stays mapped.
 func mapFile(path string, opts Options) (db *bbolt.DB, err error) {
 	var f *os.File
+	var info os.FileInfo
 	fresh := false
 	defer func() {
 		if r := recover(); r != nil {
 			// The mapping keeps the lock, which the end of the file descriptor alone would not free.
-			db, err = nil, errors.Join(fmt.Errorf("%w: %v", errDamaged, r), syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+			cause := fmt.Errorf("%w: %v", errDamaged, r)
+			opts.Damage.note(path, info, cause)
+			db, err = nil, errors.Join(cause, syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 		}
 		if err != nil && fresh {
 			giveUp(path)
@@ -149,7 +157,7 @@ func mapFile(path string, opts Options) (db *bbolt.DB, err error) {
 			if f, err = os.OpenFile(name, flag, mode); err != nil {
 				return nil, err
 			}
-			info, err := f.Stat()
+			info, err = f.Stat()
 			fresh = err == nil && info.Size() == 0
 			return f, nil
 		},

@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// TestDamagedState: attempts to start with a damaged file map it once, and not once each.
+func TestDamagedState(t *testing.T) {
+	cfg := config.Config{StateDir: t.TempDir()}
+	path := filepath.Join(cfg.StateDir, localFile)
+	kv, err := bolt.Open(path, bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data[2*os.Getpagesize():])
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSupervisor(cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+	for range 3 {
+		if _, err := openLocal(cfg.StateDir, s.newAgent(cfg).damage); !errors.Is(err, store.ErrInvalid) {
+			t.Fatalf("opened: %v", err)
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(maps), path+"\n"); n != 1 {
+		t.Errorf("the file is mapped %d times", n)
+	}
+}
