@@ -17,6 +17,9 @@ const answerTimeout = 5 * time.Second
 // drainTimeout is how long Serve waits for running answers; each ends within answerTimeout.
 const drainTimeout = answerTimeout + time.Second
 
+// writeTimeout is how long a client may take to read its answer: until then the agent that gives it can't end.
+const writeTimeout = 30 * time.Second
+
 // maxHeader is the largest request header that is read, in bytes; ours are far below.
 const maxHeader = 16 << 10
 
@@ -69,6 +72,7 @@ func timed(mux *http.ServeMux) http.Handler {
 		case pathSupport:
 			timeout = supportTimeout
 		}
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeTimeout)) // every connection of a server has one
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		mux.ServeHTTP(w, r.WithContext(ctx))

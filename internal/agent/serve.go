@@ -23,8 +23,24 @@ func (s *supervisor) serveMetrics(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// metricsLimit is how long an answer of /metrics may take until it is read: its handler keeps the agent from ending.
+const metricsLimit = 30 * time.Second
+
+// writeWithin gives up an answer that is not written and read in time.
+func writeWithin(limit time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setWriteDeadline(w, time.Now().Add(limit))
+		h.ServeHTTP(w, r)
+	})
+}
+
+// setWriteDeadline bounds the writing of an answer; the zero time is no limit. It stays for later requests of the connection.
+func setWriteDeadline(w http.ResponseWriter, at time.Time) {
+	_ = http.NewResponseController(w).SetWriteDeadline(at) // every connection of a server has one
+}
+
 func (s *supervisor) metricsHandler() http.Handler {
-	mux := http.NewServeMux()
+	mux, profiles := http.NewServeMux(), http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		a, done, err := s.current()
 		if err == nil {
@@ -41,11 +57,17 @@ func (s *supervisor) metricsHandler() http.Handler {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	if s.cfg.Pprof {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		profiles.HandleFunc("GET /debug/pprof/", pprof.Index)
+		profiles.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		profiles.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		profiles.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		profiles.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return mux
+	all := http.NewServeMux()
+	all.Handle("/", writeWithin(metricsLimit, mux))
+	all.HandleFunc("/debug/pprof/", func(w http.ResponseWriter, r *http.Request) {
+		setWriteDeadline(w, time.Time{}) // a profile takes as long as it was asked to, and holds nothing of the agent
+		profiles.ServeHTTP(w, r)
+	})
+	return all
 }
