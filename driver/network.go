@@ -36,7 +36,9 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return fmt.Errorf("%w: this host's docker network %.12s has that subnet, and was cut off from the cluster's: 'docker network rm %.12s' first",
 			store.ErrInUse, other, other)
 	}
-	want.ID = d.expects(want.Pools, r.NetworkID)
+	if want.ID = d.expects(want.Pools, r.NetworkID); want.ID == "" {
+		d.awaitFormer(ctx, want.Pools)
+	}
 	got, err := d.cluster.Bind(ctx, want.Binding)
 	if err != nil {
 		d.noteLeak(errors.Is(err, store.ErrUnavailable)) // it may have taken effect

@@ -150,8 +150,7 @@ func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.
 			return nil, fmt.Errorf("%w: subnet %s is not known to the cluster", ErrNotFound, pool)
 		}
 		if p.Gateway.IsValid() && p.Gateway != addr {
-			return nil, fmt.Errorf("%w: subnet %s has the gateway %s on the other hosts, not %s: use --gateway %s",
-				ErrMismatch, pool, p.Gateway, addr, p.Gateway)
+			return nil, c.errGateway(ctx, p, addr)
 		}
 		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: NetworkOwner(), Nonce: NewNonce()}, true)
 		if err != nil || (len(ops) == 0 && p.Gateway == addr) {
@@ -162,4 +161,15 @@ func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.
 		ops = slices.DeleteFunc(ops, func(o Op) bool { return o.Kind == OpCheck })
 		return append(ops, setPool(p, version)), nil
 	})
+}
+
+// errGateway says that the pool has another gateway than addr.
+func (c *Cluster) errGateway(ctx context.Context, p Pool, addr netip.Addr) error {
+	if p.Network != "" {
+		if n, _, err := find[Network](ctx, c.kv, NetworkKey(p.Network)); err == nil && n.State == Deleting {
+			return c.errRemoving(ctx, n, p.CIDR)
+		}
+	}
+	return fmt.Errorf("%w: subnet %s has the gateway %s on the other hosts, not %s: use --gateway %s, "+
+		"or repeat the command in a moment if that network was removed just now", ErrMismatch, p.CIDR, p.Gateway, addr, p.Gateway)
 }

@@ -158,7 +158,18 @@ func testMadeAnew(w *world) {
 		_, err := h.Bind(w.ctx, binding(id, "", poolA))
 		w.must(err)
 	}
+	w.must(a.SetGateway(w.ctx, poolA, addr("10.1.0.1")))
 	w.must(a.Release(w.ctx, made.ID, "da"))
+	// In another form it is another network, which has to wait for the former one's end.
+	for _, other := range []store.Binding{
+		{DockerID: "da2", Pools: []netip.Prefix{poolA}, Internal: true},
+		{DockerID: "da2", Pools: []netip.Prefix{poolA}, MTU: 1400},
+		{DockerID: "da2", Pools: []netip.Prefix{poolA, pool6}},
+	} {
+		_, err := a.Bind(w.ctx, other)
+		w.wants(err, store.ErrInUse, "10.1.0.0/24", "still being removed on b", "repeat the command")
+	}
+	w.wants(a.SetGateway(w.ctx, poolA, addr("10.1.0.9")), store.ErrInUse, "10.1.0.0/24", "still being removed on b", "repeat the command")
 	n, err := a.Bind(w.ctx, binding("da2", "", poolA))
 	w.must(err)
 	if n.ID != made.ID || n.State != store.Active || n.Name != "" || n.Declared != nil {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // VNIs are drawn at random from the upper part of the 24 bits: Swarm and
@@ -89,7 +91,7 @@ func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
 		if version == 0 { // removed between the two reads
 			return []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: 1}}, nil
 		}
-		return c.joinOps(&n, version, b)
+		return c.joinOps(ctx, &n, version, b)
 	})
 	return n, err
 }
@@ -142,8 +144,11 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []ver
 }
 
 // joinOps adds this host to an existing network.
-func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
+func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Binding) ([]Op, error) {
 	if n.State == Deleting { // somebody makes it anew before the last host has let go
+		if !slices.Equal(n.Pools, b.Pools) || b.MTU != n.MTU || b.Internal != n.Internal {
+			return nil, c.errRemoving(ctx, *n, b.Pools[0])
+		}
 		n.State, n.Name, n.Declared, n.Away = Active, "", nil, nil
 	}
 	if !slices.Equal(n.Pools, b.Pools) {
@@ -179,6 +184,16 @@ func (c *Cluster) joinOps(n *Network, version uint64, b Binding) ([]Op, error) {
 	n.Hosts[c.host] = b.DockerID
 	n.Away = without(n.Away, c.host)
 	return append(ops, setNetwork(*n, version)), nil
+}
+
+// errRemoving says that a subnet still belongs to a network that is being removed, with the hosts that have it.
+func (c *Cluster) errRemoving(ctx context.Context, n Network, cidr netip.Prefix) error {
+	hosts := slices.Sorted(maps.Keys(n.Hosts))
+	for i, id := range hosts {
+		hosts[i] = c.hostName(ctx, id)
+	}
+	return fmt.Errorf("%w: the former network with subnet %s is still being removed on %s: repeat the command in a moment, or choose another --subnet",
+		ErrInUse, cidr, strings.Join(hosts, ", "))
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.

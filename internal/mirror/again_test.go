@@ -2,12 +2,14 @@ package mirror_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
 )
 
 // TestCreatedWhereLetGo: `docker network create` or `docker compose up` on a host that let go of a network brings the cluster's back. Docker
@@ -110,4 +112,46 @@ func TestReplacedBeforeJoin(t *testing.T) {
 		all[1].runs("again", "web")
 		w.noTrouble(all...)
 	})
+}
+
+// TestCreatedOtherwise: `docker network rm`, and at once `docker network create` with the same subnet and other options, as Compose does
+// when these change, makes a network with the new ones on all hosts, and nothing of the former.
+func TestCreatedOtherwise(t *testing.T) {
+	old := dockerwatch.Subnet{CIDR: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")}
+	for name, change := range map[string]func(n *dockerwatch.Network){
+		"internal": func(n *dockerwatch.Network) { n.Internal = true },
+		"mtu":      func(n *dockerwatch.Network) { n.Options = map[string]string{"mtu": "1300"} },
+		"labels":   func(n *dockerwatch.Network) { n.Labels = map[string]string{"new": "yes"} },
+		"gateway": func(n *dockerwatch.Network) {
+			n.Subnets[0].Gateway, n.IPAMDriver = netip.MustParseAddr("10.1.0.9"), "default"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, 3, func(w *world) {
+				all := w.all()
+				first, next := ours("web", old), ours("web", old)
+				first.Labels = map[string]string{"old": "yes"}
+				change(&next)
+				first.IPAMDriver = next.IPAMDriver
+				all[0].creates(first)
+				w.have(all, "web")
+				all[0].removes("web")
+				all[0].creates(next)
+				want := all[0].network("web")
+				w.eventually(func() string {
+					for _, h := range all {
+						if got := h.network("web"); got != want {
+							return fmt.Sprintf("%s has\n%s\nwant\n%s", h.id, got, want)
+						}
+					}
+					return ""
+				})
+				w.still(all, "web")
+				w.noTrouble(all...)
+				all[1].removes("web")
+				w.have(all)
+				w.clean()
+			})
+		})
+	}
 }
