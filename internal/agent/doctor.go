@@ -52,7 +52,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Store(doctor.StoreDeps{Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
 			Alone: a.storage.kind == config.StoreBolt, Host: a.cluster.Host(), Members: members, Log: a.ownLog()}),
 		doctor.Cluster(a.clusterStatus()),
-		doctor.Clocks(peers, probe.Clock),
+		a.lookedClocks(peers),
 		a.lookedDocker().Check(),
 		doctor.Sight{DockerHost: a.cfg.DockerHost, PluginSocket: a.cfg.PluginSocket, Managed: a.isPlugin()}.Check(),
 		doctor.Sockets(a.sockets(), a.restartSelf()),
@@ -281,6 +281,21 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 		},
 		HostOf: func(id string) string { return pipeline.ProbeMAC(id).String() },
 	}
+}
+
+func (a *agent) lookedClocks(peers func(context.Context) ([]doctor.Peer, error)) doctor.Check {
+	way := a.lookedWay(peers)
+	return doctor.Clocks(doctor.ClockDeps{
+		Hosts: peers, Synced: probe.Synced,
+		Ask: func(ctx context.Context, to netip.Addr) (time.Duration, error) {
+			ahead, err := probe.Clock(ctx, to)
+			if errors.Is(err, probe.ErrNoAnswer) {
+				err = doctor.ErrNoAnswer
+			}
+			return ahead, err
+		},
+		Reached: func(ctx context.Context, to netip.Addr) bool { return way.Reached(ctx, to) },
+	})
 }
 
 // restartSelf, restartSwitch and ownLog are what people do or look at, by how the agent was installed.

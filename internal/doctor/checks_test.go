@@ -124,6 +124,10 @@ func TestChecks(t *testing.T) {
 	kernel := func(modules string) Files {
 		return host(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0", "lib/modules/6.1.0/modules.dep": modules})
 	}
+	clocks := func(err error, reached, synced bool, unsure error) Check {
+		return Clocks(ClockDeps{Hosts: peers(h2), Ask: func(context.Context, netip.Addr) (time.Duration, error) { return 3 * time.Millisecond, err },
+			Reached: func(context.Context, netip.Addr) bool { return reached }, Synced: func() (bool, error) { return synced, unsure }})
+	}
 	for name, tt := range map[string]struct {
 		check Check
 		state string
@@ -235,9 +239,15 @@ func TestChecks(t *testing.T) {
 		"not stale":        {Stale(func(context.Context) ([]string, error) { return nil, nil }), "ok", nil},
 		"stale, no store":  {Stale(func(context.Context) ([]string, error) { return nil, errAway }), "unknown", []string{"consul is away"}},
 		"no Docker":        {Docker{Host: "none"}.Check(), "ok", []string{"not applicable"}},
-		"clocks, no store": {Clocks(noPeers, nil), "unknown", []string{"consul is away"}},
-		"clocks, IPv6": {Clocks(peers(Peer{Name: "h2", Alive: true, VTEP: netip.MustParseAddr("2001:db8::2")}), nil), "ok",
+		"clocks, no store": {Clocks(ClockDeps{Hosts: noPeers}), "unknown", []string{"consul is away"}},
+		"clocks, IPv6": {Clocks(ClockDeps{Hosts: peers(Peer{Name: "h2", Alive: true, VTEP: netip.MustParseAddr("2001:db8::2")})}), "ok",
 			[]string{"not applicable", "IPv6"}},
+		"clocks":                              {clocks(nil, true, false, nil), "ok", []string{"differ by 3ms at most"}},
+		"timestamps are dropped":              {clocks(ErrNoAnswer, true, false, nil), "ok", []string{"not applicable", "firewalls drop ICMP timestamps", "timedatectl"}},
+		"timestamps are dropped, synced":      {clocks(ErrNoAnswer, true, true, nil), "ok", []string{"this host's clock is synchronised"}},
+		"timestamps are dropped, not told":    {clocks(ErrNoAnswer, true, true, errAway), "ok", []string{"not applicable"}},
+		"no host is reached":                  {clocks(ErrNoAnswer, false, true, nil), "unknown", []string{"no host tells its time", "ways to the other hosts"}},
+		"hosts can't be asked for their time": {clocks(syscall.EPERM, true, true, nil), "unknown", []string{"operation not permitted"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			got := Run(t.Context(), []Check{tt.check})[0]

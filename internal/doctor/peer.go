@@ -190,6 +190,19 @@ func (w Way) echo(ctx context.Context, to netip.Addr, size int) error {
 	return w.Echo(ctx, to, size)
 }
 
+// Reached says whether anything comes back from an address: an echo, or a frame through the tunnel.
+func (w Way) Reached(ctx context.Context, to netip.Addr) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, 2)
+	go func() { errs <- w.echo(ctx, to, smallProbe) }()
+	go func() {
+		_, err := w.Tunnel(ctx, to, smallProbe)
+		errs <- err
+	}()
+	return <-errs == nil || <-errs == nil
+}
+
 // neighbour looks up the route, and whether anybody on the segment has the address, where it is on one.
 func (w Way) neighbour(ctx context.Context, p Peer, s *seen) {
 	ctx, cancel := context.WithTimeout(ctx, echoAnswer)

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNoClock says that there is no way to ask for a clock: ICMPv6 has none.
@@ -65,6 +67,16 @@ func Clock(ctx context.Context, to netip.Addr) (time.Duration, error) {
 			return ahead(began.Add(took/2), stamp), nil
 		}
 	}
+}
+
+// Synced says whether the kernel holds this host's clock for synchronised. It does where the program that keeps the clock tells it so, as
+// systemd-timesyncd and ntpd do, and chronyd with rtcsync.
+func Synced() (bool, error) {
+	var t unix.Timex // no modes: it is only read
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return false, fmt.Errorf("adjtimex: %w", err)
+	}
+	return t.Status&unix.STA_UNSYNC == 0, nil
 }
 
 // ahead is how much a clock that showed stamp is ahead of one that showed now, the shorter way round midnight.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
@@ -21,6 +23,19 @@ func TestClock(t *testing.T) {
 	}
 	if _, err := Clock(ctx, netip.MustParseAddr("::1")); !errors.Is(err, ErrNoClock) {
 		t.Errorf("IPv6: %v", err)
+	}
+}
+
+// TestSynced: the kernel answers, with what adjtimex(2) returns as the state of the clock.
+func TestSynced(t *testing.T) {
+	got, err := Synced()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var timex unix.Timex
+	state, err := unix.Adjtimex(&timex)
+	if err != nil || got != (state != unix.TIME_ERROR) {
+		t.Errorf("synced: %v, but the kernel's state is %d, %v", got, state, err)
 	}
 }
 

@@ -60,6 +60,8 @@ func (w *ward) setups() []setup {
 			add rule inet wall in udp dport 4789 accept`}), on(h1, []string{"nft", "delete", "table", "inet", "wall"})},
 		{"a firewall that drops ICMP", on(h2, []string{"nft", `add table inet wall; add chain inet wall in { type filter hook input priority 0; };
 			add rule inet wall in icmp type echo-request drop`}), on(h2, []string{"nft", "delete", "table", "inet", "wall"})},
+		{"a firewall that drops timestamps", on(h2, []string{"nft", `add table inet wall; add chain inet wall in { type filter hook input priority 0; };
+			add rule inet wall in icmp type timestamp-request drop`}), on(h2, []string{"nft", "delete", "table", "inet", "wall"})},
 		{"strict reverse path filters", on(h1, sh("for f in all default eth0; do echo 1 >/proc/sys/net/ipv4/conf/$f/rp_filter; done")),
 			on(h1, sh("for f in all default eth0; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done"))},
 		{"bridges of others", on(h1, sh(`ip link add br0 type bridge; ip addr add 172.29.10.1/24 dev br0; ip link set br0 up
