@@ -45,7 +45,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Restart: a.restartSelf()}.Check(),
 		tunnel[0], tunnel[1], tunnel[2], tunnel[3],
 		doctor.Forwarding(doctor.Files{}, doctor.HostLinks),
-		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo),
+		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo, a.links.Loopback),
 		doctor.Gateway(doctor.HostLinks, a.lookedUnderlay),
 		doctor.Conntrack(doctor.Files{}),
 		doctor.Limits(doctor.Files{}),

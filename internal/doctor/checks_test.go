@@ -70,9 +70,16 @@ func failsOnce() func() (time.Time, error) {
 // TestChecks: each check is in the right state, and says the words.
 func TestChecks(t *testing.T) {
 	h2 := Peer{ID: "id2", Name: "h2", VTEP: netip.MustParseAddr("192.0.2.2"), Alive: true, Version: "v1"}
-	by := func(dev string) func(context.Context, netip.Addr) (string, bool, error) {
-		return func(context.Context, netip.Addr) (string, bool, error) { return dev, true, nil }
+	by := func(dev string) func(context.Context, netip.Addr, netip.Addr) (string, bool, error) {
+		return func(_ context.Context, from, _ netip.Addr) (string, bool, error) {
+			if from != netip.MustParseAddr("192.0.2.1") {
+				return "by-another-source", true, nil
+			}
+			return dev, true, nil
+		}
 	}
+	notLoopback := func(context.Context, string) (bool, error) { return false, nil }
+	isLoopback := func(context.Context, string) (bool, error) { return true, nil }
 	forward := func(n string) Files { return host(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": n}) }
 	filter := func(all, dev string) Files {
 		return host(t, map[string]string{"/proc/sys/net/ipv4/conf/all/rp_filter": all, "/proc/sys/net/ipv4/conf/eth0/rp_filter": dev})
@@ -149,13 +156,13 @@ func TestChecks(t *testing.T) {
 		"no forwarding":         {Forwarding(forward("0"), gateway(1500, true)), "error", []string{"ip_forward is 0", "sysctl -w"}},
 		"no forwarding, unused": {Forwarding(forward("0"), links()), "ok", []string{"not applicable"}},
 		"forwarding unreadable": {Forwarding(host(t, nil), links()), "unknown", []string{"ip_forward"}},
-		"not strict":            {ReversePath(filter("0", "0"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
-		"strict":                {ReversePath(filter("1", "0"), at("eth0"), peers(h2), by("eth0")), "ok", []string{"strict"}},
-		"strict, other way":     {ReversePath(filter("0", "1"), at("eth0"), peers(h2), by("eth1")), "error", []string{"h2", "leave by eth1", "rp_filter=2"}},
-		"loose beats strict":    {ReversePath(filter("1", "2"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
-		"loose for all":         {ReversePath(filter("2", "1"), at("eth0"), peers(h2), by("eth1")), "ok", nil},
-		"strict, no store":      {ReversePath(filter("1", "1"), at("eth0"), noPeers, by("eth0")), "unknown", []string{"consul is away"}},
-		"filter on loopback":    {ReversePath(host(t, nil), at("lo"), noPeers, by("eth0")), "ok", []string{"not applicable"}},
+		"not strict":            {ReversePath(filter("0", "0"), at("eth0"), peers(h2), by("eth1"), notLoopback), "ok", nil},
+		"strict":                {ReversePath(filter("1", "0"), at("eth0"), peers(h2), by("eth0"), notLoopback), "ok", []string{"strict"}},
+		"strict, other way":     {ReversePath(filter("0", "1"), at("eth0"), peers(h2), by("eth1"), notLoopback), "error", []string{"h2", "leave by eth1", "rp_filter=2"}},
+		"loose beats strict":    {ReversePath(filter("1", "2"), at("eth0"), peers(h2), by("eth1"), notLoopback), "ok", nil},
+		"loose for all":         {ReversePath(filter("2", "1"), at("eth0"), peers(h2), by("eth1"), notLoopback), "ok", nil},
+		"strict, no store":      {ReversePath(filter("1", "1"), at("eth0"), noPeers, by("eth0"), notLoopback), "unknown", []string{"consul is away"}},
+		"filter on loopback":    {ReversePath(host(t, nil), at("dum0"), noPeers, by("eth0"), isLoopback), "ok", []string{"not applicable", "dum0"}},
 		"conntrack":             {Conntrack(track("10", "1000")), "ok", []string{"10 of 1000"}},
 		"conntrack nearly full": {Conntrack(track("900", "1000")), "warning", []string{"900 of 1000", "nf_conntrack_max=4000"}},
 		"conntrack full":        {Conntrack(track("1000", "1000")), "error", []string{"1000 of 1000"}},

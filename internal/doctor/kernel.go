@@ -36,8 +36,10 @@ func Forwarding(files Files, links Links) Check {
 }
 
 // ReversePath looks whether strict filtering drops what other hosts send: it does where the way back leaves by another link than that
-// of the tunnel address. wayTo is the link by which packets to an address leave.
-func ReversePath(files Files, underlay func() Underlay, hosts func(context.Context) ([]Peer, error), wayTo func(context.Context, netip.Addr) (dev string, direct bool, err error)) Check {
+// of the tunnel address. wayTo is the link by which packets from one address to another leave, loopback says whether packets to a link's
+// addresses come in by other links.
+func ReversePath(files Files, underlay func() Underlay, hosts func(context.Context) ([]Peer, error),
+	wayTo func(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error), loopback func(ctx context.Context, dev string) (bool, error)) Check {
 	return Check{Name: nameFilter, Looks: "net.ipv4.conf.*.rp_filter of the link with the tunnel address, and the links by which packets to other hosts leave", Look: func(ctx context.Context) Finding {
 		u := underlay()
 		switch {
@@ -45,8 +47,12 @@ func ReversePath(files Files, underlay func() Underlay, hosts func(context.Conte
 			return Unknown("this host has no tunnel address", "see the tunnel address")
 		case u.Addr.Is6():
 			return NotApplicable("tunnels are over IPv6, which has no such filter in the kernel")
-		case u.Dev == "lo":
-			return NotApplicable("the tunnel address is on the loopback, where packets come in by any link")
+		}
+		switch is, err := loopback(ctx, u.Dev); {
+		case err != nil:
+			return Unknown(err.Error(), "")
+		case is:
+			return NotApplicable("the tunnel address is on %s, a loopback or dummy: packets to it come in by any link", u.Dev)
 		}
 		strict := false
 		for i, dev := range []string{"all", u.Dev} {
@@ -72,16 +78,16 @@ func ReversePath(files Files, underlay func() Underlay, hosts func(context.Conte
 			return Unknown("the other hosts are not known: "+err.Error(), "see the store")
 		}
 		for _, p := range peers {
-			if !p.VTEP.Is4() || p.VTEP == u.Addr {
+			if !p.VTEP.Is4() || p.VTEP == u.Addr || !p.Alive {
 				continue
 			}
-			if dev, _, err := wayTo(ctx, p.VTEP); err == nil && dev != u.Dev {
-				return Error(fmt.Sprintf("the filter is strict on %s, which has the tunnel address, but packets to %s (%s) leave by %s", u.Dev, p.Name, p.VTEP, dev),
+			if dev, _, err := wayTo(ctx, u.Addr, p.VTEP); err == nil && dev != u.Dev {
+				return Error(fmt.Sprintf("the filter is strict on %s, which has the tunnel address, but packets from it to %s (%s) leave by %s", u.Dev, p.Name, p.VTEP, dev),
 					"the kernel drops what that host sends to the tunnel address",
 					fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and put it into a file of /etc/sysctl.d", u.Dev))
 			}
 		}
-		return OK("strict on %s, by which packets to all other hosts leave too", u.Dev)
+		return OK("strict on %s, by which packets from it to all other hosts that are up leave too", u.Dev)
 	}}
 }
 

@@ -57,8 +57,8 @@ type Way struct {
 	Echo func(ctx context.Context, to netip.Addr, size int) error
 	// Refused sends datagrams to a UDP port, and returns an error if one is refused, or can't be sent.
 	Refused func(ctx context.Context, to netip.AddrPort) error
-	// Route gives the link by which packets to an address leave, and whether the address is on that link's segment.
-	Route func(ctx context.Context, to netip.Addr) (dev string, direct bool, err error)
+	// Route gives the link by which packets from one address to another leave, and whether the second is on that link's segment.
+	Route func(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error)
 	// Neighbour asks a link's segment for the MAC of an address.
 	Neighbour func(ctx context.Context, dev string, to netip.Addr) (string, error)
 	// HostOf is what Answer.Host is for a host's id.
@@ -151,7 +151,7 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 		func() { s.small = w.echo(ctx, p.VTEP, smallProbe) },
 		func() { s.full = w.echo(ctx, p.VTEP, whole(u, p)) },
 		func() { s.refused = w.Refused(silence, netip.AddrPortFrom(p.VTEP, w.VXLANPort)) },
-		func() { w.neighbour(ctx, p, &s) },
+		func() { w.neighbour(ctx, u, p, &s) },
 	}
 	done := make(chan struct{}, len(each))
 	for _, ask := range each {
@@ -204,11 +204,11 @@ func (w Way) Reached(ctx context.Context, to netip.Addr) bool {
 }
 
 // neighbour looks up the route, and whether anybody on the segment has the address, where it is on one.
-func (w Way) neighbour(ctx context.Context, p Peer, s *seen) {
+func (w Way) neighbour(ctx context.Context, u Underlay, p Peer, s *seen) {
 	ctx, cancel := context.WithTimeout(ctx, echoAnswer)
 	defer cancel()
 	direct := false
-	if s.route, direct, s.routeErr = w.Route(ctx, p.VTEP); s.routeErr != nil || !direct {
+	if s.route, direct, s.routeErr = w.Route(ctx, u.Addr, p.VTEP); s.routeErr != nil || !direct {
 		return
 	}
 	_, err := w.Neighbour(ctx, s.route, p.VTEP)
@@ -228,7 +228,7 @@ func (w Way) ownSide(u Underlay, p Peer, s seen) (Finding, bool) {
 	}
 	if s.routeErr != nil {
 		return Error(fmt.Sprintf("there is no route from this host to %s: %v", p.VTEP, s.routeErr), p.Name+" can't be reached",
-			fmt.Sprintf("give this host a route to it; 'ip route get %s' shows what the kernel does", p.VTEP)), true
+			fmt.Sprintf("give this host a route to it; 'ip route get %s from %s' shows what the kernel does", p.VTEP, u.Addr)), true
 	}
 	if denied(s.refused) {
 		return w.ownFirewall(p, "to UDP port "+fmt.Sprint(w.VXLANPort)), true

@@ -28,7 +28,7 @@ func way() (*Way, *Peer) {
 		},
 		Echo:      func(context.Context, netip.Addr, int) error { return nil },
 		Refused:   func(context.Context, netip.AddrPort) error { return nil },
-		Route:     func(context.Context, netip.Addr) (string, bool, error) { return "eth0", true, nil },
+		Route:     func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", true, nil },
 		Neighbour: func(context.Context, string, netip.Addr) (string, error) { return "02:00:00:00:00:02", nil },
 		HostOf:    func(id string) string { return "mac of " + id },
 	}
@@ -163,7 +163,7 @@ func TestWay(t *testing.T) {
 	}
 }
 
-func unreachable(context.Context, netip.Addr) (string, bool, error) {
+func unreachable(context.Context, netip.Addr, netip.Addr) (string, bool, error) {
 	return "", false, syscall.ENETUNREACH
 }
 
@@ -172,7 +172,7 @@ func nobody(w *Way) {
 }
 
 func routed(w *Way) {
-	w.Route = func(context.Context, netip.Addr) (string, bool, error) { return "eth0", false, nil }
+	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", false, nil }
 }
 
 func smallOnly(ctx context.Context, to netip.Addr, size int) error {

@@ -3,15 +3,27 @@ package hostlink
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
 
-// WayTo gives the name of the link by which the kernel sends packets to an address now, and whether the address is on that link's own segment. The error wraps the kernel's, such as
-// ENETUNREACH where there is no route.
-func (l *Links) WayTo(ctx context.Context, to netip.Addr) (dev string, direct bool, err error) {
-	routes, err := retry(ctx, "route to "+to.String(), func() ([]netlink.Route, error) { return l.handle.RouteGet(to.AsSlice()) })
+// WayTo gives the name of the link by which the kernel sends packets from one address to another now, and whether the second is on that link's own
+// segment. Rules may choose another table for one source than for others; without a valid from, or with one that this host does not have, the
+// kernel chooses the source. The error wraps the kernel's, such as ENETUNREACH where there is no route.
+func (l *Links) WayTo(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error) {
+	var opts *netlink.RouteGetOptions
+	if from.IsValid() && from.Is4() == to.Is4() {
+		opts = &netlink.RouteGetOptions{SrcAddr: from.AsSlice()}
+	}
+	look := func() ([]netlink.Route, error) { return l.handle.RouteGetWithOptions(to.AsSlice(), opts) }
+	routes, err := retry(ctx, "route to "+to.String(), look)
+	if err != nil && opts != nil && !l.has(ctx, from) {
+		opts = nil
+		routes, err = retry(ctx, "route to "+to.String(), look)
+	}
 	if err != nil {
 		return "", false, err
 	}
@@ -26,4 +38,24 @@ func (l *Links) WayTo(ctx context.Context, to netip.Addr) (dev string, direct bo
 		return "", false, fmt.Errorf("route to %s: its link %d has gone", to, routes[0].LinkIndex)
 	}
 	return link.Attrs().Name, routes[0].Gw == nil && routes[0].Via == nil, nil
+}
+
+// Loopback says whether packets to a link's addresses come in by other links: it is the loopback, or a dummy, on which routed fabrics
+// put a host's address too. A link that does not exist is none.
+func (l *Links) Loopback(ctx context.Context, dev string) (bool, error) {
+	link, err := l.find(ctx, dev)
+	if link == nil || err != nil {
+		return false, err
+	}
+	return loopback(link), nil
+}
+
+func loopback(link netlink.Link) bool {
+	return link.Attrs().Flags&net.FlagLoopback != 0 || link.Type() == "dummy"
+}
+
+// has says whether a link of this host has an address; it does not if they can't be read.
+func (l *Links) has(ctx context.Context, addr netip.Addr) bool {
+	all, err := l.addrs(ctx)
+	return err == nil && slices.ContainsFunc(all, func(a netlink.Addr) bool { return addrOf(a) == addr })
 }
