@@ -46,7 +46,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		tunnel[0], tunnel[1], tunnel[2], tunnel[3],
 		doctor.Forwarding(doctor.Files{}, doctor.HostLinks),
 		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo, a.links.Loopback),
-		doctor.Gateway(doctor.HostLinks, a.lookedUnderlay),
+		doctor.Gateway(doctor.HostLinks, a.outward),
 		doctor.Conntrack(doctor.Files{}),
 		doctor.Limits(doctor.Files{}),
 		doctor.Store(doctor.StoreDeps{Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,

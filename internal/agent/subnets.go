@@ -19,7 +19,7 @@ const resolvConf = "/etc/resolv.conf"
 func (a *agent) buildSubnets() {
 	opts := subnets.Options{
 		Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
-		MTU: func() int { return a.where().MTU }, ResolvConf: resolvConf, Logger: a.log,
+		MTU: a.outwardMTU, ResolvConf: resolvConf, Logger: a.log,
 		Changed: func() {
 			if a.mirror != nil {
 				a.mirror.Wake() // a copy may be possible now
@@ -30,6 +30,26 @@ func (a *agent) buildSubnets() {
 		opts.Docker = a.docker
 	}
 	a.subnets = subnets.New(a.cluster, a.links, opts)
+}
+
+// outward is the link by which packets of containers to the outside leave this host, and its MTU: that of the default route, else that of
+// the tunnels. dev is empty if there is neither.
+func (a *agent) outward(ctx context.Context) (dev string, mtu int, err error) {
+	if dev, mtu, err = a.links.Outward(ctx); err != nil || dev != "" {
+		return dev, mtu, err
+	}
+	at := a.where()
+	return at.Dev, at.MTU, nil
+}
+
+// outwardMTU is what docker_gwbridge gets.
+func (a *agent) outwardMTU(ctx context.Context) int {
+	_, mtu, err := a.outward(ctx)
+	if err != nil {
+		a.log.Warn("the default route can't be read, so docker_gwbridge gets the MTU of the tunnels' link", "err", err)
+		return a.where().MTU
+	}
+	return mtu
 }
 
 // joining is a network driver that calls before each Join.

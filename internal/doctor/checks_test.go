@@ -131,6 +131,9 @@ func TestChecks(t *testing.T) {
 	kernel := func(modules string) Files {
 		return host(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0", "lib/modules/6.1.0/modules.dep": modules})
 	}
+	out := func(dev string, mtu int) func(context.Context) (string, int, error) {
+		return func(context.Context) (string, int, error) { return dev, mtu, nil }
+	}
 	clocks := func(err error, reached, synced bool, unsure error) Check {
 		return Clocks(ClockDeps{Hosts: peers(h2), Ask: func(context.Context, netip.Addr) (time.Duration, error) { return 3 * time.Millisecond, err },
 			Reached: func(context.Context, netip.Addr) bool { return reached }, Synced: func() (bool, error) { return synced, unsure }})
@@ -185,21 +188,23 @@ func TestChecks(t *testing.T) {
 			Peer{ID: "id4", Name: "h4", VTEP: netip.MustParseAddr("192.0.2.1"), Alive: true})}.Check(), "error", []string{"id4"}},
 		"address gone": {Address{Links: func() ([]Link, error) { return nil, nil }, Underlay: at("eth0"), Hosts: peers(), Restart: "RESTART"}.Check(), "error",
 			[]string{"no link", "it was on eth0", "RESTART"}},
-		"gateway":           {Gateway(gateway(1500, true), at("eth0")), "ok", nil},
-		"gateway too large": {Gateway(gateway(9000, true), at("eth0")), "error", []string{"9000", "1500", "ip link set docker_gwbridge mtu 1500"}},
-		"gateway down":      {Gateway(gateway(1500, false), at("eth0")), "error", []string{"is down"}},
-		"no gateway":        {Gateway(links(), at("eth0")), "ok", []string{"not applicable"}},
-		"subnets":           {Subnets(links(), web, notOurs), "ok", nil},
-		"subnets overlap":   {Subnets(lan, web, notOurs), "warning", []string{"10.32.0.0/24 of lan2 overlaps 10.32.0.0/20 of network web"}},
-		"our own link":      {Subnets(lan, web, func(l string) bool { return l == "lan2" }), "ok", nil},
-		"bridge":            {bridge(func(*BridgeState) {}), "ok", nil},
-		"controller":        {bridge(func(s *BridgeState) { s.Controllers = 1 }), "error", []string{"controller", "del-controller"}},
-		"fail mode":         {bridge(func(s *BridgeState) { s.FailMode = "standalone" }), "error", []string{"standalone", "set-fail-mode"}},
-		"foreign port":      {bridge(func(s *BridgeState) { s.Ports = []string{"x1"} }), "warning", []string{"x1", "del-port socketplane0 x1"}},
-		"foreign flow":      {bridge(func(s *BridgeState) { s.Flows = []string{"table=0, priority=7, cookie=0x77 actions=drop"} }), "error", []string{"del-flows socketplane0 cookie=0x77/-1"}},
-		"flows removed":     {bridge(func(s *BridgeState) { s.Missing = 5 }), "error", []string{"5 of SocketPlane's flows", "removed"}},
-		"flows mended":      {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now() }), "warning", []string{"2 times", "has mended"}},
-		"flows mended once": {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now().Add(-time.Hour) }), "ok", nil},
+		"gateway":                   {Gateway(gateway(1500, true), out("eth0", 1500)), "ok", []string{"eth0"}},
+		"gateway too large":         {Gateway(gateway(9000, true), out("wan0", 1500)), "error", []string{"9000", "wan0", "1500", "ip link set docker_gwbridge mtu 1500"}},
+		"gateway down":              {Gateway(gateway(1500, false), out("eth0", 1500)), "error", []string{"is down"}},
+		"no gateway":                {Gateway(links(), out("eth0", 1500)), "ok", []string{"not applicable"}},
+		"gateway of a fast way out": {Gateway(gateway(9000, true), out("wan0", 9000)), "ok", nil},
+		"gateway without a way out": {Gateway(gateway(1500, true), out("", 0)), "unknown", []string{"no default route"}},
+		"subnets":                   {Subnets(links(), web, notOurs), "ok", nil},
+		"subnets overlap":           {Subnets(lan, web, notOurs), "warning", []string{"10.32.0.0/24 of lan2 overlaps 10.32.0.0/20 of network web"}},
+		"our own link":              {Subnets(lan, web, func(l string) bool { return l == "lan2" }), "ok", nil},
+		"bridge":                    {bridge(func(*BridgeState) {}), "ok", nil},
+		"controller":                {bridge(func(s *BridgeState) { s.Controllers = 1 }), "error", []string{"controller", "del-controller"}},
+		"fail mode":                 {bridge(func(s *BridgeState) { s.FailMode = "standalone" }), "error", []string{"standalone", "set-fail-mode"}},
+		"foreign port":              {bridge(func(s *BridgeState) { s.Ports = []string{"x1"} }), "warning", []string{"x1", "del-port socketplane0 x1"}},
+		"foreign flow":              {bridge(func(s *BridgeState) { s.Flows = []string{"table=0, priority=7, cookie=0x77 actions=drop"} }), "error", []string{"del-flows socketplane0 cookie=0x77/-1"}},
+		"flows removed":             {bridge(func(s *BridgeState) { s.Missing = 5 }), "error", []string{"5 of SocketPlane's flows", "removed"}},
+		"flows mended":              {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now() }), "warning", []string{"2 times", "has mended"}},
+		"flows mended once":         {bridge(func(s *BridgeState) { s.Mended, s.Last = 2, time.Now().Add(-time.Hour) }), "ok", nil},
 		"no bridge": {Bridge("socketplane0", func(context.Context) (BridgeState, error) { return BridgeState{}, errors.New("no connection") }), "unknown",
 			[]string{"no connection"}},
 		"offload in the kernel": {offload("system", "ovs", true), "ok", nil},

@@ -87,9 +87,10 @@ func down(l Link) (Finding, bool) {
 // gatewayBridge is Docker's bridge for everything outside our networks.
 const gatewayBridge = "docker_gwbridge"
 
-// Gateway looks at docker_gwbridge: it must not send larger packets than the NIC takes.
-func Gateway(links Links, underlay func() Underlay) Check {
-	return Check{Name: nameGateway, Looks: "the MTU of docker_gwbridge and of the link with the tunnel address, and whether the bridge is up", Look: func(context.Context) Finding {
+// Gateway looks at docker_gwbridge: it must not send larger packets than the link takes by which they leave the host. outward is that
+// link, empty if it is not known.
+func Gateway(links Links, outward func(context.Context) (dev string, mtu int, err error)) Check {
+	return Check{Name: nameGateway, Looks: "the MTU of docker_gwbridge and of the link by which packets to the outside leave, and whether the bridge is up", Look: func(ctx context.Context) Finding {
 		all, err := links()
 		if err != nil {
 			return Unknown(err.Error(), "")
@@ -101,18 +102,21 @@ func Gateway(links Links, underlay func() Underlay) Check {
 		if !bridge.Up {
 			return Error("docker_gwbridge is down", "containers do not reach anything outside their networks, and published ports do not work", "ip link set docker_gwbridge up")
 		}
-		nic, there := having(all, underlay().Addr)
-		if !there {
-			return Unknown("the link of the tunnel address is not known", "see the tunnel address")
+		dev, mtu, err := outward(ctx)
+		if err != nil {
+			return Unknown(err.Error(), "")
 		}
-		if bridge.MTU > nic.MTU && nic.Name != "lo" {
-			return Error(fmt.Sprintf("the MTU of docker_gwbridge is %d, that of %s only %d", bridge.MTU, nic.Name, nic.MTU),
+		if dev == "" {
+			return Unknown("the host has no default route and no tunnel address", "see the tunnel address")
+		}
+		if bridge.MTU > mtu {
+			return Error(fmt.Sprintf("the MTU of docker_gwbridge is %d, that of %s, by which packets to the outside leave, only %d", bridge.MTU, dev, mtu),
 				"large packets of containers to the outside are lost, so that connections begin and then hang",
 				fmt.Sprintf("ip link set docker_gwbridge mtu %d, and for containers to come make it with that MTU: docker network rm docker_gwbridge while no container uses it; "+
 					"docker network create -d bridge -o com.docker.network.bridge.name=docker_gwbridge -o com.docker.network.bridge.enable_icc=false "+
-					"-o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", nic.MTU, nic.MTU))
+					"-o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", mtu, mtu))
 		}
-		return OK("up, MTU %d; that of %s is %d", bridge.MTU, nic.Name, nic.MTU)
+		return OK("up, MTU %d; that of %s, by which packets to the outside leave, is %d", bridge.MTU, dev, mtu)
 	}}
 }
 

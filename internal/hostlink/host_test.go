@@ -206,6 +206,36 @@ func TestDummyMTU(t *testing.T) {
 	}
 }
 
+// TestOutward: the link of the best default route counts, whichever has the tunnels' address.
+func TestOutward(t *testing.T) {
+	for name, c := range map[string]struct {
+		routes []string
+		dev    string
+		mtu    int
+	}{
+		"one default route":    {[]string{"default via 10.1.0.254"}, "eth0", 1500},
+		"the best of two":      {[]string{"default via 10.1.0.254 metric 200", "default via 10.2.0.254 metric 100"}, "eth1", 9000},
+		"several next hops":    {[]string{"default nexthop via 10.2.0.253 nexthop via 10.2.0.254"}, "eth1", 9000},
+		"IPv4 before IPv6":     {[]string{"default via 2001:db8:1::ff metric 1", "default via 10.2.0.254 metric 100"}, "eth1", 9000},
+		"IPv6 alone":           {[]string{"default via 2001:db8:1::ff"}, "eth0", 1500},
+		"none":                 {nil, "", 0},
+		"none that leads away": {[]string{"blackhole default"}, "", 0},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			s := newSpace(t)
+			s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64")
+			s.nic("eth1", "10.2.0.1/24")
+			s.ip("link", "set", "eth1", "mtu", "9000")
+			for _, r := range c.routes {
+				s.ip(append([]string{"route", "add"}, strings.Fields(r)...)...)
+			}
+			if dev, mtu, err := s.Outward(t.Context()); dev != c.dev || mtu != c.mtu || err != nil {
+				t.Errorf("%q, %d, %v", dev, mtu, err)
+			}
+		})
+	}
+}
+
 func TestSubnets(t *testing.T) {
 	s := newSpace(t)
 	s.nic("eth0", "10.1.0.1/24", "2001:db8:1::1/64", "169.254.3.3/16")

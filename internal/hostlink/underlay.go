@@ -199,6 +199,28 @@ func (v *view) byDefaultRoute(may func(netlink.Link) bool) (Underlay, bool) {
 	return Underlay{}, false
 }
 
+// Outward gives the link by which what has no nearer route leaves this host, and its MTU: that of the best default route, IPv4 before IPv6. It is not
+// always the link of the tunnels' address. dev is empty if there is none.
+func (l *Links) Outward(ctx context.Context) (dev string, mtu int, err error) {
+	v, err := l.view(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	for _, r := range v.routes {
+		if r.Type != unix.RTN_UNICAST || !isDefault(r) {
+			continue
+		}
+		index := r.LinkIndex
+		if len(r.MultiPath) > 0 {
+			index = r.MultiPath[0].LinkIndex
+		}
+		if link := v.links[index]; eligible(link) {
+			return link.Attrs().Name, link.Attrs().MTU, nil
+		}
+	}
+	return "", 0, nil
+}
+
 // sourceOn gives the address of a link from which it would speak to the gateway: one of its subnet, else any, and of several the
 // present one before the first.
 func (v *view) sourceOn(index int, v4 bool, gw net.IP) (netip.Addr, bool) {

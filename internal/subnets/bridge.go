@@ -53,13 +53,14 @@ func (t *Tracker) bridge(ctx context.Context, s state) error {
 		time.AfterFunc(joinQuiet, t.Wake)
 		return nil
 	}
-	err := t.opts.Docker.MakeGatewayBridge(ctx, subnet, t.opts.MTU())
+	mtu := t.opts.MTU(ctx)
+	err := t.opts.Docker.MakeGatewayBridge(ctx, subnet, mtu)
 	t.end()
 	if err != nil {
 		return err
 	}
 	t.hadBridge = true
-	t.log.Info("docker_gwbridge is made, by which containers reach the outside", "subnet", subnet, "mtu", t.opts.MTU())
+	t.log.Info("docker_gwbridge is made, by which containers reach the outside", "subnet", subnet, "mtu", mtu)
 	t.Wake() // it is one of this host's uses now
 	return nil
 }

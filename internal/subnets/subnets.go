@@ -54,8 +54,8 @@ type Options struct {
 	Stirred func(context.Context) <-chan struct{}
 	// Changed is called after this host's uses have changed; it must not block.
 	Changed func()
-	// MTU is what this host can send to the others, in bytes.
-	MTU func() int
+	// MTU is what this host can send to the outside, in bytes.
+	MTU func(context.Context) int
 	// ResolvConf is the file that names the host's name servers.
 	ResolvConf string
 	Logger     *slog.Logger
