@@ -67,7 +67,7 @@ func (s *Switch) Ready() error {
 
 // notConnected says why there is no session. s.mu is held.
 func (s *Switch) notConnected() error {
-	return fmt.Errorf("%w at %s: %w: start it (systemctl start openvswitch-switch)", ErrNotConnected, s.endpoint, s.cause)
+	return fmt.Errorf("%w at %s: %w: start it (systemctl start openvswitch-switch), or openvswitch on RPM-based hosts", ErrNotConnected, s.endpoint, s.cause)
 }
 
 // Info returns what is known now.
@@ -194,7 +194,7 @@ func (s *Switch) judge(v *view, id process, dialed error) (probe bool) {
 }
 
 func (s *Switch) notRunning(why string) error {
-	return fmt.Errorf("%w at %s: ovs-vswitchd is not running (%s): start it (systemctl start openvswitch-switch)",
+	return fmt.Errorf("%w at %s: ovs-vswitchd is not running (%s): start it (systemctl start openvswitch-switch), or openvswitch on RPM-based hosts",
 		ErrNotConnected, s.endpoint, why)
 }
 

@@ -167,7 +167,7 @@ func (s *Switch) transact(ctx context.Context, n *session, ops ...ovsdb.Operatio
 	}
 	crashpoint.Hit("ovsdb: transacted")
 	if a.err != nil {
-		return 0, fmt.Errorf("%w at %s: transaction: %w: see whether ovsdb-server runs (systemctl status openvswitch-switch)",
+		return 0, fmt.Errorf("%w at %s: transaction: %w: see whether ovsdb-server runs (systemctl status openvswitch-switch), or openvswitch on RPM-based hosts",
 			ErrNotConnected, s.endpoint, a.err)
 	}
 	return outcome(a.results, len(ops))

@@ -310,7 +310,7 @@ func (a *agent) restartSwitch() string {
 	if a.isPlugin() && a.cfg.OVSDB == config.OwnOVSDB {
 		return a.restartSelf()
 	}
-	return "systemctl restart openvswitch-switch"
+	return doctor.RestartSwitch(doctor.Files{})
 }
 
 func (a *agent) ownLog() string {

@@ -127,6 +127,30 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// TestRestartSwitch: the unit is the one that the host has.
+func TestRestartSwitch(t *testing.T) {
+	const usr, etc = "/usr/lib/systemd/system/", "/etc/systemd/system/"
+	for name, c := range map[string]struct {
+		units []string
+		want  string
+	}{
+		"Debian":         {[]string{usr + "openvswitch-switch.service", usr + "ovs-vswitchd.service"}, "systemctl restart openvswitch-switch"},
+		"an older one":   {[]string{"/lib/systemd/system/openvswitch-switch.service"}, "systemctl restart openvswitch-switch"},
+		"RPM":            {[]string{usr + "openvswitch.service", usr + "ovs-vswitchd.service", usr + "ovsdb-server.service"}, "systemctl restart openvswitch"},
+		"by hand":        {[]string{etc + "openvswitch.service"}, "systemctl restart openvswitch"},
+		"daemons alone":  {[]string{usr + "ovs-vswitchd.service", usr + "ovsdb-server.service"}, "systemctl restart ovs-vswitchd"},
+		"without a unit": {nil, "systemctl restart openvswitch-switch"},
+	} {
+		files := map[string]string{}
+		for _, u := range c.units {
+			files[u] = "[Unit]"
+		}
+		if got := RestartSwitch(host(t, files)); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // open opens a file as an agent does; then it is kept, removed, removed with its directory, or replaced.
 func open(t *testing.T, then string) []OpenFile {
 	t.Helper()

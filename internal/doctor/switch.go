@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +57,20 @@ type Switch struct {
 	Plane func(context.Context) Plane
 	// Restart is the command that restarts Open vSwitch, Log where the agent's log is.
 	Restart, Log string
+}
+
+// RestartSwitch is the command that restarts Open vSwitch's daemons: packages name their unit differently. Where no unit is found, as in a
+// container, it is Debian's.
+func RestartSwitch(files Files) string {
+	const restart = "systemctl restart "
+	for _, unit := range []string{"openvswitch-switch", "openvswitch", "ovs-vswitchd"} { // Debian and Ubuntu; RPM-based; others
+		for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+			if info, err := os.Stat(filepath.Join("/", files.Root, dir, unit+".service")); err == nil && info.Mode().IsRegular() {
+				return restart + unit
+			}
+		}
+	}
+	return restart + "openvswitch-switch"
 }
 
 // Consequences of daemons that do not run.

@@ -80,7 +80,7 @@ func Check(ctx context.Context) []Finding {
 	}
 	list = append(list,
 		served("Docker", "/var/run/docker.sock", "install Docker Engine 20.10 or newer, or start it: systemctl start docker"),
-		served("Open vSwitch", "/run/openvswitch/db.sock", "install and start it: apt-get install openvswitch-switch"))
+		served("Open vSwitch", "/run/openvswitch/db.sock", "install and start it: apt-get install openvswitch-switch, or dnf install openvswitch && systemctl enable --now openvswitch"))
 	if text, err := os.ReadFile("/proc/net/unix"); err == nil && strings.Contains(string(text), "/host/run/docker/plugins/socketplane.sock") {
 		list = append(list, Finding{Name: "managed plugin", Text: "runs on this host, and two agents would undo each other's work", State: Error,
 			Cure: "docker plugin disable socketplane/plugin:latest, and remove it"})
