@@ -3,7 +3,6 @@ package hostlink
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -47,11 +46,7 @@ func (l *Links) Loopback(ctx context.Context, dev string) (bool, error) {
 	if link == nil || err != nil {
 		return false, err
 	}
-	return loopback(link), nil
-}
-
-func loopback(link netlink.Link) bool {
-	return link.Attrs().Flags&net.FlagLoopback != 0 || link.Type() == "dummy"
+	return routed(link), nil
 }
 
 // has says whether a link of this host has an address; it does not if they can't be read.
