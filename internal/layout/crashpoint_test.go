@@ -35,7 +35,7 @@ var harmless = map[string]string{
 
 // reads are the methods of the outside world's handles that write nothing; whatever else they have counts as a write.
 var reads = map[string][]string{
-	"handle":  {"LinkByName", "LinkByIndex", "LinkList", "RouteGet", "RouteList", "RouteListFiltered", "AddrList", "GenlFamilyGet", "SetSocketTimeout", "Close"},
+	"handle":  {"LinkByName", "LinkByIndex", "LinkList", "RouteGetWithOptions", "RouteList", "RouteListFiltered", "AddrList", "GenlFamilyGet", "SetSocketTimeout", "Close"},
 	"KV":      {"Get", "List", "Keys"},
 	"Session": {"Info", "List", "Node"},
 	"Raw":     {"Query"},
