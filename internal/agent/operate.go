@@ -211,7 +211,7 @@ func (a *agent) wanted(ctx context.Context, r adminapi.NetworkRequest) (store.Ne
 	for _, p := range pools {
 		s := store.Subnet{CIDR: p}
 		if i := slices.IndexFunc(r.Ranges, func(w netip.Prefix) bool { return p.Contains(w.Addr()) }); i >= 0 {
-			s.Range = r.Ranges[i]
+			s.Range = r.Ranges[i].Masked() // engines from 28 on refuse host bits
 		}
 		if i := slices.IndexFunc(r.Gateways, p.Contains); i >= 0 {
 			s.Gateway = r.Gateways[i]
