@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -83,11 +84,11 @@ func (m *Mirror) settled(r driver.Removal, is driver.Verdict) {
 	case driver.PrunedHere:
 		m.log.Warn("docker pruned a network on this host; the cluster keeps it, and "+back+": 'docker network rm' or 'socketplane network rm' "+
 			"removes it from all hosts", "network", r.Name, "id", r.Network)
-		m.note(r.Network, "docker pruned it on this host at "+r.At.Format(time.RFC3339)+"; the cluster keeps what only idles")
+		m.note(r.Network, "docker pruned it on this host at "+r.At.Format(time.RFC3339)+"; the cluster keeps what only idles"+stopped(r.Name))
 	default:
 		m.log.Warn("a network was removed on this host, and docker can't tell any more whether by a user; the cluster keeps it, and "+back+": "+
 			"remove it once more if you mean it", "network", r.Name, "id", r.Network)
-		m.note(r.Network, "docker removed it on this host at "+r.At.Format(time.RFC3339)+" and could not say why; the cluster keeps it")
+		m.note(r.Network, "docker removed it on this host at "+r.At.Format(time.RFC3339)+" and could not say why; the cluster keeps it"+stopped(r.Name))
 	}
 	m.Wake()
 }
@@ -121,6 +122,13 @@ func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[str
 		return driver.Undecided, nil // Docker may be repeating its request, and tells of the end only after it
 	}
 	return driver.RemovedUnknown, nil
+}
+
+// stopped is the cure for containers that were stopped while their network was removed: Docker knows the network by its id, and the
+// copy that comes back has another one.
+func stopped(name string) string {
+	return fmt.Sprintf("; if 'docker start' of a container that was stopped then does not find the network: 'docker network disconnect -f %s CONTAINER' and "+
+		"'docker network connect %s CONTAINER'", name, name)
 }
 
 // note keeps what a user should know of a network; nothing takes the former one back.

@@ -192,6 +192,9 @@ func (w *world) fated(f fate, id string) {
 	if note := w.hosts[0].Note(id); !strings.Contains(note, f.note) || (f.note == "") != (note == "") {
 		w.Errorf("the note is %q", note)
 	}
+	if note := w.hosts[0].Note(id); f.back && !strings.Contains(note, "'docker network disconnect -f web CONTAINER' and 'docker network connect web CONTAINER'") {
+		w.Errorf("the note names no cure for stopped containers: %q", note)
+	}
 	if f.used {
 		w.hosts[1].stops("user")
 		w.wantTold("")
