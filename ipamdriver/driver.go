@@ -44,6 +44,8 @@ type Options struct {
 	Subnets func(context.Context) ([]netip.Prefix, error)
 	// HalfDefaults tells the routes of scope link of this host that are parts of a default route; nil if it has none.
 	HalfDefaults func(context.Context) ([]netip.Prefix, error)
+	// EngineAPI tells the API version of this host's Docker Engine, "" while it is not known. It must not wait for Docker.
+	EngineAPI func() string
 	// Journal is where addresses are noted; nil means the host's own store.
 	Journal Journal
 	// Spares is how many unused addresses are kept of a large pool at rest; 0 means 32, less than 0 none.

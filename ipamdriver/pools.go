@@ -198,13 +198,21 @@ func (d *Driver) errNoSubnet(taken []netip.Prefix, v6 bool) error {
 // halvesTried is how many subnets Docker may have declined before it is told why. It keeps each until it has one that it takes.
 const halvesTried = 2
 
+// zeroRoutesTaken is the API version of Docker Engine 27.0, from which on a route to 0.0.0.0 of any length counts as a default route: what
+// overlaps it is taken.
+const zeroRoutesTaken = "1.46"
+
 // checkHalves ends Docker's search for a subnet that overlaps no route, where it would never find one: an engine before 27 declines each
-// answer that overlaps 0.0.0.0/1 or 128.0.0.0/1 of scope link, as VPN clients set them, and asks again for ever.
+// answer that overlaps 0.0.0.0/1 or 128.0.0.0/1 of scope link, as VPN clients set them, and asks again for ever; a later one does that
+// for 128.0.0.0/1 alone.
 func (d *Driver) checkHalves(ctx context.Context, v6 bool) error {
 	if d.opts.HalfDefaults == nil || v6 {
 		return nil
 	}
 	halves, err := d.opts.HalfDefaults(ctx)
+	if api := d.engineAPI(); api != "" && !netopt.Older(api, zeroRoutesTaken) {
+		halves = slices.DeleteFunc(slices.Clone(halves), func(p netip.Prefix) bool { return p.Addr().IsUnspecified() })
+	}
 	if err != nil || len(halves) == 0 {
 		return err
 	}
@@ -223,6 +231,13 @@ func (d *Driver) checkHalves(ctx context.Context, v6 bool) error {
 	}
 	return fmt.Errorf("%w: Docker declines every subnet that is chosen, as it overlaps this host's route %s (of a VPN client?): "+
 		"give --subnet, or use 'socketplane network create NAME'", ErrExhausted, halves[0])
+}
+
+func (d *Driver) engineAPI() string {
+	if d.opts.EngineAPI == nil {
+		return ""
+	}
+	return d.opts.EngineAPI()
 }
 
 // free gives the subnets to choose from that overlap none of those that are taken.

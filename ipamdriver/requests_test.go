@@ -169,6 +169,16 @@ func testHalves(w *world) {
 	for range 3 {
 		b.pool("", "")
 	}
+	// Docker from 27 on takes what it is given, so its third network is no search without end.
+	c := w.host("c", ipamdriver.Options{HalfDefaults: halves, EngineAPI: func() string { return "1.46" }})
+	d := w.host("d", ipamdriver.Options{HalfDefaults: halves, EngineAPI: func() string { return "1.45" }})
+	for range 3 {
+		c.pool("", "")
+	}
+	d.pool("", "")
+	d.pool("", "")
+	_, err = d.RequestPool(w.ctx, &ipam.RequestPoolRequest{})
+	w.wants(err, ipamdriver.ErrExhausted, "0.0.0.0/1")
 	a.pool("10.1.0.0/24", "")
 	w.must(a.releasePool(first))
 	w.must(a.releasePool(second))

@@ -196,7 +196,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		swarmSpace = plugin.GlobalAddressSpace
 	}
 	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
-		Pools: pools, Subnets: a.links.Subnets, HalfDefaults: a.links.HalfDefaults, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
+		Pools: pools, Subnets: a.links.Subnets, HalfDefaults: a.links.HalfDefaults, EngineAPI: a.engineAPI, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
 	})
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,

@@ -34,7 +34,7 @@ func ParseEndpoint(options map[string]string, api string) (Endpoint, error) {
 			}
 			e.Unknown = append(e.Unknown, key)
 			continue
-		case is && row.Since != "" && api != "" && older(api, row.Since):
+		case is && row.Since != "" && api != "" && Older(api, row.Since):
 			return e, fmt.Errorf("driver-opt %s=%.100q can't be had on this host: its Docker Engine has API %s and ignores it, API %s is needed: "+
 				"upgrade Docker, or leave it out", key, options[key], api, row.Since)
 		}
@@ -61,8 +61,8 @@ func Endpoints() []Row[Endpoint] {
 	}
 }
 
-// older compares API versions, which have two numbers. What is no version is not older.
-func older(a, b string) bool {
+// Older compares API versions, which have two numbers. What is no version is not older.
+func Older(a, b string) bool {
 	x, errX := version(a)
 	y, errY := version(b)
 	return errX == nil && errY == nil && slices.Compare(x[:], y[:]) < 0
