@@ -101,8 +101,8 @@ func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[str
 		return driver.Undecided, err
 	case running:
 		suspects[r.DockerID] = true
-		return driver.Undecided, nil
 	}
+	// Also while a prune runs: that may be the next one of `docker system prune`, with more events than Docker remembers.
 	past, err := m.docker.Past(ctx, r.DockerID, r.At)
 	if err != nil {
 		return driver.Undecided, err
@@ -114,10 +114,12 @@ func (m *Mirror) verdict(ctx context.Context, r driver.Removal, suspects map[str
 	switch {
 	case slices.Contains(past.Pruned, "network"):
 		return driver.PrunedHere, nil
+	case running:
+		return driver.Undecided, nil
 	case suspects[r.DockerID] && len(past.Pruned) == 0:
 		return driver.PrunedHere, nil // it was broken off: then Docker tells of no end
-	case past.Destroyed || heard.Before(r.At) && !r.Doubtful:
-		return driver.RemovedByUser, nil // nothing of it is forgotten
+	case past.Destroyed || heard.Before(r.At) && !r.Doubtful && !suspects[r.DockerID]:
+		return driver.RemovedByUser, nil // nothing of it is forgotten: the end of a prune comes after its removals
 	case min(time.Since(heard), time.Since(r.At)) < m.opts.Times.Vanished:
 		return driver.Undecided, nil // Docker may be repeating its request, and tells of the end only after it
 	}

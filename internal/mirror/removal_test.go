@@ -140,6 +140,26 @@ func TestWhyRemoved(t *testing.T) {
 			h.up()
 			h.w.kv.down.Store(false)
 		}, kept: true, back: true, note: pruned},
+		"system prune of more than Docker remembers": {does: func(h *host) {
+			h.w.kv.down.Store(true) // so that the verdict can be seen
+			h.docker.prunes.Store(true)
+			h.removes("web")
+			h.docker.remember("network", "prune", "")
+			h.w.kv.down.Store(true) // so that the answer can be seen
+			h.forgets()             // images are pruned by now
+			h.docker.remember("image", "prune", "")
+			h.docker.prunes.Store(false)
+			h.w.kv.down.Store(false)
+		}, kept: true, back: true, note: pruned},
+		"system prune of which Docker remembers the end alone": {does: func(h *host) {
+			h.docker.prunes.Store(true)
+			h.removes("web")
+			h.w.passes(h)
+			h.docker.mu.Lock()
+			h.docker.past = []event{{time.Now(), "image", "prune", ""}}
+			h.docker.mu.Unlock()
+			h.docker.prunes.Store(false)
+		}, kept: true, back: true, note: unknown},
 		"rm while the agent can't start": {does: func(h *host) {
 			h.removedEarlier("web", "")
 		}},
