@@ -178,6 +178,9 @@ func control(c *cluster.Cluster) http.Handler {
 	mux.HandleFunc("/remove", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", c.Remove(r.Context(), r.FormValue("host")))
 	})
+	mux.HandleFunc("/remove-member", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, "", store.NewCluster(c.KV(), "x").RemoveMember(r.Context(), r.FormValue("host")))
+	})
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
 		st := store.NewCluster(c.KV(), "x")
 		keys, err := st.Keys(r.Context())

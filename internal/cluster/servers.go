@@ -172,15 +172,7 @@ func (c *Cluster) RemoveToken(ctx context.Context, id string) error {
 
 // Remove removes a host that is down from the cluster, with its records.
 func (c *Cluster) Remove(ctx context.Context, id string) error {
-	return c.change(ctx, admission.Request{Do: admission.Remove, Target: id}, func(st *store.Cluster) error {
-		if err := st.RemoveMember(ctx, id); err != nil {
-			return err
-		}
-		if err := st.RemoveHost(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		return nil
-	})
+	return c.change(ctx, admission.Request{Do: admission.Remove, Target: id}, func(st *store.Cluster) error { return admission.RemoveDown(ctx, st, id) })
 }
 
 // Forget removes the records of a host that is down, which stays a member.

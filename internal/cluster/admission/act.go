@@ -101,7 +101,7 @@ func (s *server) act(ctx context.Context, who asker) error {
 	case Resign:
 		err = s.cluster.RemoveMember(ctx, who.Host.ID)
 	case Remove:
-		err = s.remove(ctx, who.Target)
+		err = RemoveDown(ctx, s.cluster, who.Target)
 	case Forget:
 		err = s.cluster.RemoveHost(ctx, who.Target)
 	case Lock:
@@ -125,20 +125,20 @@ func (s *server) act(ctx context.Context, who asker) error {
 	return refuse(CodeConflict, "%s", err)
 }
 
-// remove removes a host that is down: first its record as a member, so that it can't come back in between, then the rest. A
-// member may have no other record than that.
-func (s *server) remove(ctx context.Context, id string) error {
-	hosts, err := s.cluster.Hosts(ctx)
+// RemoveDown removes a host that is down: first its record as a member, so that it can't come back in between, then the rest. A
+// member may have no other record than that. The error wraps store.ErrConflict if the host is up.
+func RemoveDown(ctx context.Context, cluster *store.Cluster, id string) error {
+	hosts, err := cluster.Hosts(ctx)
 	if err != nil {
 		return err
 	}
 	if hosts.Alive[id] {
-		return fmt.Errorf("%w: the agent of host %s is up", store.ErrConflict, id)
+		return fmt.Errorf("%w: the agent of host %s is up: stop it there first", store.ErrConflict, id)
 	}
-	if err := s.cluster.RemoveMember(ctx, id); err != nil {
+	if err := cluster.RemoveMember(ctx, id); err != nil {
 		return err
 	}
-	if err := s.cluster.RemoveHost(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := cluster.RemoveHost(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	return nil
