@@ -75,7 +75,12 @@ func (w *ward) setups() []setup {
 		{"no network in common", w.dockers(h2, []string{"rm", "-f", "patient"}), w.dockers(h2, []string{"run", "-d", "--name", "patient", "--network", "socketplane", lab.ImageName})},
 		{"a restarted agent", restart(h1), func(context.Context) error { return nil }},
 		{"a restarted Docker", func(ctx context.Context) error { return h1.RestartDocker(ctx) }, w.dockers(h1, []string{"start", "patient"})},
-		{"a larger MTU here", on(h1, sh("ip link set eth0 mtu 9000; ip link set docker_gwbridge mtu 9000")), on(h1, sh("ip link set eth0 mtu 1500; ip link set docker_gwbridge mtu 1500"))},
+		{"a larger MTU here", both(on(h1, sh("ip link set eth0 mtu 9000; ip link set docker_gwbridge mtu 9000")), func(ctx context.Context) error {
+			return testenv.Poll(ctx, 50*time.Millisecond, func() bool {
+				out, err := h1.SocketPlane(ctx, "info")
+				return err == nil && strings.Contains(out, "MTU 9000") // the agent has noticed
+			})
+		}), on(h1, sh("ip link set eth0 mtu 1500; ip link set docker_gwbridge mtu 1500"))},
 		{"a smaller MTU everywhere", func(ctx context.Context) error { return w.mtu(ctx, 1400) }, func(ctx context.Context) error { return w.mtu(ctx, 1500) }},
 	}
 }
