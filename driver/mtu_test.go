@@ -64,7 +64,15 @@ func TestMTUIsWhatEveryHostCarries(t *testing.T) {
 		w.must(err)
 		return len(e.Endpoints) == 2 && e.Endpoints[0].MTU == 1450 && e.Endpoints[1].MTU == 1330
 	})
-	// Without the cluster's store the last known hosts count.
+	// Without the cluster's store the last known hosts count: those that the host's own store has.
+	w.eventually("the other host's MTU is in the host's own store", func() bool {
+		e, err := a.local.Get(w.ctx, store.LocalHostsKey("c"))
+		if err != nil {
+			return false
+		}
+		h, err := store.Decode[store.Host](e)
+		return err == nil && h.MTU == 9000
+	})
 	a.stop()
 	a.shared.set(true)
 	a.boot()
