@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Plan is what Install is going to do, a line each. self is the path of the running binary.
@@ -99,7 +100,7 @@ func Uninstall(ctx context.Context, s Service) error {
 	errs = append(errs, err)
 	for _, f := range list {
 		if text, err := os.ReadFile(f.path); err == nil && !f.keep && strings.HasPrefix(string(text), mark) {
-			errs = append(errs, os.Remove(f.path))
+			errs = append(errs, os.Remove(f.path), removeEmpty(f.path))
 		}
 	}
 	if s.Copied != "" {
@@ -166,4 +167,20 @@ func copyTo(w io.Writer, path string) error {
 	defer from.Close()
 	_, err = io.Copy(w, from)
 	return err
+}
+
+// removeEmpty removes the directories of NetworkManager's drop-in if nothing else is in them: install made them on a host without it.
+func removeEmpty(path string) error {
+	if !strings.HasPrefix(path, "/etc/NetworkManager/") {
+		return nil
+	}
+	for dir := filepath.Dir(path); dir != "/etc"; dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTEMPTY) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
 }
