@@ -72,6 +72,9 @@ type Links struct {
 	// ioctl is a datagram socket: the ethtool ioctl acts in the namespace of its socket.
 	ioctl int
 	ns    netns.NsHandle
+	// subscribe opens a subscription to the kernel's messages, feedAgain is the pause before the next try.
+	subscribe func(groups ...uint) (messages, error)
+	feedAgain time.Duration
 }
 
 // New opens the sockets in the network namespace of the calling thread. Close releases them.
@@ -80,7 +83,8 @@ func New(opts Options) (_ *Links, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	l := &Links{log: opts.Logger, ioctl: -1, ns: netns.None()}
+	l := &Links{log: opts.Logger, ioctl: -1, ns: netns.None(), feedAgain: feedAgain}
+	l.subscribe = l.subscribeNow
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

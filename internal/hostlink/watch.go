@@ -2,7 +2,6 @@ package hostlink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -12,64 +11,31 @@ import (
 )
 
 // Watch signals that links of ours appeared, changed or went, or got an address, by anybody's hand; what they are now say Owned
-// and Strays.
-// Signals that nobody has taken yet become one. The channel is closed when the context ends.
+// and Strays. Signals that nobody has taken yet become one. The channel is closed when the context ends, and not before: a
+// subscription that fails is made again.
 func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
-	var socket *nl.NetlinkSocket
-	err := l.inNamespace(func() (err error) {
-		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-		return err
+	// Links that are ours are known by index, so that one that loses its alias is noticed.
+	known := map[int32]Link{}
+	changed, err := l.follow(ctx, feed{
+		groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR},
+		begin: func(ctx context.Context) error {
+			owned, err := l.Owned(ctx)
+			if err != nil {
+				return err
+			}
+			clear(known)
+			for _, link := range owned {
+				link.Kind = "" // a message need not tell it
+				known[int32(link.Index)] = link
+			}
+			return nil
+		},
+		tells: func(m syscall.NetlinkMessage) bool { return concerns(m, known) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch links: %w", err)
 	}
-	// Links that are ours already are known by index, so that one that loses its alias is noticed.
-	owned, err := l.Owned(ctx)
-	if err != nil {
-		socket.Close()
-		return nil, err
-	}
-	known := make(map[int32]Link, len(owned))
-	for _, link := range owned {
-		link.Kind = "" // a message need not tell it
-		known[int32(link.Index)] = link
-	}
-	changed := make(chan struct{}, 1)
-	stop := context.AfterFunc(ctx, socket.Close)
-	go func() {
-		defer close(changed)
-		defer stop()
-		l.watch(ctx, socket, known, changed)
-	}()
 	return changed, nil
-}
-
-func (l *Links) watch(ctx context.Context, socket *nl.NetlinkSocket, known map[int32]Link, changed chan<- struct{}) {
-	for ctx.Err() == nil {
-		msgs, from, err := socket.Receive()
-		// The kernel dropped messages as we were slow: what they said is in Owned.
-		lost := errors.Is(err, unix.ENOBUFS)
-		if err != nil && !lost {
-			if ctx.Err() == nil {
-				l.log.Error("watch of links ended", "error", err)
-			}
-			return
-		}
-		if !lost && from.Pid != nl.PidKernel {
-			continue
-		}
-		ours := lost
-		for _, m := range msgs {
-			ours = concerns(m, known) || ours
-		}
-		if !ours {
-			continue
-		}
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // concerns says whether a message tells something new about a link of ours, and keeps track of what is known.

@@ -57,7 +57,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			redial.Wait(ctx, time.Since(r.dialled))
 		case _, open := <-links:
 			if !open {
-				links = nil // ends with ctx
+				links = nil // ctx has ended
 			}
 		case <-ticker.C:
 			full = true
