@@ -38,7 +38,6 @@ func TestAnswers(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"no-leader", 500, "No cluster leader", store.ErrUnavailable, "has no leader"},
 		{"leader-died", 500, "rpc error making call: EOF", store.ErrUnavailable, "has no leader"},
 		{"too-many-connections", 429, "Your IP is issuing too many concurrent connections", store.ErrUnavailable, "http_max_conns_per_client"},
 		{"too-large", 413, "Request body too large", store.ErrInvalid, "report"},
@@ -97,6 +96,77 @@ func TestLeaderDied(t *testing.T) {
 			asked.Store(0)
 			if err := s.Apply(context.Background(), put("a", "1")); !errors.Is(err, store.ErrUnavailable) || asked.Load() != 1 {
 				t.Errorf("Apply = %v after %d questions", err, asked.Load())
+			}
+		})
+	}
+}
+
+// TestWriteWithoutLeader: a write waits for the next leader where the refusal proves that it was not made. Where it may have been, it is not repeated.
+func TestWriteWithoutLeader(t *testing.T) {
+	dialled := "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:0->10.0.0.2:8300: connect: connection refused"
+	for text, again := range map[string]bool{
+		"No cluster leader": true,
+		"Raft leader not found in server lookup mapping":              true,
+		"rpc error making call: node is not the leader":               true,
+		"leadership transfer in progress":                             true,
+		dialled:                                                       true,
+		"rpc error making call: " + dialled:                           true,
+		"rpc error making call: EOF":                                  false,
+		"leadership lost while committing log":                        false,
+		"rpc error making call: leadership lost while committing log": false,
+		"No known Consul servers":                                     false, // it may last, and is no election
+	} {
+		t.Run(text, func(t *testing.T) {
+			var asked atomic.Int64
+			s := answering(t, patience, func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) <= 2 {
+					w.WriteHeader(http.StatusInternalServerError)
+					_, _ = io.WriteString(w, text)
+					return
+				}
+				_, _ = io.WriteString(w, `{"Results":[],"Errors":null}`)
+			})
+			err := s.Apply(context.Background(), put("a", "1"))
+			if again && (err != nil || asked.Load() != 3) || !again && (!errors.Is(err, store.ErrUnavailable) || asked.Load() != 1) {
+				t.Errorf("Apply = %v after %d questions", err, asked.Load())
+			}
+		})
+	}
+	t.Run("it lasts", func(t *testing.T) {
+		s := answering(t, inVain, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, "No cluster leader")
+		})
+		began := time.Now()
+		err := s.Apply(context.Background(), put("a", "1"))
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "has no leader") || time.Since(began) > inVain+slack {
+			t.Errorf("Apply = %v after %v", err, time.Since(began))
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.Apply(ctx, put("a", "1")); !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that has ended, Apply = %v", err)
+		}
+	})
+}
+
+// TestReadDuringElection: a consistent read is refused in other words while a leader steps down.
+func TestReadDuringElection(t *testing.T) {
+	for _, text := range []string{
+		"node is not the leader", "leadership lost while committing log", "leadership transfer in progress", "Raft leader not found in server lookup mapping",
+	} {
+		t.Run(text, func(t *testing.T) {
+			var asked atomic.Int64
+			s := answering(t, patience, func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) <= 2 {
+					w.WriteHeader(http.StatusInternalServerError)
+					_, _ = io.WriteString(w, text)
+					return
+				}
+				_, _ = io.WriteString(w, `[{"Key":"a","Value":"MQ==","ModifyIndex":7}]`)
+			})
+			if all, err := s.List(context.Background(), "a"); err != nil || len(all) != 1 || asked.Load() != 3 {
+				t.Errorf("List = %v, %v after %d questions", all, err, asked.Load())
 			}
 		})
 	}

@@ -26,9 +26,12 @@ func (s *Store) Apply(ctx context.Context, ops ...store.Op) error {
 	txn, origin := translate(ops)
 	// Not Txn.Txn: that hides the HTTP status of a refusal. Raw gives the
 	// body of a 409 in its error.
-	crashpoint.Hit("consul: write")
-	_, err := s.client.Raw().Write("/v1/txn", txn, nil, (&api.WriteOptions{}).WithContext(req))
-	crashpoint.Hit("consul: written")
+	err := writeAgain(req, func() error {
+		crashpoint.Hit("consul: write")
+		_, err := s.client.Raw().Write("/v1/txn", txn, nil, (&api.WriteOptions{}).WithContext(req))
+		crashpoint.Hit("consul: written")
+		return err
+	})
 	var status api.StatusError
 	if errors.As(err, &status) && status.Code == http.StatusConflict {
 		return s.rolledBack(ops, origin, status)

@@ -218,24 +218,32 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 	return entriesOf(pairs), nil
 }
 
-// readAgain repeats a read while Consul's server can't reach the leader: for the first second after a leader's death servers answer so at once,
-// instead of waiting for the next one. A write is not repeated, as it may have taken effect.
-func readAgain(ctx context.Context, read func() error) error {
+// readAgain repeats a read while Consul has no leader, or can't reach it: for the first second after a leader's death servers answer so at once,
+// instead of waiting for the next one.
+func readAgain(ctx context.Context, read func() error) error { return again(ctx, read, leaderless) }
+
+// writeAgain is readAgain for a write. One that may have taken effect is not repeated.
+func writeAgain(ctx context.Context, write func() error) error { return again(ctx, write, unwritten) }
+
+// again repeats what is refused in such a way, until ctx ends.
+func again(ctx context.Context, ask func() error, such func(api.StatusError) bool) error {
 	const pause = 200 * time.Millisecond
 	for refused := error(nil); ; {
-		err := read()
+		err := ask()
 		if refused != nil && ctx.Err() != nil {
 			return refused // it says more than that time is up
 		}
 		var status api.StatusError
-		if !errors.As(err, &status) || !leaderless(status) {
+		if !errors.As(err, &status) || !such(status) {
 			return err
 		}
 		refused = err
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return err
-		case <-time.After(pause):
+		case <-timer.C:
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -59,10 +60,29 @@ func (s *Store) refusal(what string, status api.StatusError) error {
 
 const cureToken = `give SocketPlane a token (CONSUL_HTTP_TOKEN) whose policy has key_prefix "socketplane/" and session_prefix "" with write`
 
-// leaderless recognises what Consul's servers say when they have no leader, or can't reach it.
+// What Consul's servers say when they have no leader, or can't reach it, before anything was written: agent/structs/errors.go, agent/pool/pool.go and
+// rpc.go of Consul, api.go of its Raft. A server that was asked by another one has its words quoted.
+func beforeWriting() []string {
+	return []string{
+		"No cluster leader", "Raft leader not found", "node is not the leader", "leadership transfer in progress",
+		"rpc error getting client", // the connection could not be made
+	}
+}
+
+// afterWriting is what they say when the leader was lost on the way: a write may have been made.
+func afterWriting() []string { return []string{"rpc error", "leadership lost while committing log"} }
+
+// leaderless recognises all of it.
 func leaderless(status api.StatusError) bool {
+	return unwritten(status) || refuses(status, afterWriting())
+}
+
+// unwritten recognises refusals that prove that nothing was written.
+func unwritten(status api.StatusError) bool { return refuses(status, beforeWriting()) }
+
+func refuses(status api.StatusError, texts []string) bool {
 	return status.Code == http.StatusInternalServerError && !denied(status.Body) &&
-		(strings.Contains(status.Body, "No cluster leader") || strings.Contains(status.Body, "rpc error"))
+		slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(status.Body, text) })
 }
 
 // denied recognises what Consul's ACLs say; transactions report it without a
