@@ -142,12 +142,14 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 	watch, end := d.indexes.begin(id)
 	defer end()
 	var index uint64
-	seen := map[string]uint64{}
+	seen := newSightings()
+	unreadable := retry.Trouble{Logger: d.log, Level: slog.LevelWarn, Text: "records of other hosts' containers can't be read; what was known of these hosts stays"}
 	loop := d.newLoop("peers can't be read or written to this host's disk; the last known stay")
 	for ctx.Err() == nil {
 		versions, next, err := watch(ctx, index)
 		if err == nil {
 			err = d.readPeers(ctx, n, versions, seen)
+			unreadable.Note(errors.Join(slices.Collect(maps.Values(seen.unreadable))...), "network", id)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -157,7 +159,7 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 				known() // they are applied
 			}
 			index = 0 // read everything again when it works: the store may be another one
-			clear(seen)
+			seen = newSightings()
 			loop.Fails(ctx, err, "network", id)
 		default:
 			index = next
@@ -167,19 +169,36 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 	}
 }
 
-// readPeers fetches the records of the hosts whose version changed, and applies them at once.
-func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[string]uint64) error {
+// sightings are the versions of the hosts' records that were read last, by host.
+type sightings struct {
+	versions map[string]uint64
+	// unreadable are the hosts whose record at that version this agent can't read, as a newer one wrote it or somebody has changed it, and why.
+	unreadable map[string]error
+}
+
+func newSightings() sightings { return sightings{map[string]uint64{}, map[string]error{}} }
+
+func (s sightings) forget(host string) {
+	delete(s.versions, host)
+	delete(s.unreadable, host)
+}
+
+// readPeers fetches the records of the hosts whose version changed, and applies them at once. One that can't be read keeps nobody from the others.
+func (d *Driver) readPeers(ctx context.Context, n *segment, versions map[string]uint64, seen sightings) error {
 	delete(versions, d.cluster.Host())
 	fresh := map[string]store.Endpoints{}
 	for host, version := range versions {
-		if seen[host] == version {
+		if seen.versions[host] == version {
 			continue
 		}
 		r, err := d.cluster.EndpointsAt(ctx, n.network, host, version)
-		if err != nil {
+		delete(seen.unreadable, host)
+		switch {
+		case errors.Is(err, store.ErrInvalid):
+			seen.versions[host], seen.unreadable[host] = version, err
+		case err != nil:
 			return err
-		}
-		if r.Host != "" { // else it has just gone, and so will its version
+		case r.Host != "": // else it has just gone, and so will its version
 			fresh[host] = r
 		}
 	}
@@ -192,8 +211,12 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 	for host := range n.peers {
 		if _, there := versions[host]; !there {
 			delete(n.peers, host)
-			delete(seen, host)
 			changed = true
+		}
+	}
+	for host := range seen.versions {
+		if _, there := versions[host]; !there {
+			seen.forget(host)
 		}
 	}
 	maps.Copy(n.peers, fresh)
@@ -207,7 +230,7 @@ func (d *Driver) readPeers(ctx context.Context, n *segment, versions, seen map[s
 		return err
 	}
 	for host := range fresh {
-		seen[host] = versions[host]
+		seen.versions[host] = versions[host]
 	}
 	return nil
 }

@@ -121,3 +121,36 @@ func TestHostThatCannotBeReadStaysKnown(t *testing.T) {
 		t.Errorf("b is lost:\n%s", got)
 	}
 }
+
+// TestEndpointsThatCannotBeReadStayKnown: one host's record of endpoints that this agent can't read hides no other host's, and is read as soon as it can be.
+func TestEndpointsThatCannotBeReadStayKnown(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.host("a").run(), w.host("b").run(), w.host("c").run()
+	for i, h := range []*host{b, c} {
+		w.must(h.cluster.PutHost(w.ctx, store.Host{Name: h.cluster.Host(), VTEP: netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})}))
+		w.must(h.create("n"+h.cluster.Host(), "LocalDefault"))
+	}
+	w.must(a.create("na", "LocalDefault"))
+	b.container("nb", "eb", "10.1.0.8/24")
+	a.container("na", "ea", "10.1.0.7/24")
+	sees := func(what string) func() bool { return func() bool { return strings.Contains(a.plane.String(), what) } }
+	w.eventually("a sees b", sees("[10.1.0.8] at 192.0.2.2"))
+
+	networks, err := w.kv.List(w.ctx, store.NetworksPrefix)
+	w.must(err)
+	id := store.Last(networks[0].Key)
+	was, err := w.kv.Get(w.ctx, store.EndpointsKey(id, "b"))
+	w.must(err)
+	change := func(value []byte) {
+		w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: was.Key, Value: value},
+			store.Op{Kind: store.OpPut, Key: store.IndexKey(id, "b"), Value: store.Encode(store.Index{Schema: store.Schema, Revision: store.NewNonce()})}))
+	}
+	change([]byte(`{"schema":99}`))
+	c.container("nc", "ec", "10.1.0.9/24")
+	w.eventually("a sees c", sees("[10.1.0.9] at 192.0.2.3"))
+	if !sees("[10.1.0.8] at 192.0.2.2")() {
+		t.Errorf("b is lost:\n%s", a.plane)
+	}
+	change([]byte(strings.Replace(string(was.Value), "10.1.0.8", "10.1.0.18", 1)))
+	w.eventually("a sees b again", sees("[10.1.0.18] at 192.0.2.2"))
+}
