@@ -82,10 +82,8 @@ func (d *Driver) answerAsks(ctx context.Context) {
 	}
 	for index := uint64(0); ctx.Err() == nil; {
 		asks, next, err := d.cluster.WatchAsks(ctx, index)
-		for _, a := range asks {
-			if err == nil {
-				err = d.answer(ctx, a)
-			}
+		for _, a := range asks { // each, whatever becomes of the others
+			err = errors.Join(err, d.answer(ctx, a))
 		}
 		if index = next; err == nil {
 			loop.Works()

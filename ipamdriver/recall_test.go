@@ -41,6 +41,24 @@ func testStaticSpare(w *world) {
 	}
 }
 
+// testBrokenAsk: a request that can't be read, or answered, keeps nobody from answering the others.
+func testBrokenAsk(w *world) {
+	a, b := w.host("a", spares).run(), w.host("b", spares).run()
+	id := a.pool("10.1.0.0/24", "")
+	b.pool("10.1.0.0/24", "")
+	first, err := a.container(id, "")
+	w.must(err)
+	w.must(w.kv.Apply(w.ctx,
+		store.Op{Kind: store.OpPut, Key: store.AsksPrefix + "10.1.0.0_24/0", Value: []byte(`{"schema":99}`)},
+		store.Op{Kind: store.OpPut, Key: store.AsksPrefix + "10.1.0.0_24/1", Value: []byte(`{"schema":1,"id":"other","pool":"10.1.0.0/24","from":"b","hosts":["a"],"addr":"fd00::1"}`)}))
+	for _, c := range w.claims(id) {
+		if address := strings.TrimSuffix(c, "=a"); address+"/24" != first {
+			_, err := b.container(id, address)
+			w.must(err)
+		}
+	}
+}
+
 // testSharedSpare: gateways and auxiliary addresses call spares back, too, also this host's own.
 func testSharedSpare(w *world) {
 	a, b := w.host("a", spares).run(), w.host("b", spares).run()

@@ -15,7 +15,7 @@ import (
 
 func TestSpares(t *testing.T) {
 	both(t, map[string]func(*world){
-		"away": testAway, "settles": testSettles, "static-spare": testStaticSpare, "shared-again": testSharedAgain, "fill": testFill, "rest": testRest,
+		"away": testAway, "settles": testSettles, "static-spare": testStaticSpare, "broken-ask": testBrokenAsk, "shared-again": testSharedAgain, "fill": testFill, "rest": testRest,
 		"lost-journal": testLostJournal, "shared-spare": testSharedSpare, "dead-host": testDeadHost, "use-is-told": testUseIsTold, "leaves": testLeaves,
 	})
 }

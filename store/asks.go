@@ -75,7 +75,7 @@ func (c *Cluster) Asks(ctx context.Context) ([]Ask, error) {
 	return asks, err
 }
 
-// WatchAsks is KV.Watch for all Asks.
+// WatchAsks is KV.Watch for all Asks. One that can't be read is left out: who asks waits for a moment only, and others' must be answered.
 func (c *Cluster) WatchAsks(ctx context.Context, since uint64) ([]Ask, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, AsksPrefix, since)
 	if err != nil {
@@ -83,11 +83,9 @@ func (c *Cluster) WatchAsks(ctx context.Context, since uint64) ([]Ask, uint64, e
 	}
 	var asks []Ask
 	for _, e := range entries {
-		a, err := Decode[Ask](e)
-		if err != nil {
-			return nil, 0, err
+		if a, err := Decode[Ask](e); err == nil {
+			asks = append(asks, a)
 		}
-		asks = append(asks, a)
 	}
 	return asks, index, nil
 }
