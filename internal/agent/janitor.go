@@ -30,18 +30,31 @@ type janitor struct {
 	remove func(ctx context.Context, id string) error
 	log    *slog.Logger
 
-	since map[string]time.Time // by host: since when it is seen to be away by this agent
+	away  map[string]absence // by host
 	found []sighting
+}
+
+// moment is a point in time: by the clock, which may be set meanwhile, and as the time since the janitor began, which never jumps.
+type moment struct {
+	clock time.Time
+	up    time.Duration
+}
+
+// absence is a host's as this agent sees it.
+type absence struct {
+	note store.Gone
+	// before is how long the host was away when this agent saw it first, as far as the clocks can be believed that say so; since is when that was.
+	before, since time.Duration
 }
 
 // sighting is garbage that was seen before.
 type sighting struct {
 	store.Garbage
-	since time.Time
+	since time.Duration
 }
 
 func newJanitor(c *store.Cluster, expiry, grace time.Duration, log *slog.Logger) *janitor {
-	return &janitor{cluster: c, expiry: expiry, grace: grace, remove: c.RemoveHost, log: log, since: map[string]time.Time{}}
+	return &janitor{cluster: c, expiry: expiry, grace: grace, remove: c.RemoveHost, log: log, away: map[string]absence{}}
 }
 
 // run tidies until ctx ends.
@@ -52,6 +65,7 @@ func (j *janitor) run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	began := time.Now()
 	trouble := retry.Trouble{Logger: j.log, Level: slog.LevelWarn, Text: "what nobody needs can't be removed from the store at the moment"}
 	for {
 		select {
@@ -59,7 +73,7 @@ func (j *janitor) run(ctx context.Context) error {
 			return nil
 		case now := <-ticker.C:
 			bounded, cancel := context.WithTimeout(ctx, tidyLimit)
-			err := j.tidy(bounded, now)
+			err := j.tidy(bounded, moment{now, now.Sub(began)})
 			cancel()
 			if ctx.Err() == nil {
 				trouble.Note(err)
@@ -69,10 +83,10 @@ func (j *janitor) run(ctx context.Context) error {
 }
 
 // tidy looks once.
-func (j *janitor) tidy(ctx context.Context, now time.Time) error {
+func (j *janitor) tidy(ctx context.Context, now moment) error {
 	mine, err := j.mine(ctx)
 	if err != nil || !mine {
-		clear(j.since)
+		clear(j.away)
 		j.found = nil
 		return err
 	}
@@ -94,25 +108,20 @@ func (j *janitor) mine(ctx context.Context) (bool, error) {
 }
 
 // expire removes hosts whose agents have been away for too long.
-func (j *janitor) expire(ctx context.Context, now time.Time) error {
+func (j *janitor) expire(ctx context.Context, now moment) error {
 	if j.expiry == 0 {
 		return nil
 	}
-	gone, err := j.cluster.NoteGone(ctx, now)
+	gone, err := j.cluster.NoteGone(ctx, now.clock)
 	if err != nil {
 		return err
 	}
-	for id := range j.since {
-		if _, still := gone[id]; !still {
-			delete(j.since, id)
-		}
-	}
+	j.see(gone, now)
 	var errs []error
 	for id, g := range gone {
-		if _, seen := j.since[id]; !seen {
-			j.since[id] = now
-		}
-		if now.Sub(g.Since) < j.expiry || now.Sub(j.since[id]) < min(j.expiry/2, watchedFor) {
+		a := j.away[id]
+		watched := now.up - a.since
+		if a.before+watched < j.expiry || watched < min(j.expiry/2, watchedFor) {
 			continue
 		}
 		j.log.Warn("removing a host whose agent has been away for too long: its addresses and networks are free; it may come back as a new one",
@@ -125,8 +134,22 @@ func (j *janitor) expire(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
+// see notes which hosts are away. What a note says of the time before is asked of the clock only once: a clock that is set later changes nothing.
+func (j *janitor) see(gone map[string]store.Gone, now moment) {
+	for id := range j.away {
+		if _, still := gone[id]; !still {
+			delete(j.away, id)
+		}
+	}
+	for id, g := range gone {
+		if a, seen := j.away[id]; !seen || !a.note.Since.Equal(g.Since) || a.note.By != g.By { // it was back meanwhile
+			j.away[id] = absence{g, max(0, now.clock.Sub(g.Since)), now.up}
+		}
+	}
+}
+
 // collect removes records that have been needed by nothing for long enough.
-func (j *janitor) collect(ctx context.Context, now time.Time) error {
+func (j *janitor) collect(ctx context.Context, now moment) error {
 	all, err := j.cluster.Garbage(ctx)
 	if err != nil {
 		return err
@@ -134,11 +157,11 @@ func (j *janitor) collect(ctx context.Context, now time.Time) error {
 	var found []sighting
 	var errs []error
 	for _, g := range all {
-		since := now
+		since := now.up
 		if i := slices.IndexFunc(j.found, func(s sighting) bool { return s.Same(g) }); i >= 0 {
 			since = j.found[i].since
 		}
-		if now.Sub(since) < j.grace {
+		if now.up-since < j.grace {
 			found = append(found, sighting{g, since})
 			continue
 		}
