@@ -135,3 +135,14 @@ func sorted(m map[string]string) (out []string) {
 	slices.Sort(out)
 	return out
 }
+
+// TestForeignClustersAreBounded: what is logged and remembered of clusters that anybody can make up has a limit.
+func TestForeignClustersAreBounded(t *testing.T) {
+	before, said := map[string]bool{}, 0
+	for i := range 1000 {
+		said += len(unheard(before, []Foreign{{ID: "lasting"}, {ID: fmt.Sprint("c", i)}}))
+	}
+	if said != maxStrange || len(before) != maxStrange || !before["lasting"] {
+		t.Errorf("%d said, %d remembered", said, len(before))
+	}
+}

@@ -326,13 +326,25 @@ func (s *session) askOthers(ctx context.Context) error {
 
 // tellForeign says once of each other cluster that it is heard.
 func (s *session) tellForeign() {
-	for _, f := range foreign(s.c.disco.Peers(), s.id) {
-		if !s.strange[f.ID] {
-			s.strange[f.ID] = true
-			s.c.log.Warn("cluster: another cluster is on this segment, and they don't merge by themselves: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join ADDRESS' on the hosts of one",
-				"cluster", f.ID, "hosts", f.Hosts)
+	for _, f := range unheard(s.strange, foreign(s.c.disco.Peers(), s.id)) {
+		s.c.log.Warn("cluster: another cluster is on this segment, and they don't merge by themselves: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join ADDRESS' on the hosts of one",
+			"cluster", f.ID, "hosts", f.Hosts)
+	}
+}
+
+// maxStrange bounds how many foreign clusters are told of: anybody on the segment can make them up.
+const maxStrange = 32
+
+// unheard are the clusters that were not heard before; they are by now.
+func unheard(before map[string]bool, all []Foreign) []Foreign {
+	var fresh []Foreign
+	for _, f := range all {
+		if !before[f.ID] && len(before) < maxStrange {
+			before[f.ID] = true
+			fresh = append(fresh, f)
 		}
 	}
+	return fresh
 }
 
 // fulfil does what a user wants of a member.

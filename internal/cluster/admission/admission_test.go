@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -534,4 +535,47 @@ func dialedFrom(t *testing.T, from string, target netip.AddrPort) netip.AddrPort
 	})
 	t.Cleanup(func() { _ = l.Close(); all.Wait() })
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// tired is a listener that accepts nothing until it is closed.
+type tired struct {
+	net.Listener
+	tries atomic.Int32
+	ended chan struct{}
+}
+
+func (l *tired) Accept() (net.Conn, error) {
+	select {
+	case <-l.ended:
+		return nil, net.ErrClosed
+	default:
+	}
+	l.tries.Add(1)
+	return nil, syscall.EMFILE
+}
+
+func (l *tired) Close() error {
+	close(l.ended)
+	return nil
+}
+
+// TestAcceptFailsAndFails: a failure that lasts is logged once.
+func TestAcceptFailsAndFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l, log := &tired{ended: make(chan struct{})}, &safeBuffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- admission.Serve(ctx, l, newKeeper(t), nil, admission.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	}()
+	if err := testenv.Poll(ctx, time.Millisecond, func() bool { return l.tries.Load() > 4 }); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log)
+	}
 }

@@ -72,8 +72,10 @@ func Serve(ctx context.Context, l net.Listener, keeper *trust.Keeper, cluster *s
 			return fmt.Errorf("admission: %w", err)
 		case err != nil:
 			// Out of file descriptors, most likely: that passes.
+			if pause == 0 {
+				s.log.Warn("admission: no connection can be accepted; it is tried again", "err", err)
+			}
 			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
-			s.log.Warn("admission: no connection can be accepted", "err", err)
 			wait(ctx, pause)
 			continue
 		}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -311,6 +312,29 @@ func TestMessages(t *testing.T) {
 	q, err := query()
 	if err != nil || !decode(q).asks {
 		t.Errorf("the question is not understood: %v", err)
+	}
+}
+
+// TestTwinsAreSaidOnce: others that say that they have this host's id are logged once each, however often and from however many addresses it is said.
+func TestTwinsAreSaidOnce(t *testing.T) {
+	var out bytes.Buffer
+	s := New(Options{Host: "0123abcd", Addr: netip.MustParseAddr("10.0.0.1"), Wake: func() {}, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	says := func(last byte) {
+		s.note(heard{ok: true, ttl: time.Minute, peer: Announcement{Host: "0123abcd", State: Member, Cluster: "c0ffee", Addr: netip.AddrFrom4([4]byte{10, 0, 0, last}), Port: 4780}})
+	}
+	for range 10 {
+		says(1)
+		says(2)
+		says(3)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines about two others:\n%s", n, out.String())
+	}
+	for i := range 250 {
+		says(byte(i))
+	}
+	if n := strings.Count(out.String(), "\n"); n > maxTwins {
+		t.Errorf("%d lines about whoever says so", n)
 	}
 }
 

@@ -28,6 +28,8 @@ type Options struct {
 const (
 	// maxPeers bounds what a flood of forged announcements costs.
 	maxPeers = 1024
+	// maxTwins bounds how many others are logged that say that they have this host's id.
+	maxTwins = 8
 	// Answers to questions wait a little: one answer for all who ask, and not from all hosts at once.
 	answerLeast = 10 * time.Millisecond
 	answerMost  = 80 * time.Millisecond
@@ -53,12 +55,12 @@ type Service struct {
 	mu    sync.Mutex
 	mine  *Announcement
 	peers map[string]Peer
-	twin  netip.Addr
+	twins map[netip.Addr]bool // addresses of others that said that they have this host's id
 }
 
 // New describes a service; Run runs it.
 func New(opts Options) *Service {
-	return &Service{opts: opts, change: make(chan struct{}, 1), peers: map[string]Peer{}}
+	return &Service{opts: opts, change: make(chan struct{}, 1), peers: map[string]Peer{}, twins: map[netip.Addr]bool{}}
 }
 
 // Move says that the host's address is elsewhere. Run must not be running.
@@ -266,8 +268,10 @@ func (s *Service) note(h heard) {
 	now := time.Now()
 	s.mu.Lock()
 	if h.peer.Host == s.opts.Host {
-		twin := h.peer.Addr != s.opts.Addr && h.peer.Addr != s.twin
-		s.twin = h.peer.Addr
+		twin := h.peer.Addr != s.opts.Addr && !s.twins[h.peer.Addr] && len(s.twins) < maxTwins
+		if twin {
+			s.twins[h.peer.Addr] = true
+		}
 		s.mu.Unlock()
 		if twin {
 			s.opts.Logger.Error("another host says that it has this host's id: if it is a copy of this host, stop its agent, remove its state directory, and start it again",
