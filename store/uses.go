@@ -18,6 +18,11 @@ type Use struct {
 	Addr netip.Addr `json:"addr,omitzero"`
 }
 
+// Compare orders uses by their subnets.
+func (u Use) Compare(other Use) int {
+	return cmp.Or(u.Subnet.Compare(other.Subnet), cmp.Compare(u.String(), other.String()))
+}
+
 // wideLAN is the prefix length up to which an interface's subnet is taken for a range of which only parts are used: 10.0.0.0/8.
 const wideLAN = 8
 

@@ -31,6 +31,7 @@ import (
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
@@ -89,8 +90,9 @@ type agent struct {
 	refused *atomic.Bool
 	served  func() error
 
-	publishing sync.Mutex  // guards written
+	publishing sync.Mutex  // guards what follows
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
+	unreadUses retry.Trouble
 
 	synced atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
 }

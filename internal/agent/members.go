@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,15 +86,19 @@ func (a *agent) publishHost(ctx context.Context, look bool) error {
 	if !a.seat.held.Load() {
 		return errSeatUnknown
 	}
-	h, err := a.hostRecord(ctx)
-	if err != nil {
-		a.log.Warn("this host's subnets can't be read, so chosen pools may overlap them", "err", err)
+	former := a.written
+	if former == nil { // the agent has just started
+		var err error
+		if former, err = a.formerRecord(ctx); err != nil {
+			return err
+		}
 	}
+	h := a.hostRecord(ctx, former)
 	same := a.written != nil && reflect.DeepEqual(*a.written, h)
 	if same && !look {
 		return nil
 	}
-	_, err = a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
+	_, err := a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
 	if err == nil && same {
 		return nil
 	}
@@ -108,20 +113,58 @@ func (a *agent) publishHost(ctx context.Context, look bool) error {
 	return nil
 }
 
-// hostRecord is what this host says of itself; with an error it may be incomplete.
-func (a *agent) hostRecord(ctx context.Context) (store.Host, error) {
+// formerRecord is this host's record as the cluster has it, nil if it has none that can be read.
+func (a *agent) formerRecord(ctx context.Context) (*store.Host, error) {
+	e, err := a.cluster.KV().Get(ctx, store.HostKey(a.cluster.Host()))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	h, err := store.Decode[store.Host](e)
+	if err != nil {
+		return nil, nil // it is replaced
+	}
+	return &h, nil
+}
+
+// hostRecord is what this host says of itself. What can't be found out now is as in the former record, which may be nil.
+func (a *agent) hostRecord(ctx context.Context, former *store.Host) store.Host {
 	at := a.where()
 	h := store.Host{Name: a.cfg.Name, VTEP: at.Addr, MTU: at.MTU, Version: a.opts.Version.Version, Started: a.started, VXLANPort: a.cfg.VXLANPort}
 	h.Answered = a.seat.answer()
 	a.seat.say(h.VTEP)
-	var err error
-	h.Uses, err = a.subnets.Uses(ctx)
+	h.Uses = a.uses(ctx, former)
 	for _, u := range h.Uses { // sorted
 		if n := len(h.Subnets); n == 0 || h.Subnets[n-1] != u.Subnet {
 			h.Subnets = append(h.Subnets, u.Subnet)
 		}
 	}
-	return h, err
+	return h
+}
+
+// uses are the subnets that this host uses. Those that can't be read are taken to be as they were: another host would use them, else.
+func (a *agent) uses(ctx context.Context, former *store.Host) []store.Use {
+	complete := a.subnets.Complete()
+	uses, err := a.subnets.Uses(ctx)
+	if ctx.Err() == nil {
+		a.unreadUses.Note(err)
+	}
+	if former == nil || err == nil && complete {
+		return uses
+	}
+	if err != nil {
+		return former.Uses
+	}
+	for _, u := range former.Uses { // Docker may take a while
+		same := func(other store.Use) bool { return other.Subnet == u.Subnet }
+		if u.Network != "" && !slices.ContainsFunc(uses, same) {
+			uses = append(uses, u)
+		}
+	}
+	slices.SortFunc(uses, store.Use.Compare)
+	return uses
 }
 
 // pause waits for a while or until ctx ends.

@@ -7,7 +7,6 @@
 package subnets
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -81,6 +80,7 @@ type Tracker struct {
 	mu     sync.Mutex // guards what follows
 	passed bool       // a pass has succeeded
 	locals []dockerwatch.Local
+	heard  bool                // Docker has told its networks
 	pools  []dockerwatch.Range // of Docker; nil before it answered
 	joined time.Time           // when a container last joined one of our networks
 	making chan struct{}       // closed when docker_gwbridge is made; nil when it is not being made
@@ -195,7 +195,7 @@ func (t *Tracker) askDocker(ctx context.Context) error {
 		return err
 	}
 	t.mu.Lock()
-	t.locals = locals
+	t.locals, t.heard = locals, true
 	t.mu.Unlock()
 	if time.Since(t.asked) < askEvery {
 		return nil
@@ -211,6 +211,13 @@ func (t *Tracker) askDocker(ctx context.Context) error {
 	defer t.mu.Unlock()
 	t.pools, t.asked = pools, time.Now()
 	return nil
+}
+
+// Complete says whether Uses has the subnets of Docker's local networks: not before Docker has told them once.
+func (t *Tracker) Complete() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.heard || t.opts.Docker == nil
 }
 
 // Uses are the subnets that this host uses by itself, sorted: those of Docker's local networks, and those of its interfaces. The kernel
@@ -236,9 +243,7 @@ func (t *Tracker) Uses(ctx context.Context) ([]store.Use, error) {
 			uses = append(uses, store.Use{Subnet: c.Subnet, Dev: c.Dev, Addr: c.Addr})
 		}
 	}
-	slices.SortFunc(uses, func(a, b store.Use) int {
-		return cmp.Or(a.Subnet.Compare(b.Subnet), cmp.Compare(a.String(), b.String()))
-	})
+	slices.SortFunc(uses, store.Use.Compare)
 	return slices.Compact(uses), nil
 }
 
