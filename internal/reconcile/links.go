@@ -3,9 +3,12 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // listOwned notes the links of ours that the kernel has.
@@ -47,19 +50,52 @@ func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
 	return errors.Join(errs...)
 }
 
+// strays is the memory of clearLinks.
+type strays struct {
+	pause   retry.Pause
+	last    time.Time // when something was removed
+	next    time.Time // when it is looked again, at the earliest
+	full    bool      // that look is a full one
+	trouble retry.Trouble
+}
+
+// Pauses between removals. A program that puts back at once what was removed gets longer and longer ones: else both would do nothing else.
+const (
+	strayMin, strayMax = 100 * time.Millisecond, 10 * time.Second
+	// strayRest is how long nothing must have been put on a link for the next removal to be soon again, and to be logged.
+	strayRest = time.Minute
+)
+
+func newStrays(log *slog.Logger) strays {
+	return strays{
+		pause: retry.Pause{First: strayMin, Last: strayMax, Steady: strayRest},
+		trouble: retry.Trouble{Logger: log, Level: slog.LevelWarn, Steady: strayRest,
+			Text: "something that another program put on a link of ours is removed; if that goes on, keep NetworkManager, systemd-networkd or dhcpcd off it (docs/operations.md)"},
+	}
+}
+
 // clearLinks removes addresses that other programs put on our links, and with full also routes without an address.
 func (r *Reconciler) clearLinks(ctx context.Context, full bool) error {
+	full = full || r.strays.full
+	if r.strays.full = full; time.Now().Before(r.strays.next) {
+		return nil
+	}
+	r.strays.next, r.strays.full = time.Time{}, false
 	removed, err := r.links.RemoveStrays(ctx, full, r.sw.Bridge())
+	if len(removed) == 0 {
+		r.strays.trouble.Note(nil)
+		return err
+	}
+	now := time.Now()
+	r.strays.next = now.Add(r.strays.pause.Next(now.Sub(r.strays.last)))
+	r.strays.last = now
 	for _, s := range removed {
-		r.log.Warn("something that another program put on a link of ours is removed; if that goes on, keep NetworkManager, systemd-networkd or dhcpcd off it (docs/operations.md)",
-			"link", s.Link, "what", s.What)
+		r.strays.trouble.Note(fmt.Errorf("%s on %s", s.What, s.Link))
 	}
-	if len(removed) > 0 {
-		r.setStatus(func(s *Status) {
-			s.Drift.Strays += uint64(len(removed))
-			s.Drift.StraysAt, s.Drift.Stray = time.Now(), removed[0].What+" on "+removed[0].Link
-		})
-	}
+	r.setStatus(func(s *Status) {
+		s.Drift.Strays += uint64(len(removed))
+		s.Drift.StraysAt, s.Drift.Stray = now, removed[0].What+" on "+removed[0].Link
+	})
 	return err
 }
 

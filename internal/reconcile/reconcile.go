@@ -97,6 +97,7 @@ type Reconciler struct {
 	base     flowSet
 	baseFor  pipeline.Config // from what base was computed
 	trouble  retry.Trouble
+	strays   strays
 
 	mu       sync.Mutex        // guards what follows; never held while anything is waited for
 	where    hostlink.Underlay // what SetUnderlay said last
@@ -125,6 +126,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
 		trouble:  retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
+		strays:   newStrays(opts.Logger),
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }

@@ -45,6 +45,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			again = time.After(pause.Next(0))
 		} else {
 			pause.Reset()
+			if r.strays.next.After(time.Now()) { // what comes back meanwhile is removed then
+				again = time.After(time.Until(r.strays.next))
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -1,12 +1,14 @@
 package reconcile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
@@ -154,5 +156,33 @@ func TestAddressesOfOthersAreRemoved(t *testing.T) {
 	if got := p.a.agent.Status().Drift; got.Strays < 2 || !strings.Contains(got.Stray, "10.1.100.101/24") {
 		t.Errorf("drift is %+v", got)
 	}
+	p.mustTalk(t)
+}
+
+// TestAddressesThatComeBack: a program that puts an address back whenever it is gone makes neither itself nor the agent busy, and fills no log.
+func TestAddressesThatComeBack(t *testing.T) {
+	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
+	dev := p.a.link("vxlan")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	put := 0
+	for began := p.a.agent.Status().Passes; ctx.Err() == nil; {
+		if shown := p.a.ip("-4", "addr", "show", "dev", dev); !strings.Contains(shown, "inet ") {
+			put++
+			p.a.ip("addr", "add", "10.1.100.101/24", "dev", dev)
+		}
+		if n := p.a.agent.Status().Passes - began; n > 200 {
+			t.Fatalf("%d passes", n)
+		}
+	}
+	if put < 3 || put > 8 {
+		t.Errorf("the address was removed %d times in 3 s", put)
+	}
+	eventually(t, "the address is removed when nobody puts it back", func() error {
+		if shown := p.a.ip("-4", "addr", "show", "dev", dev); strings.Contains(shown, "inet ") {
+			return errors.New(shown)
+		}
+		return nil
+	})
 	p.mustTalk(t)
 }
