@@ -151,7 +151,7 @@ func (d *Driver) endUnknown(ctx context.Context) error {
 			errs = append(errs, d.endUnfinished(ctx, n, id))
 			continue
 		}
-		errs = append(errs, d.renumber(ctx, id, n.VNI))
+		errs = append(errs, d.renumber(ctx, id, n))
 	}
 	return errors.Join(errs...)
 }
@@ -170,9 +170,10 @@ func (d *Driver) endUnfinished(ctx context.Context, n store.Network, dockerID st
 	return d.cluster.Unbind(ctx, n.ID, dockerID)
 }
 
-// renumber gives a network the VNI that the cluster has for it: it was another one before the host's networks
-// were taken along to this cluster.
-func (d *Driver) renumber(ctx context.Context, dockerID string, vni uint32) error {
+// renumber gives a network the VNI that the cluster has for it. It was another one before the host's networks were taken along to this
+// cluster, or before the network was removed and made again while this host was off. If it was made again under another name, it
+// is not the network that this host has: that one keeps its VNI, and so a segment of its own, until the mirror cuts it off.
+func (d *Driver) renumber(ctx context.Context, dockerID string, now store.Network) error {
 	n, err := d.bound(dockerID)
 	if errors.Is(err, ErrUnknown) {
 		return nil // being made or removed
@@ -181,17 +182,23 @@ func (d *Driver) renumber(ctx context.Context, dockerID string, vni uint32) erro
 		return err
 	}
 	defer n.lock.Unlock()
-	if n.rec.VNI == vni {
+	if n.rec.VNI == now.VNI || d.another(n.rec, now) {
 		return nil
 	}
 	next := n.rec
-	next.VNI = vni
+	next.VNI = now.VNI
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		return err
 	}
-	d.log.Info("network has another VNI in this cluster", "network", n.rec.title(), "vni", vni, "former", n.rec.VNI)
+	d.log.Info("network has another VNI in this cluster", "network", n.rec.title(), "vni", now.VNI, "former", n.rec.VNI)
 	n.rec = next
 	return d.apply(ctx, n)
+}
+
+// another says that the cluster's record is that of a network which was made with the subnets of the one that is here, after that one was
+// removed. Where nobody looks at names, networks are the same if their subnets are.
+func (d *Driver) another(here binding, now store.Network) bool {
+	return d.named && !here.Asked && here.Name != "" && here.Name != now.Name
 }
 
 // rejoin binds networks that are here, and of which the cluster does not know that they are: this host was taken for gone, and
@@ -204,17 +211,17 @@ func (d *Driver) rejoin(ctx context.Context, networks []store.Network) error {
 		}
 		for _, here := range d.all() {
 			if here.network == n.ID {
-				errs = append(errs, d.rejoinOne(ctx, here))
+				errs = append(errs, d.rejoinOne(ctx, here, n))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Driver) rejoinOne(ctx context.Context, n *segment) error {
+func (d *Driver) rejoinOne(ctx context.Context, n *segment, now store.Network) error {
 	n.lock.Lock()
 	defer n.lock.Unlock()
-	if n.gone || n.rec.Removing || n.rec.Cut != "" {
+	if n.gone || n.rec.Removing || n.rec.Cut != "" || d.another(n.rec, now) {
 		return nil
 	}
 	b := store.Binding{ID: n.network, DockerID: n.rec.DockerID, Pools: n.rec.Pools, Internal: n.rec.Internal}

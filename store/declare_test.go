@@ -175,6 +175,13 @@ func testMadeAnew(w *world) {
 	if n.ID != made.ID || n.State != store.Active || n.Name != "" || n.Declared != nil {
 		w.Fatalf("made anew: %+v", n)
 	}
+	// b may be off, with containers that start before it knows: theirs is the former segment.
+	if holder, err := w.kv.Get(w.ctx, store.VNIKey(n.VNI)); n.VNI == made.VNI || err != nil || string(holder.Value) != n.ID {
+		w.Errorf("its VNI is %d, that of the former network %d; it belongs to %s, %v", n.VNI, made.VNI, holder.Value, err)
+	}
+	if _, err := w.kv.Get(w.ctx, store.VNIKey(made.VNI)); !errors.Is(err, store.ErrNotFound) {
+		w.Errorf("the former VNI: %v", err)
+	}
 	_, err = a.Declare(w.ctx, n.ID, "api", store.Declaration{})
 	w.must(err)
 	w.must(b.Unbind(w.ctx, made.ID, "db"))

@@ -145,11 +145,13 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []ver
 
 // joinOps adds this host to an existing network.
 func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Binding) ([]Op, error) {
+	var revived []Op
 	if n.State == Deleting { // somebody makes it anew before the last host has let go
 		if !slices.Equal(n.Pools, b.Pools) || b.MTU != n.MTU || b.Internal != n.Internal {
 			return nil, c.errRemoving(ctx, *n, b.Pools[0])
 		}
 		n.State, n.Name, n.Declared, n.Away = Active, "", nil, nil
+		revived = renumberOps(n)
 	}
 	if !slices.Equal(n.Pools, b.Pools) {
 		return nil, fmt.Errorf("%w: the cluster's network %s has the subnets %v, not %v: create it with the same --subnet here",
@@ -170,10 +172,10 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 	if has := n.Hosts[c.host]; has != "" && has != b.DockerID {
 		return nil, fmt.Errorf("%w: this host has the network with subnet %s already, as Docker network %.12s: use that one or choose another --subnet",
 			ErrInUse, b.Pools[0], has)
-	} else if has == b.DockerID && (b.Name == "" || n.Name == b.Name) {
+	} else if has == b.DockerID && revived == nil && (b.Name == "" || n.Name == b.Name) {
 		return nil, nil
 	}
-	var ops []Op
+	ops := revived
 	if b.Name != "" && n.Name == "" {
 		n.Name = b.Name
 		ops = append(ops, Op{Kind: OpSet, Key: NameKey(b.Name), Value: []byte(n.ID)})
@@ -185,6 +187,19 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 	n.Away = without(n.Away, c.host)
 	return append(ops, setNetwork(*n, version)), nil
 }
+
+// renumberOps gives a network that is made again another VNI. A host that is off may still have the former network: its containers, which
+// start before it knows what happened, must not join the new one's segment. Hosts that have the network under its new name follow in
+// their next Sync.
+func renumberOps(n *Network) []Op {
+	former := n.VNI
+	for n.VNI == former {
+		n.VNI = drawVNI()
+	}
+	return []Op{{Kind: OpRemove, Key: VNIKey(former)}, {Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}}
+}
+
+func drawVNI() uint32 { return vniFirst + rand.Uint32N(vniEnd-vniFirst) }
 
 // errRemoving says that a subnet still belongs to a network that is being removed, with the hosts that have it.
 func (c *Cluster) errRemoving(ctx context.Context, n Network, cidr netip.Prefix) error {
@@ -202,7 +217,7 @@ func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned)
 		return Network{}, nil, err
 	}
 	n := Network{
-		Schema: Schema, ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: vniFirst + rand.Uint32N(vniEnd-vniFirst),
+		Schema: Schema, ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: drawVNI(),
 		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{}, Declared: b.declared,
 	}
 	if b.DockerID != "" {

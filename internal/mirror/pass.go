@@ -168,7 +168,7 @@ func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summar
 		p.overlaps(n, b)
 		return p.name(ctx, n, b)
 	case declared:
-		return p.cutOff(ctx, n, b, shares(n, name))
+		return p.cutOff(ctx, n, b, shares(n, b, name))
 	}
 	return p.undeclared(ctx, n, b)
 }
@@ -185,7 +185,11 @@ func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary
 }
 
 // shares is why a Docker network is cut off: name is the cluster's network with its subnet.
-func shares(n dockerwatch.Network, name string) string {
+func shares(n dockerwatch.Network, b driver.Summary, name string) string {
+	if b.Copied {
+		return fmt.Sprintf("network %s was removed on another host, and the cluster's network %s has its subnet now, so %s is cut off here: "+
+			"remove its containers of this host or disconnect them, then it goes by itself and %s comes", called(n), name, called(n), name)
+	}
 	return fmt.Sprintf("docker network %s of this host has a subnet of the cluster's network %s, which was created first, and is cut off from it: "+
 		"'docker network rm %s' and create it with another --subnet", called(n), name, called(n))
 }
@@ -227,7 +231,10 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	case errors.Is(err, store.ErrNameTaken):
 		return p.replace(ctx, n, b)
 	case errors.Is(err, store.ErrMismatch):
-		return p.cutOff(ctx, n, b, shares(n, record.Title()))
+		if other, err := p.cluster.Network(ctx, b.ID); err == nil { // it was named since
+			record = other
+		}
+		return p.cutOff(ctx, n, b, shares(n, b, record.Title()))
 	case errors.Is(err, store.ErrNotFound): // removed meanwhile
 		return nil
 	}
