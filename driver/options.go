@@ -6,6 +6,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/socketplane/socketplane/internal/ipalloc"
 	"github.com/socketplane/socketplane/internal/netopt"
 	"github.com/socketplane/socketplane/store"
 )
@@ -91,8 +92,8 @@ func (s *spec) pool(data *network.IPAMData) error {
 	if cidr = cidr.Masked(); cidr.Bits() == 0 {
 		return nil // the null IPAM driver's way to say "none"
 	}
-	if cidr.IsSingleIP() {
-		return fmt.Errorf("%w: subnet %s has one address, and a network needs two: use /31 (IPv6: /127) or larger", ErrBadRequest, cidr)
+	if err := ipalloc.Usable(cidr); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	s.Pools = append(s.Pools, cidr)
 	if data.Gateway != "" {

@@ -45,6 +45,17 @@ func TestOptionsOfNetworks(t *testing.T) {
 	}
 }
 
+// TestUnusableSubnet: a subnet in which no container could have an address is refused at once where Docker chooses the addresses, too.
+func TestUnusableSubnet(t *testing.T) {
+	w := newWorld(t)
+	a := w.host("a")
+	for _, subnet := range []string{"127.0.0.0/8", "224.0.0.0/8", "0.0.0.0/8", "fe80::/64", "ff02::/64", "10.1.1.1/32"} {
+		r := &netRequest{"n1", subnet}
+		w.wants(a.CreateNetwork(w.ctx, r.request()), driver.ErrBadRequest, subnet)
+	}
+	w.clean(a)
+}
+
 // TestInterfaceName: a name that was asked for is answered, also after the agent's restart. Who repeats CreateEndpoint gets the same.
 func TestInterfaceName(t *testing.T) {
 	const key = "com.docker.network.endpoint.ifname"

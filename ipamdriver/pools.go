@@ -77,15 +77,8 @@ func (d *Driver) wanted(ctx context.Context, r *ipam.RequestPoolRequest, name st
 	if cidr.Addr().Is6() != r.V6 {
 		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s was asked for as the other IP version", ErrBadRequest, cidr)
 	}
-	if cidr.Bits() == 0 {
-		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s is everything: choose a smaller --subnet", ErrBadRequest, cidr)
-	}
-	if a := cidr.Addr(); a.IsMulticast() || a.IsLoopback() {
-		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s has no addresses that a container could have: use a private one such as 10.1.0.0/16",
-			ErrBadRequest, cidr)
-	}
-	if cidr.IsSingleIP() {
-		return ipalloc.Pool{}, fmt.Errorf("%w: subnet %s has one address, and a network needs two: use /31 (IPv6: /127) or larger", ErrBadRequest, cidr)
+	if err := ipalloc.Usable(cidr); err != nil {
+		return ipalloc.Pool{}, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	p, err := ipalloc.New(cidr, within)
 	if err != nil {

@@ -238,6 +238,9 @@ func checkRequest(r *adminapi.NetworkRequest) error {
 		if _, err := ipalloc.New(p, netip.Prefix{}); err != nil {
 			return err
 		}
+		if err := ipalloc.Usable(p); err != nil {
+			return err
+		}
 		r.IPv6 = r.IPv6 || p.Addr().Is6()
 	}
 	inside := func(addr netip.Addr) (ipalloc.Pool, bool) {

@@ -30,6 +30,7 @@ func TestCheckRequest(t *testing.T) {
 		{"one of Docker's names", adminapi.NetworkRequest{Name: "host"}, "Docker's own"},
 		{"a name that is a path", adminapi.NetworkRequest{Name: "../x"}, "not a network's name"},
 		{"host bits", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.1/16")}, "use 10.1.0.0/16"},
+		{"loopback", adminapi.NetworkRequest{Name: "web", Subnets: subnets("127.0.0.0/8")}, "10.1.0.0/16"},
 		{"a range elsewhere", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Ranges: subnets("10.2.0.0/24")}, "none of the network's subnets"},
 		{"a range that is too large", adminapi.NetworkRequest{Name: "web", Subnets: subnets("10.1.0.0/16"), Ranges: subnets("10.1.0.0/8")}, "none of the network's subnets"},
 		{"a gateway without subnet", adminapi.NetworkRequest{Name: "web", Gateways: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}, "name the subnet"},
