@@ -102,9 +102,8 @@ func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*end
 		return nil, err
 	}
 	e.IfName = asked.IfName
-	if holder := n.macHolder(e.MAC); holder != "" {
-		return nil, fmt.Errorf("%w: MAC address %s is in use on this network (%s): choose another --mac-address",
-			store.ErrTaken, e.MAC, holder)
+	if holder := n.macHolder(e); holder != "" {
+		return nil, errMACTaken(e, holder)
 	}
 	if e.Port, err = d.takePort(); err != nil {
 		return nil, err
@@ -143,21 +142,25 @@ func (n *segment) poolOf(addr netip.Addr) (netip.Prefix, bool) {
 	return n.rec.Pools[i], true
 }
 
-// macHolder tells which endpoint known here has the MAC, if any.
-func (n *segment) macHolder(mac dataplane.MAC) string {
+// macHolder tells which other endpoint known here has the endpoint's MAC, if any.
+func (n *segment) macHolder(of *endpoint) string {
 	for _, e := range n.endpoints {
-		if e.MAC == mac {
+		if e.ID != of.ID && e.MAC == of.MAC {
 			return "by another container of this host"
 		}
 	}
 	for host, peer := range n.peers {
 		for _, e := range peer.Endpoints {
-			if e.MAC == mac.String() {
+			if e.MAC == of.MAC.String() {
 				return "by a container of host " + host
 			}
 		}
 	}
 	return ""
+}
+
+func errMACTaken(e *endpoint, holder string) error {
+	return fmt.Errorf("%w: MAC address %s is in use on this network (%s): choose another --mac-address", store.ErrTaken, e.MAC, holder)
 }
 
 // takePort draws a port number that no endpoint of this host has. Numbers go round

@@ -35,6 +35,10 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 	if !ok || e.Deleting {
 		return nil, unknownEndpoint(r.EndpointID)
 	}
+	// The first container of a network on this host was created before the other hosts' were known.
+	if holder := n.macHolder(e); holder != "" {
+		return nil, errMACTaken(e, holder)
+	}
 	if err := d.attach(ctx, n, e); err != nil {
 		return nil, fmt.Errorf("attach endpoint %.12s: %w", e.ID, err)
 	}

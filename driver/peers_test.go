@@ -154,3 +154,39 @@ func TestEndpointsThatCannotBeReadStayKnown(t *testing.T) {
 	change([]byte(strings.Replace(string(was.Value), "10.1.0.8", "10.1.0.18", 1)))
 	w.eventually("a sees b again", sees("[10.1.0.18] at 192.0.2.2"))
 }
+
+// TestFirstContainerWithMACOfAnother: a MAC address that a container of another host has is refused also for the first container of a
+// network on this host, which is created before the other hosts' containers are known.
+func TestFirstContainerWithMACOfAnother(t *testing.T) {
+	const mac = "02:00:00:00:00:07"
+	w := newWorld(t)
+	a, b := w.host("a").run(), w.host("b").run()
+	w.must(b.cluster.PutHost(w.ctx, store.Host{Name: "b", VTEP: netip.MustParseAddr("192.0.2.2")}))
+	w.must(a.create("na", "LocalDefault"))
+	w.must(b.create("nb", "LocalDefault"))
+	_, err := b.endpoint("nb", "eb", "10.1.0.8/24", mac)
+	w.must(err)
+	_, err = b.join("nb", "eb")
+	w.must(err)
+	w.eventually("b's container is published", func() bool {
+		all, err := a.cluster.AllEndpoints(w.ctx, b.Networks()[0].ID)
+		return err == nil && len(all) == 1
+	})
+	_, err = a.endpoint("na", "ea", "10.1.0.7/24", mac)
+	if err == nil {
+		_, err = a.join("na", "ea")
+	}
+	w.wants(err, store.ErrTaken, mac, "host b")
+	w.must(a.delete("na", "ea"))
+	w.must(b.leave("nb", "eb"))
+	w.must(b.delete("nb", "eb"))
+	w.eventually("the address is free", func() bool {
+		_, err := a.endpoint("na", "eb", "10.1.0.7/24", mac)
+		if err == nil {
+			_, err = a.join("na", "eb")
+			w.must(a.leave("na", "eb"))
+			w.must(a.delete("na", "eb"))
+		}
+		return err == nil
+	})
+}
