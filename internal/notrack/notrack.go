@@ -27,6 +27,9 @@ const Table = "socketplane-tunnels"
 // ErrUnsupported says that the kernel can't do it: it lacks nf_tables, its family inet or the statement notrack.
 var ErrUnsupported = errors.New("the kernel tracks the tunnels' packets, as it lacks nf_tables or its parts nf_tables_inet and nft_ct")
 
+// ErrForeign says that a table of our name is another program's, so that it was left alone.
+var ErrForeign = fmt.Errorf("the nftables table inet %s is not SocketPlane's: rename or delete it if nothing needs it (nft list table inet %s)", Table, Table)
+
 // Ensure makes the kernel not track UDP packets that come to addr at port, or that this host sends from addr to port, in the
 // network namespace of the calling thread. What is right already is left alone.
 func Ensure(addr netip.Addr, port uint16) error {
@@ -38,7 +41,14 @@ func Ensure(addr netip.Addr, port uint16) error {
 	if ok, err := is(conn, want); err != nil || ok {
 		return failed(err)
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: Table}
+	table, err := find(conn)
+	if err == nil && table != nil {
+		err = owned(conn, table)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	table = &nftables.Table{Family: nftables.TableFamilyINet, Name: Table}
 	// All in one transaction: the table is added first, so that there is one to delete.
 	conn.AddTable(table)
 	conn.DelTable(table)
@@ -65,17 +75,23 @@ func Right(addr netip.Addr, port uint16) (bool, error) {
 	return ok, failed(err)
 }
 
-// Present says whether the table is there.
+// Present says whether our table is there.
 func Present() (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return false, fmt.Errorf("open nf_tables: %w", failed(err))
 	}
 	table, err := find(conn)
-	return table != nil, failed(err)
+	if err == nil && table != nil {
+		err = owned(conn, table)
+	}
+	if errors.Is(err, ErrForeign) {
+		return false, nil
+	}
+	return table != nil && err == nil, failed(err)
 }
 
-// Remove removes the table; that it is absent is fine.
+// Remove removes our table; that there is none is fine.
 func Remove() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -83,6 +99,11 @@ func Remove() error {
 	}
 	table, err := find(conn)
 	if err != nil || table == nil {
+		return failed(err)
+	}
+	if err := owned(conn, table); errors.Is(err, ErrForeign) {
+		return nil
+	} else if err != nil {
 		return failed(err)
 	}
 	conn.DelTable(table)
@@ -103,9 +124,38 @@ func chains() []chain {
 	return []chain{{"prerouting", nftables.ChainHookPrerouting, false}, {"output", nftables.ChainHookOutput, true}}
 }
 
+// ownMark begins what is kept with each of our rules.
+const ownMark = "socketplane "
+
 // mark is kept with each rule, and says all that it depends on.
 func mark(addr netip.Addr, port uint16) []byte {
-	return fmt.Appendf(nil, "socketplane 1 %s %d", addr.Unmap(), port)
+	return fmt.Appendf(nil, "%s1 %s %d", ownMark, addr.Unmap(), port)
+}
+
+// owned is nil if the table is ours: one of its rules has our mark, or it has no rules and no chain but ours, as somebody has flushed it.
+func owned(conn *nftables.Conn, table *nftables.Table) error {
+	all, err := conn.ListChainsOfTableFamily(table.Family)
+	if err != nil {
+		return err
+	}
+	foreign := false
+	for _, c := range all {
+		if c.Table.Name != table.Name {
+			continue
+		}
+		rules, err := conn.GetRules(table, c)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // else it has just gone
+			return err
+		}
+		if slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return bytes.HasPrefix(r.UserData, []byte(ownMark)) }) {
+			return nil
+		}
+		foreign = foreign || len(rules) > 0 || !slices.ContainsFunc(chains(), func(own chain) bool { return own.name == c.Name })
+	}
+	if foreign {
+		return ErrForeign
+	}
+	return nil
 }
 
 func find(conn *nftables.Conn) (*nftables.Table, error) {

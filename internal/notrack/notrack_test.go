@@ -137,6 +137,33 @@ func TestRulesAreMendedAndRemoved(t *testing.T) {
 	})
 }
 
+// TestTableOfOthers: a table of our name that another program made is neither changed nor removed.
+func TestTableOfOthers(t *testing.T) {
+	inside(t, func(ns string) error {
+		for _, made := range []string{
+			"add chain inet socketplane-tunnels mine",
+			"add chain inet socketplane-tunnels output { type filter hook output priority 0; }; add rule inet socketplane-tunnels output counter",
+		} {
+			nft(t, ns, "add table inet socketplane-tunnels; "+made)
+			want := rules(t, ns)
+			if err := notrack.Ensure(netip.MustParseAddr("192.0.2.1"), 4789); !errors.Is(err, notrack.ErrForeign) {
+				t.Errorf("%s: %v", made, err)
+			}
+			if there, err := notrack.Present(); there || err != nil {
+				t.Errorf("%s: it passes for ours: %v", made, err)
+			}
+			if err := notrack.Remove(); err != nil {
+				t.Errorf("%s: %v", made, err)
+			}
+			if got := rules(t, ns); got != want {
+				t.Errorf("%s: it is\n%s\nand was\n%s", made, got, want)
+			}
+			nft(t, ns, "delete table inet socketplane-tunnels")
+		}
+		return nil
+	})
+}
+
 // exchange sends packets each way, as VXLAN does: each from another port, all to one. Those from the peer must arrive.
 func exchange(t *testing.T, ns string, own, peer netip.Addr, port uint16, count int) error {
 	t.Helper()
