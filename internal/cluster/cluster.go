@@ -54,6 +54,8 @@ type Options struct {
 	Logger    *slog.Logger
 	// former makes the host one whose agent is older than store.Keys.Split, for tests of upgrades.
 	former bool
+	// lookup is net.Resolver.LookupNetIP for tests; nil for the host's.
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // ports beside Options.Port, which is that of admission.

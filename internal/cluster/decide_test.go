@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -144,5 +147,38 @@ func TestForeignClustersAreBounded(t *testing.T) {
 	}
 	if said != maxStrange || len(before) != maxStrange || !before["lasting"] {
 		t.Errorf("%d said, %d remembered", said, len(before))
+	}
+}
+
+// TestJoinsAreLookedUpAgain: a host that boots before its name server knows the addresses of --join later.
+func TestJoinsAreLookedUpAgain(t *testing.T) {
+	asked := 0
+	c := &Cluster{log: slog.New(slog.DiscardHandler), opts: Options{
+		Join: []string{"h2.example:4780"},
+		lookup: func(context.Context, string, string) ([]netip.Addr, error) {
+			if asked++; asked < 4 {
+				return nil, errors.New("no name server")
+			}
+			return []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil
+		},
+	}}
+	s := &session{c: c}
+	if err := s.resolveJoins(t.Context()); err == nil || len(s.joins) > 0 {
+		t.Errorf("%v, %v", s.joins, err)
+	}
+	var joined []string
+	s.resolveLate(t.Context(), time.Millisecond, func(_ context.Context, addr string) error {
+		joined = append(joined, addr)
+		return errors.New("not yet")
+	})
+	if len(s.joins) != 1 || !slices.Equal(joined, []string{"10.0.0.2:4782"}) {
+		t.Errorf("known are %v, joined %q", s.joins, joined)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	asked = 0
+	s.resolveLate(ended, time.Hour, nil)
+	if asked > 0 {
+		t.Error("it is looked up after the end")
 	}
 }

@@ -153,7 +153,7 @@ func (c *Cluster) linger(ctx context.Context, d time.Duration) {
 // join asks the members that are heard or were named. The pause is for the next try.
 func (c *Cluster) join(ctx context.Context, m move, token *trust.Token) (pause time.Duration, err error) {
 	if len(m.addrs) == 0 {
-		if m.addrs, err = resolve(ctx, c.opts.Join); err != nil {
+		if m.addrs, err = c.resolve(ctx, c.opts.Join); err != nil {
 			return lockedAgain, err
 		}
 	}
@@ -249,7 +249,11 @@ func (c *Cluster) found(ctx context.Context, locked, force bool) error {
 }
 
 // resolve makes addresses of what users gave: HOST:PORT, where HOST may be a name.
-func resolve(ctx context.Context, given []string) ([]netip.AddrPort, error) {
+func (c *Cluster) resolve(ctx context.Context, given []string) ([]netip.AddrPort, error) {
+	lookup := c.opts.lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupNetIP
+	}
 	var out []netip.AddrPort
 	var errs []error
 	for _, text := range given {
@@ -263,7 +267,7 @@ func resolve(ctx context.Context, given []string) ([]netip.AddrPort, error) {
 			errs = append(errs, fmt.Errorf("join %s: %w", text, err))
 			continue
 		}
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", strings.Trim(host, "[]"))
+		addrs, err := lookup(ctx, "ip", strings.Trim(host, "[]"))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("join %s: %w", text, err))
 			continue

@@ -37,9 +37,8 @@ type session struct {
 
 	applying sync.Mutex // what is set last is what was decided last
 
-	joins []netip.AddrPort // Options.Join, as it was resolved at the beginning
-
 	mu       sync.Mutex
+	joins    []netip.AddrPort // Options.Join, as it was resolved
 	members  []store.Member
 	known    bool      // the members were read once
 	entered  bool      // the store is open to the rest of the agent
@@ -104,7 +103,13 @@ func (c *Cluster) newSession() (*session, error) {
 
 func (s *session) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	s.resolveJoins(ctx)
+	if err := s.resolveJoins(ctx); err != nil {
+		s.c.log.Warn("cluster: addresses of --join are not known yet; they are looked up again", "err", err)
+		group.Go(func() error {
+			s.resolveLate(ctx, askedPause, s.op.join)
+			return nil
+		})
+	}
 	group.Go(func() error { return s.proc.Run(ctx) })
 	s.apply()
 	if s.c.carrying() == nil {
@@ -169,6 +174,8 @@ func (s *session) others() []netip.AddrPort {
 	for _, p := range s.c.keeper.Credentials().Peers {
 		add(p.Addr)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, addr := range s.joins {
 		add(addr)
 	}
@@ -176,17 +183,43 @@ func (s *session) others() []netip.AddrPort {
 }
 
 // resolveJoins looks the given addresses up, for members that have moved where no multicast tells of it.
-func (s *session) resolveJoins(ctx context.Context) {
+func (s *session) resolveJoins(ctx context.Context) error {
 	if len(s.c.opts.Join) == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	addrs, err := resolve(ctx, s.c.opts.Join)
+	addrs, err := s.c.resolve(ctx, s.c.opts.Join)
 	if err != nil {
-		s.c.log.Warn("cluster: addresses of --join are not known", "err", err)
+		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.joins = addrs
+	return nil
+}
+
+// resolveLate looks the given addresses up until they are known, as a host may boot before its name server, and lets this host's Consul gossip
+// with them: it has begun without.
+func (s *session) resolveLate(ctx context.Context, every time.Duration, join func(ctx context.Context, addr string) error) {
+	for sleep(ctx, every); ctx.Err() == nil; sleep(ctx, every) {
+		if s.resolveJoins(ctx) != nil {
+			continue
+		}
+		s.mu.Lock()
+		joins := s.joins
+		s.mu.Unlock()
+		s.c.log.Info("cluster: addresses of --join are known now", "addrs", joins)
+		for _, addr := range joins {
+			ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+			err := join(ask, gossipAddr(addr))
+			cancel()
+			if err != nil {
+				s.c.log.Debug("cluster: a host of --join does not gossip yet", "addr", addr, "err", err)
+			}
+		}
+		return
+	}
 }
 
 func gossipAddr(admission netip.AddrPort) string {

@@ -372,7 +372,7 @@ func (s *session) fulfil(ctx context.Context, w *wish) error {
 func (s *session) move(ctx context.Context, w *wish) error {
 	m := move{}
 	var err error
-	if m.addrs, err = resolve(ctx, w.join); err != nil {
+	if m.addrs, err = s.c.resolve(ctx, w.join); err != nil {
 		return err
 	}
 	creds, err := s.c.askAny(ctx, m.addrs, admission.Question{Host: s.c.host(), Trust: s.c.trusts(), Token: w.token})

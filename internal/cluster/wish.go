@@ -92,7 +92,7 @@ func (c *Cluster) fulfil(ctx context.Context, w *wish) error {
 func (c *Cluster) joinAs(ctx context.Context, w *wish) error {
 	m := decide(sight{self: c.opts.Host, peers: c.disco.Peers()})
 	if len(w.join) > 0 {
-		addrs, err := resolve(ctx, w.join)
+		addrs, err := c.resolve(ctx, w.join)
 		if err != nil {
 			return err
 		}
