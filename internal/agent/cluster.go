@@ -80,18 +80,34 @@ func (a *agent) founded(ctx context.Context, st *store.Cluster, keys store.Keys)
 	if err != nil {
 		return err
 	}
-	if err := st.CreateToken(ctx, record); err != nil {
-		return err
-	}
-	fresh := a.cfg.JoinTokenFile + ".new"
-	if err := os.WriteFile(fresh, []byte(t.Text()+"\n"), 0o600); err != nil {
-		return fmt.Errorf("the cluster's token: %w", err)
-	}
-	if err := os.Rename(fresh, a.cfg.JoinTokenFile); err != nil {
-		return fmt.Errorf("the cluster's token: %w", err)
+	if err := a.writeToken(t, func() error { return st.CreateToken(ctx, record) }); err != nil {
+		return fmt.Errorf("the cluster's token for %s: %w: see that its directory is there and can be written, or give another --join-token-file", a.cfg.JoinTokenFile, err)
 	}
 	a.log.Info("the cluster is locked: other hosts join with the token in the file", "file", a.cfg.JoinTokenFile)
 	return nil
+}
+
+// writeToken writes a token to the file that was named, which only root can read. It is recorded when it is on the disk and before the file has its name:
+// a file that can't be written is tried again, and must not leave a token each time.
+func (a *agent) writeToken(t trust.Token, record func() error) (err error) {
+	path := a.cfg.JoinTokenFile
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(t.Text() + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = record(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // managed is the cluster that this agent runs, or why there is none.

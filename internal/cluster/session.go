@@ -249,14 +249,18 @@ func (s *session) reload(ctx context.Context, _ trust.Credentials) error {
 	}
 }
 
-// foundPause is between looks at the first leader's birth.
-const foundPause = 100 * time.Millisecond
+const (
+	// foundPause is between looks at the first leader's birth.
+	foundPause = 100 * time.Millisecond
+	// foundQuiet is how long a cluster may take to be complete: then it is told why it is not.
+	foundQuiet = 15 * time.Second
+)
 
 // found completes a new cluster: the first server's Raft, the tokens, the records. Only then others are let in.
 func (s *session) found(ctx context.Context) error {
 	creds := s.c.keeper.Credentials()
 	s.c.announce(discovery.Founding, s.id, creds.Keys.Locked)
-	for ctx.Err() == nil {
+	for began := time.Now(); ctx.Err() == nil; {
 		step, cancel := context.WithTimeout(ctx, askConsul)
 		err := s.complete(step, creds)
 		cancel()
@@ -266,8 +270,13 @@ func (s *session) found(ctx context.Context) error {
 			return s.c.records.change(func(r *record) { r.Founder = false })
 		}
 		if s.proc.Status().Running {
+			why := "this host founds a cluster, and its Consul is not ready yet"
+			if time.Since(began) > foundQuiet && ctx.Err() == nil {
+				s.c.trouble(fmt.Errorf("the cluster that this host founds is not complete: %w", err))
+				why = "this host founds a cluster, which is not complete: " + err.Error()
+			}
 			if s.c.carrying() == nil {
-				s.c.kv.shut("this host founds a cluster, and its Consul is not ready yet")
+				s.c.kv.shut(why)
 			}
 		} else if perr := s.proc.Status().Err; perr != nil {
 			s.c.trouble(perr)
