@@ -23,7 +23,7 @@ var harmless = map[string]string{
 	"internal/agent/statefiles.go remove":           "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                         "go generate",
 	"internal/hostlink/genetlink.go hasFamily":      "a question",
-	"internal/agent/cluster.go founded":             "said again at each start",
+	"internal/agent/cluster.go writeToken":          "who founds a cluster and dies in the middle begins anew",
 	"internal/doctor/state.go writable":             "a file that the next look overwrites",
 	"internal/probe/neighbour.go Neighbour":         "a question",
 	"store/bolt/bolt.go mapFile":                    "opens the file; an empty one is one that is not there",

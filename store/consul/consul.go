@@ -70,6 +70,7 @@ type Store struct {
 	conns   *connections
 	address string // for error texts
 	timeout time.Duration
+	bare    bareness
 
 	// ctx ends when Close is called.
 	ctx    context.Context
@@ -116,6 +117,7 @@ func Open(opts Options) (*Store, error) {
 		conns:   conns,
 		address: display(config.Address),
 		timeout: opts.Timeout,
+		bare:    bareness{seen: map[string]span{}},
 		ctx:     ctx,
 		cancel:  cancel,
 	}, nil

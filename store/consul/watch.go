@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -20,24 +21,61 @@ const maxWait = 5 * time.Minute
 const earlyPause = 100 * time.Millisecond
 
 // Watch implements store.KV with blocking queries.
+//
+// Where nothing is under the prefix, Consul has no index of its own for it, and each write anywhere ends the query (hashicorp/consul#9449). A caller
+// who knows that nothing is there is not woken by that; Consul is asked again after a pause.
 func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
 	if err := store.ValidPrefix(prefix); err != nil {
 		return nil, 0, err
 	}
 	wait := maxWait + rand.N(maxWait/10)
 	until := time.Now().Add(wait)
-	for {
-		pairs, index, err := s.query(ctx, prefix, since, max(time.Until(until), time.Second))
+	bare := since != 0 && s.bare.had(prefix, since)
+	for at := since; ; {
+		pairs, index, err := s.query(ctx, prefix, at, max(time.Until(until), time.Second))
 		if err != nil {
 			return nil, 0, err
 		}
 		// A lower index (a restored store) is an answer like any other.
-		if since == 0 || index != since || !time.Now().Before(until) {
+		same := index == at || bare && len(pairs) == 0
+		if since == 0 || !same || !time.Now().Before(until) {
+			s.bare.note(prefix, index, len(pairs) == 0)
 			return entriesOf(pairs), index, nil
 		}
+		at = index
 		if err := s.pause(ctx, earlyPause); err != nil {
 			return nil, 0, err
 		}
+	}
+}
+
+// bareness remembers at which indexes callers were told that nothing is under a prefix. It is safe for concurrent use.
+type bareness struct {
+	mu   sync.Mutex
+	seen map[string]span // by prefix, since something was last there
+}
+
+// span is from the first to the last index.
+type span struct{ first, last uint64 }
+
+func (b *bareness) had(prefix string, index uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, is := b.seen[prefix]
+	return is && s.first <= index && index <= s.last
+}
+
+func (b *bareness) note(prefix string, index uint64, bare bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, is := b.seen[prefix]
+	switch {
+	case !bare:
+		delete(b.seen, prefix)
+	case !is || index < s.first: // a lower index is that of a restored store
+		b.seen[prefix] = span{index, index}
+	default:
+		b.seen[prefix] = span{s.first, max(s.last, index)}
 	}
 }
 

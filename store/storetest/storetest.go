@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) store.KV) {
 		{"watch-first", testWatchFirst},
 		{"watch-wakes", testWatchWakes},
 		{"watch-missed", testWatchMissed},
+		{"watch-empty", testWatchEmpty},
 		{"watch-sibling", testWatchSibling},
 		{"watch-many", testWatchMany},
 		{"watch-follows", testWatchFollows},

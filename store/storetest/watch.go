@@ -97,6 +97,64 @@ func testWatchWakes(t *testing.T, k *kv) {
 	}
 }
 
+// testWatchEmpty: while nothing is under the prefix, what others write elsewhere does not end the watch, and the first key does, however that comes.
+func testWatchEmpty(t *testing.T, k *kv) {
+	for _, before := range []string{"never had any", "had one"} {
+		t.Run(before, func(t *testing.T) {
+			here := *k
+			here.t, here.root = t, Root(t)
+			if before == "had one" {
+				here.must(here.put("w/a", "1"))
+				here.must(here.remove("w/a"))
+			}
+			lines, index := here.now("w/")
+			if len(lines) != 0 {
+				t.Fatalf("there is %q", lines)
+			}
+			ctx, cancel := context.WithCancel(here.ctx)
+			defer cancel()
+			answers := make(chan answer)
+			go func() {
+				defer close(answers)
+				for since := index; ctx.Err() == nil; {
+					entries, index, err := here.Watch(ctx, here.root+"w/", since)
+					since = index
+					select {
+					case answers <- answer{here.render(entries), index, err}:
+					case <-ctx.Done():
+					}
+				}
+			}()
+			for began, i := time.Now(), 0; time.Since(began) < 500*time.Millisecond; i++ {
+				here.must(here.put("v/a", fmt.Sprint(i)), here.put("x", fmt.Sprint(i)))
+				select {
+				case got := <-answers:
+					// One may be about what was removed before.
+					if before == "never had any" || i > 20 {
+						t.Fatalf("others' write %d ended the watch with %q, %v", i, got.lines, got.err)
+					}
+				default:
+				}
+			}
+			here.must(here.put("w/b", "2"))
+			if got := receive(t, "the watch", answers); got.err != nil || !slices.Equal(got.lines, []string{"w/b=2"}) {
+				t.Fatalf("got %q, %v", got.lines, got.err)
+			}
+			here.must(here.remove("w/b"))
+			if got := receive(t, "the watch", answers); got.err != nil || len(got.lines) != 0 {
+				t.Fatalf("got %q, %v", got.lines, got.err)
+			}
+			here.must(here.put("w/b", "3"))
+			if got := receive(t, "the watch", answers); got.err != nil || !slices.Equal(got.lines, []string{"w/b=3"}) {
+				t.Fatalf("got %q, %v", got.lines, got.err)
+			}
+			cancel()
+			for range answers {
+			}
+		})
+	}
+}
+
 // testWatchMissed: what changed between two watches is not missed.
 func testWatchMissed(t *testing.T, k *kv) {
 	k.must(k.put("w/a", "0"))
