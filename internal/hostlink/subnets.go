@@ -21,7 +21,8 @@ type Connected struct {
 }
 
 // Connected lists the routes without gateway of all interfaces that are up, IPv4 and IPv6, sorted, each once, without loopback,
-// link-local and multicast ones. Parts of a default route and routes of SocketPlane's own links are left out.
+// link-local and multicast ones, and the host's own addresses that are in none of them (a /32 of a cloud, of a tunnel, of the loopback)
+// as subnets of one address. Parts of a default route and routes of SocketPlane's own links are left out.
 func (l *Links) Connected(ctx context.Context) ([]Connected, error) {
 	v, err := l.view(ctx)
 	if err != nil {
@@ -41,8 +42,25 @@ func (l *Links) Connected(ctx context.Context) ([]Connected, error) {
 		}
 		found = append(found, c)
 	}
+	found = append(found, v.alone(found)...)
 	slices.SortFunc(found, func(a, b Connected) int { return cmp.Or(a.Subnet.Compare(b.Subnet), cmp.Compare(a.Dev, b.Dev)) })
 	return slices.CompactFunc(found, func(a, b Connected) bool { return a.Subnet == b.Subnet }), nil
+}
+
+// alone gives the host's addresses that are in no connected subnet of their interface.
+func (v *view) alone(connected []Connected) []Connected {
+	var found []Connected
+	for _, a := range v.addrs {
+		link, addr := v.links[a.LinkIndex], addrOf(a)
+		if link == nil || link.Attrs().Flags&net.FlagUp == 0 || owns(link.Attrs()) || local(addr) || a.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		dev := link.Attrs().Name
+		if !slices.ContainsFunc(connected, func(c Connected) bool { return c.Dev == dev && c.Subnet.Contains(addr) }) {
+			found = append(found, Connected{Subnet: netip.PrefixFrom(addr, addr.BitLen()), Dev: dev, Addr: addr})
+		}
+	}
+	return found
 }
 
 // Subnets are those of Connected.

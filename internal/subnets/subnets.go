@@ -38,6 +38,8 @@ type Links interface {
 // Docker is the engine of this host.
 type Docker interface {
 	Ready() error
+	// Heard is since when the present connection is there.
+	Heard() (time.Time, error)
 	Locals(context.Context) ([]dockerwatch.Local, error)
 	DefaultPools(context.Context) ([]dockerwatch.Range, error)
 	MakeGatewayBridge(ctx context.Context, subnet netip.Prefix, mtu int) error
@@ -197,9 +199,11 @@ func (t *Tracker) askDocker(ctx context.Context) error {
 	t.mu.Lock()
 	t.locals, t.heard = locals, true
 	t.mu.Unlock()
-	if time.Since(t.asked) < askEvery {
-		return nil
+	heard, err := t.opts.Docker.Heard()
+	if err != nil || time.Since(t.asked) < askEvery && t.asked.After(heard) { // Docker may have been started with other address pools
+		return err
 	}
+	now := time.Now()
 	pools, err := t.opts.Docker.DefaultPools(ctx)
 	if err != nil {
 		return err
@@ -209,7 +213,7 @@ func (t *Tracker) askDocker(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pools, t.asked = pools, time.Now()
+	t.pools, t.asked = pools, now
 	return nil
 }
 
