@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -102,7 +103,7 @@ func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*end
 		return nil, err
 	}
 	e.IfName = asked.IfName
-	if holder := n.macHolder(e); holder != "" {
+	if holder := d.macHolder(n, e); holder != "" {
 		return nil, errMACTaken(e, holder)
 	}
 	if e.Port, err = d.takePort(); err != nil {
@@ -142,8 +143,8 @@ func (n *segment) poolOf(addr netip.Addr) (netip.Prefix, bool) {
 	return n.rec.Pools[i], true
 }
 
-// macHolder tells which other endpoint known here has the endpoint's MAC, if any.
-func (n *segment) macHolder(of *endpoint) string {
+// macHolder tells which other endpoint known here has the endpoint's MAC, if any. The network's lock is held.
+func (d *Driver) macHolder(n *segment, of *endpoint) string {
 	for _, e := range n.endpoints {
 		if e.ID != of.ID && e.MAC == of.MAC {
 			return "by another container of this host"
@@ -152,7 +153,9 @@ func (n *segment) macHolder(of *endpoint) string {
 	for host, peer := range n.peers {
 		for _, e := range peer.Endpoints {
 			if e.MAC == of.MAC.String() {
-				return "by a container of host " + host
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				return "by a container of host " + cmp.Or(d.hosts[host].Name, host)
 			}
 		}
 	}

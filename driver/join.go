@@ -36,7 +36,7 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 		return nil, unknownEndpoint(r.EndpointID)
 	}
 	// The first container of a network on this host was created before the other hosts' were known.
-	if holder := n.macHolder(e); holder != "" {
+	if holder := d.macHolder(n, e); holder != "" {
 		return nil, errMACTaken(e, holder)
 	}
 	if err := d.attach(ctx, n, e); err != nil {

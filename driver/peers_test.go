@@ -161,7 +161,7 @@ func TestFirstContainerWithMACOfAnother(t *testing.T) {
 	const mac = "02:00:00:00:00:07"
 	w := newWorld(t)
 	a, b := w.host("a").run(), w.host("b").run()
-	w.must(b.cluster.PutHost(w.ctx, store.Host{Name: "b", VTEP: netip.MustParseAddr("192.0.2.2")}))
+	w.must(b.cluster.PutHost(w.ctx, store.Host{Name: "beta", VTEP: netip.MustParseAddr("192.0.2.2")}))
 	w.must(a.create("na", "LocalDefault"))
 	w.must(b.create("nb", "LocalDefault"))
 	_, err := b.endpoint("nb", "eb", "10.1.0.8/24", mac)
@@ -176,7 +176,7 @@ func TestFirstContainerWithMACOfAnother(t *testing.T) {
 	if err == nil {
 		_, err = a.join("na", "ea")
 	}
-	w.wants(err, store.ErrTaken, mac, "host b")
+	w.wants(err, store.ErrTaken, mac, "host beta")
 	w.must(a.delete("na", "ea"))
 	w.must(b.leave("nb", "eb"))
 	w.must(b.delete("nb", "eb"))
