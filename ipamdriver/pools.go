@@ -172,7 +172,7 @@ func (d *Driver) choose(ctx context.Context, v6 bool) (ipalloc.Pool, error) {
 		}
 		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
 	}
-	return ipalloc.Pool{}, d.errNoSubnet(taken, v6)
+	return ipalloc.Pool{}, d.errNoSubnet(taken.used, v6)
 }
 
 // errNoSubnet names the largest of the subnets that leave none to choose.
@@ -233,41 +233,50 @@ func (d *Driver) engineAPI() string {
 	return d.opts.EngineAPI()
 }
 
-// free gives the subnets to choose from that overlap none of those that are taken.
-func (d *Driver) free(taken []netip.Prefix, v6 bool) func(func(netip.Prefix) bool) {
+// occupied are the subnets that are not chosen.
+type occupied struct {
+	used []netip.Prefix // by networks and hosts: never
+	// routed are those that hosts reach by a router or a VPN: chosen only when nothing else is free, as containers would reach them no more.
+	routed []netip.Prefix
+}
+
+// free gives the subnets to choose from, the better ones first.
+func (d *Driver) free(t occupied, v6 bool) func(func(netip.Prefix) bool) {
 	return func(yield func(netip.Prefix) bool) {
-		for cidr := range d.candidates(v6) {
-			if !slices.ContainsFunc(taken, cidr.Overlaps) && !yield(cidr) {
-				return
+		for _, hidden := range []bool{false, true} {
+			for cidr := range d.candidates(v6) {
+				if !slices.ContainsFunc(t.used, cidr.Overlaps) && slices.ContainsFunc(t.routed, cidr.Overlaps) == hidden && !yield(cidr) {
+					return
+				}
 			}
 		}
 	}
 }
 
-func (d *Driver) takenSubnets(ctx context.Context) ([]netip.Prefix, error) {
-	var taken []netip.Prefix
+func (d *Driver) takenSubnets(ctx context.Context) (t occupied, err error) {
 	pools, err := d.cluster.Pools(ctx)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	for _, p := range pools {
-		taken = append(taken, p.CIDR)
+		t.used = append(t.used, p.CIDR)
 	}
 	members, err := d.cluster.Hosts(ctx)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	for _, h := range members.Hosts {
-		taken = append(taken, h.Subnets...)
+		t.used = append(t.used, h.Subnets...)
+		t.routed = append(t.routed, h.Routed...)
 	}
 	if d.opts.Subnets != nil {
 		own, err := d.opts.Subnets(ctx)
 		if err != nil {
-			return nil, err
+			return t, err
 		}
-		taken = append(taken, own...)
+		t.used = append(t.used, own...)
 	}
-	return taken, nil
+	return t, nil
 }
 
 // candidates gives the subnets to choose from, in order.

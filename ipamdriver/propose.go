@@ -3,7 +3,6 @@ package ipamdriver
 import (
 	"context"
 	"net/netip"
-	"slices"
 )
 
 // Propose names a subnet that overlaps no pool of the cluster and no connected route of any host. Nothing holds it:
@@ -13,10 +12,8 @@ func (d *Driver) Propose(ctx context.Context, v6 bool) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	for cidr := range d.candidates(v6) {
-		if !slices.ContainsFunc(taken, cidr.Overlaps) {
-			return cidr, nil
-		}
+	for cidr := range d.free(taken, v6) {
+		return cidr, nil
 	}
-	return netip.Prefix{}, d.errNoSubnet(taken, v6)
+	return netip.Prefix{}, d.errNoSubnet(taken.used, v6)
 }

@@ -17,7 +17,7 @@ import (
 
 func TestIPAM(t *testing.T) {
 	both(t, map[string]func(*world){
-		"kinds": testKinds, "range": testRange, "small": testSmall, "internal": testInternal, "halves": testHalves, "large": testLarge, "exhausted": testExhausted, "two-hosts": testTwoHosts,
+		"kinds": testKinds, "range": testRange, "small": testSmall, "internal": testInternal, "halves": testHalves, "large": testLarge, "routed": testRouted, "exhausted": testExhausted, "two-hosts": testTwoHosts,
 		"bad-input": testBadInput, "release": testRelease, "store-down": testStoreDown, "answer-lost": testAnswerLost, "told-once": testToldOnce,
 		"crash": testCrash, "cluster-lost": testClusterLost, "choose": testChoose, "choose-race": testChooseRace,
 		"second-network": testSecondNetwork, "named": testNamed, "churn": testChurn, "release-meets-request": testReleaseMeetsRequest, "model": testModel,
@@ -183,6 +183,32 @@ func testHalves(w *world) {
 	w.must(a.releasePool(first))
 	w.must(a.releasePool(second))
 	a.pool("", "")
+}
+
+// testRouted: what a host reaches by a router or a VPN is chosen only if nothing else is free.
+func testRouted(w *world) {
+	a := w.host("a", ipamdriver.Options{})
+	routes := func(texts ...string) {
+		h := store.Host{}
+		for _, text := range texts {
+			h.Routed = append(h.Routed, netip.MustParsePrefix(text))
+		}
+		w.must(w.host("b", ipamdriver.Options{}).cluster.PutHost(w.ctx, h))
+	}
+	routes("10.32.0.0/12")
+	if id := a.pool("", ""); id != "10.64.0.0/20" {
+		w.Errorf("beside a VPN's 10.32.0.0/12: %s", id)
+	}
+	if p, err := a.Propose(w.ctx, false); err != nil || p.String() != "10.64.16.0/20" {
+		w.Errorf("beside a VPN's 10.32.0.0/12: proposed %s, %v", p, err)
+	}
+	routes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+	if id := a.pool("", ""); id != "10.32.0.0/20" {
+		w.Errorf("where a VPN has all private subnets: %s", id)
+	}
+	if _, err := a.Propose(w.ctx, true); err != nil {
+		w.Error(err)
+	}
 }
 
 // testLarge: where a host's LAN is 10.0.0.0/8, subnets are chosen from another range; where all are used, the error says so.

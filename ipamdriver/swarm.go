@@ -39,7 +39,7 @@ func (d *Driver) swarmPool(ctx context.Context, pool ipalloc.Pool, v6 bool) (ipa
 		}
 		return ipalloc.Pool{CIDR: cidr, Range: cidr}, err
 	}
-	return pool, d.errNoSubnet(taken, v6)
+	return pool, d.errNoSubnet(taken.used, v6)
 }
 
 // manage holds a pool. What was to be given back of it before is void once the cluster has heard that it is wanted again, not earlier: a request that

@@ -113,6 +113,8 @@ type Host struct {
 	VTEP netip.Addr `json:"vtep"`
 	// Subnets are its connected routes: pools that are chosen by themselves avoid them.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Routed are subnets that it reaches by routers and VPNs: pools that are chosen by themselves avoid them as long as others are free.
+	Routed []netip.Prefix `json:"routed,omitempty"`
 	// VXLANPort is the UDP port of its tunnels, which must be the same on all hosts; 0 in records of older agents.
 	VXLANPort uint16 `json:"vxlan_port,omitempty"`
 	// MTU is that of the underlay, in bytes; 0 in records of older agents.

@@ -136,6 +136,10 @@ func (a *agent) hostRecord(ctx context.Context, former *store.Host) store.Host {
 	h.Answered = a.seat.answer()
 	a.seat.say(h.VTEP)
 	h.Uses = a.uses(ctx, former)
+	var err error
+	if h.Routed, err = a.subnets.Routed(ctx); err != nil && former != nil {
+		h.Routed = former.Routed
+	}
 	for _, u := range h.Uses { // sorted
 		if n := len(h.Subnets); n == 0 || h.Subnets[n-1] != u.Subnet {
 			h.Subnets = append(h.Subnets, u.Subnet)

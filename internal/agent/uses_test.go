@@ -27,6 +27,8 @@ func (l *fewLinks) Connected(context.Context) ([]hostlink.Connected, error) {
 	return []hostlink.Connected{{Subnet: netip.MustParsePrefix("10.7.0.0/24"), Dev: "eth0"}}, nil
 }
 
+func (l *fewLinks) Routed(context.Context) ([]netip.Prefix, error) { return nil, l.err }
+
 func (l *fewLinks) Reserve(context.Context, []netip.Prefix) error { return nil }
 
 // lateDocker is an engine that does not answer.

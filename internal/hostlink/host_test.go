@@ -251,6 +251,12 @@ func TestSubnets(t *testing.T) {
 	if got, err := s.Subnets(t.Context()); err != nil || !slices.Equal(got, connected) {
 		t.Errorf("Subnets: %v, %v, want %v", got, err, connected)
 	}
+	s.ip("route", "add", "172.20.0.0/14", "nexthop", "via", "10.1.0.8", "nexthop", "via", "10.1.0.9")
+	s.ip("route", "add", "0.0.0.0/1", "via", "10.1.0.9")
+	s.ip("route", "add", "10.51.0.7/32", "via", "10.1.0.9")
+	if got, err := s.Routed(t.Context()); err != nil || !slices.Equal(got, prefixes("172.20.0.0/14", "10.50.0.0/16")) {
+		t.Errorf("Routed: %v, %v", got, err)
+	}
 	all, err := s.Connected(t.Context())
 	if want := (Connected{Subnet: connected[0], Dev: "eth0", Addr: netip.MustParseAddr("10.1.0.1")}); err != nil || len(all) != len(connected) || all[0] != want {
 		t.Errorf("Connected: %+v, %v", all, err)

@@ -73,6 +73,27 @@ func (l *Links) Subnets(ctx context.Context) ([]netip.Prefix, error) {
 	return subnets, err
 }
 
+// routedLimit bounds Routed: a router may have a great many.
+const routedLimit = 64
+
+// Routed lists the subnets to which routes lead by a gateway, as VPN clients and administrators set them, the largest first; at most the 64
+// largest. Routes to single addresses and parts of a default route are left out.
+func (l *Links) Routed(ctx context.Context) ([]netip.Prefix, error) {
+	v, err := l.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []netip.Prefix
+	for _, r := range v.routes {
+		if p, ok := v.destination(r); ok && !part(p) && !p.IsSingleIP() && (r.Gw != nil || r.Via != nil || len(r.MultiPath) > 0) {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b netip.Prefix) int { return cmp.Or(cmp.Compare(a.Bits(), b.Bits()), a.Compare(b)) })
+	found = slices.Compact(found)
+	return found[:min(len(found), routedLimit)], nil
+}
+
 // HalfDefaults lists the IPv4 routes of scope link that are parts of a default route, such as 0.0.0.0/1 and 128.0.0.0/1 of a VPN.
 // Docker chooses no subnet that overlaps one of them, though they say nothing about who uses what (engines before 27; later ones
 // ignore those that begin at 0.0.0.0).

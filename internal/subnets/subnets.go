@@ -32,6 +32,7 @@ const (
 // Links is this host's kernel.
 type Links interface {
 	Connected(context.Context) ([]hostlink.Connected, error)
+	Routed(context.Context) ([]netip.Prefix, error)
 	Reserve(context.Context, []netip.Prefix) error
 }
 
@@ -250,6 +251,9 @@ func (t *Tracker) Uses(ctx context.Context) ([]store.Use, error) {
 	slices.SortFunc(uses, store.Use.Compare)
 	return slices.Compact(uses), nil
 }
+
+// Routed are subnets that this host reaches by routers and VPNs.
+func (t *Tracker) Routed(ctx context.Context) ([]netip.Prefix, error) { return t.links.Routed(ctx) }
 
 // look reads what the cluster knows.
 func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
