@@ -127,6 +127,8 @@ const (
 	LocalStoreKindKey = Root + "local/store-kind"
 	// LocalCopyKey says that another machine was found to act under this host's id.
 	LocalCopyKey = Root + "local/copy"
+	// LocalReservedKey has the subnets that Docker's allocator was kept off last.
+	LocalReservedKey = Root + "local/reserved"
 )
 
 // LocalAddressKey is the journal's key of one address of a pool.

@@ -34,6 +34,8 @@ type Links interface {
 	Connected(context.Context) ([]hostlink.Connected, error)
 	Routed(context.Context) ([]netip.Prefix, error)
 	Reserve(context.Context, []netip.Prefix) error
+	// Reserved says whether Reserve's device is there: it goes with a reboot only.
+	Reserved(context.Context) (bool, error)
 }
 
 // Docker is the engine of this host.
@@ -50,6 +52,8 @@ type Docker interface {
 type Options struct {
 	// Docker is nil without its API: then its networks have no names, and docker_gwbridge is left to it.
 	Docker Docker
+	// Local is this host's own store, in which the last reserved subnets are kept for the next boot.
+	Local store.KV
 	// Publish writes this host's record with Uses.
 	Publish func(context.Context) error
 	// Stirred signals that this host's addresses, routes or interfaces may have changed.
@@ -129,6 +133,9 @@ func (t *Tracker) Run(ctx context.Context) error {
 	watchers.Go(func() { t.watchPools(ctx) })
 	watchers.Go(func() { t.watchRoutes(ctx) })
 	t.changed.Store(true)
+	if err := t.restore(ctx); err != nil && ctx.Err() == nil {
+		t.log.Warn("Docker may choose subnets of the cluster until the store answers, as those reserved before the boot can't be restored", "err", err)
+	}
 	for ctx.Err() == nil {
 		wait := passEvery
 		if err := t.pass(ctx); err != nil {
@@ -185,7 +192,7 @@ func (t *Tracker) pass(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(asked, err)
 	}
-	return errors.Join(asked, t.links.Reserve(ctx, state.reserved()), t.bridge(ctx, state))
+	return errors.Join(asked, t.reserve(ctx, state.reserved()), t.bridge(ctx, state))
 }
 
 // askDocker reads Docker's own networks and address pools. What it does not answer stays as it was.
