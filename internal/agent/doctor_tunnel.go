@@ -28,7 +28,7 @@ func (a *agent) lookedPort() doctor.TunnelPort {
 		others, err := a.links.OtherVXLANs(ctx, a.cfg.VXLANPort)
 		var users []doctor.VXLANUser
 		for _, o := range others {
-			users = append(users, doctor.VXLANUser{Name: o.Name, FlowBased: o.FlowBased})
+			users = append(users, doctor.VXLANUser{Name: o.Name, Exclusive: o.Exclusive})
 		}
 		return users, err
 	}

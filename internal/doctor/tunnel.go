@@ -21,8 +21,8 @@ type TunnelPort struct {
 // VXLANUser is a VXLAN device of another program.
 type VXLANUser struct {
 	Name string
-	// FlowBased devices take all that comes to their port, and share it with no others.
-	FlowBased bool
+	// Exclusive devices share their port with none of ours: they take all that comes to it, or read packets in another way.
+	Exclusive bool
 }
 
 // Swarm is the state of Docker's swarm on this host.
@@ -44,7 +44,7 @@ func (p TunnelPort) Check() Check {
 		}
 		var shared []string
 		for _, o := range others {
-			if o.FlowBased || p.Tunnel() == "ovs" {
+			if o.Exclusive || p.Tunnel() == "ovs" {
 				return Error(fmt.Sprintf("link %s of another program receives VXLAN on UDP port %d", o.Name, p.Port),
 					"the kernel gives the port to one of the two, and the other's networks reach no other host",
 					fmt.Sprintf("give SocketPlane another port on all hosts, --vxlan-port %d, or the other program", p.Port+1))

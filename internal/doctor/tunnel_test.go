@@ -33,7 +33,7 @@ func TestTunnelChecks(t *testing.T) {
 	}{
 		"port alone":                       {port("kernel", nil, nil, nil), adminapi.CheckOK, "nobody else"},
 		"port of a plain device":           {port("kernel", []VXLANUser{{Name: "flannel.1"}}, nil, nil), adminapi.CheckOK, "flannel.1"},
-		"port of a flow-based device":      {port("kernel", []VXLANUser{{Name: "cilium_vxlan", FlowBased: true}}, nil, nil), adminapi.CheckBad, "--vxlan-port 4790"},
+		"port of a flow-based device":      {port("kernel", []VXLANUser{{Name: "cilium_vxlan", Exclusive: true}}, nil, nil), adminapi.CheckBad, "--vxlan-port 4790"},
 		"port of a device beside OVS":      {port("ovs", []VXLANUser{{Name: "vxlan100"}}, nil, nil), adminapi.CheckBad, "vxlan100"},
 		"port not known":                   {port("kernel", nil, broken, nil), adminapi.CheckUnknown, "netlink is broken"},
 		"no swarm":                         {port("ovs", nil, nil, swarm(Swarm{}, nil)), adminapi.CheckOK, "nobody else"},

@@ -10,8 +10,9 @@ import (
 // OtherVXLAN is a VXLAN device of another program.
 type OtherVXLAN struct {
 	Name string
-	// FlowBased devices take all VNIs of their port, and share it with no others.
-	FlowBased bool
+	// Exclusive devices share their port with none of ours: the kernel gives one socket to all devices that read packets in the same way, and
+	// refuses others (vxlan_find_sock compares the flags VXLAN_F_RCV_FLAGS of vxlan.h).
+	Exclusive bool
 }
 
 // switchVXLAN begins the names of the devices that Open vSwitch makes for its own tunnels.
@@ -27,7 +28,7 @@ func (l *Links) OtherVXLANs(ctx context.Context, port uint16) ([]OtherVXLAN, err
 	for _, link := range all {
 		dev, ok := link.(*netlink.Vxlan)
 		if ok && dev.Port == int(port) && !owns(link.Attrs()) && !strings.HasPrefix(dev.Name, switchVXLAN) {
-			found = append(found, OtherVXLAN{Name: dev.Name, FlowBased: dev.FlowBased})
+			found = append(found, OtherVXLAN{Name: dev.Name, Exclusive: dev.FlowBased || dev.GBP || dev.UDP6ZeroCSumRx})
 		}
 	}
 	return found, nil

@@ -281,3 +281,30 @@ func syncFDB(t *testing.T, s *space, dev string, added, removed int, want []FDBE
 		t.Fatalf("SyncFDB added %d, removed %d, %v; want %d and %d", a, r, err, added, removed)
 	}
 }
+
+// TestOtherVXLANs: a device is exclusive if, and only if, the kernel lets none of ours beside it.
+func TestOtherVXLANs(t *testing.T) {
+	for name, c := range map[string]struct {
+		args string
+		want bool
+	}{
+		"flannel": {"id 1 nolearning", false}, "cilium": {"external", true}, "group policies": {"id 1 gbp", true},
+		"no checksums over IPv6": {"id 1 udp6zerocsumrx", true}, "no checksums": {"id 1 noudpcsum proxy", false},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			s := newSpace(t)
+			s.ip(append([]string{"link", "add", "other0", "type", "vxlan", "dstport", "4789"}, strings.Fields(c.args)...)...)
+			s.ip("link", "set", "other0", "up")
+			others, err := s.OtherVXLANs(t.Context(), 4789)
+			if err != nil || len(others) != 1 || others[0].Name != "other0" {
+				t.Fatalf("others are %v, %v", others, err)
+			}
+			if others[0].Exclusive != c.want {
+				t.Errorf("exclusive is %t, want %t", others[0].Exclusive, c.want)
+			}
+			if err := s.EnsureVXLAN(t.Context(), testVXLAN()); (err != nil) != c.want {
+				t.Errorf("the kernel says %v", err)
+			}
+		})
+	}
+}
