@@ -36,7 +36,7 @@ func (c *Cluster) AskSeat(ctx context.Context, q Question, mine func(netip.Addr)
 		return Host{}, false, err
 	}
 	for end := time.Now().Add(patience); alive && time.Now().Before(end); {
-		now, err := c.putQuestion(ctx, q)
+		now, err := c.putQuestion(ctx, c.host, q)
 		switch {
 		case err != nil:
 			return other, false, err
@@ -64,16 +64,22 @@ func (c *Cluster) Alive(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// putQuestion puts the question into the host's record, unless it is there or answered, and returns the record as it was.
-func (c *Cluster) putQuestion(ctx context.Context, q Question) (Host, error) {
+// NoteQuestion lets the agent that acts for a host know of another machine with the host's id.
+func (c *Cluster) NoteQuestion(ctx context.Context, host string, q Question) error {
+	_, err := c.putQuestion(ctx, host, q)
+	return err
+}
+
+// putQuestion puts the question into a host's record, unless it is there or answered, and returns the record as it was.
+func (c *Cluster) putQuestion(ctx context.Context, host string, q Question) (Host, error) {
 	var was Host
 	err := c.change(ctx, func() ([]Op, error) {
-		h, version, err := find[Host](ctx, c.kv, HostKey(c.host))
+		h, version, err := find[Host](ctx, c.kv, HostKey(host))
 		if was = h; err != nil || version == 0 || h.Answered == q.Nonce || h.Asked != nil && h.Asked.Nonce == q.Nonce {
 			return nil, err
 		}
 		h.Asked = &q
-		return []Op{{Kind: OpSet, Key: HostKey(c.host), Value: Encode(h), Version: version}}, nil
+		return []Op{{Kind: OpSet, Key: HostKey(host), Value: Encode(h), Version: version}}, nil
 	})
 	return was, err
 }

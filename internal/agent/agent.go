@@ -66,6 +66,7 @@ type agent struct {
 	storage  storage
 	cluster  *store.Cluster
 	seat     *seat       // the right to act under this host's id
+	claimed  bool        // other members of a cluster of our own let this host take part
 	presence gate        // of what makes this host part of the cluster
 	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links

@@ -233,8 +233,6 @@ func (a *agent) compared() (time.Time, error) {
 // notAsked says why no other machine asks for this host's id in the store, as claimSeat does; "" if machines ask.
 func (a *agent) notAsked() string {
 	switch {
-	case a.storage.managed != nil:
-		return "hosts that form a cluster by themselves are told apart by their keys, not by their ids"
 	case a.storage.kind == config.StoreBolt:
 		return "the store is a file of this host, which no other machine has"
 	}

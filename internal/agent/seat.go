@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/cluster/admission"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/store"
@@ -122,7 +123,7 @@ func (a *agent) copied() *doctor.Copy {
 }
 
 // copyCure is what to do on the copy.
-const copyCure = "on the copy, stop the agent, run 'socketplane clean --yes', which removes its state and with it the id, and start the agent again"
+const copyCure = admission.CopyCure
 
 // copyRecord is what a host remembers of being a copy.
 type copyRecord struct {
@@ -137,9 +138,15 @@ type copyRecord struct {
 var errSeatUnknown = fmt.Errorf("%w: whether another machine acts under this host's id is not known yet", store.ErrUnavailable)
 
 // claimSeat returns store.ErrSameID if another machine's agent acts under this host's id, and errSeatUnknown where that can't be found out
-// now: announce asks again. With a cluster that the agents form by themselves, the members' keys decide.
+// now: announce asks again. Of a cluster that the agents form by themselves other members are asked, once, before this host's Consul starts.
 func (a *agent) claimSeat(ctx context.Context) error {
 	a.seat.say(a.where().Addr)
+	if a.storage.managed != nil && !a.claimed {
+		if err := a.storage.managed.Claim(ctx); err != nil {
+			return err
+		}
+		a.claimed = true
+	}
 	if a.storage.kind == config.StoreBolt || a.storage.managed != nil {
 		a.seat.hold()
 		return nil

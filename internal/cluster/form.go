@@ -195,8 +195,9 @@ func (c *Cluster) askAny(ctx context.Context, addrs []netip.AddrPort, q admissio
 // askEach asks one after the other until one admits this host.
 func (c *Cluster) askEach(ctx context.Context, addrs []netip.AddrPort, q admission.Question) (trust.Credentials, error) {
 	var last error
+	own := netip.AddrPortFrom(c.addr(), c.opts.Port)
 	for _, addr := range addrs {
-		if addr == netip.AddrPortFrom(c.addr(), c.opts.Port) {
+		if addr == own {
 			continue
 		}
 		ask, cancel := context.WithTimeout(ctx, askTime)
@@ -211,7 +212,10 @@ func (c *Cluster) askEach(ctx context.Context, addrs []netip.AddrPort, q admissi
 			last = err
 		}
 	}
-	if last == nil {
+	switch {
+	case last == nil && slices.Contains(addrs, own):
+		last = fmt.Errorf("the only host to ask is said to be at %s, which is this host's own address: if another host has it too, give each an address of its own with --advertise", own.Addr())
+	case last == nil:
 		last = errors.New("there is no other host to ask: check the addresses given with --join")
 	}
 	return trust.Credentials{}, last

@@ -85,6 +85,9 @@ func beHost(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := c.Claim(ctx); err != nil { // as the agent does
+		return err
+	}
 	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,6 +21,10 @@ type record struct {
 	Schema int `json:"schema"`
 	// Founder says that the cluster of the credentials is not complete yet. Nobody else is in it.
 	Founder bool `json:"founder,omitempty"`
+	// Addr is where this host took part last.
+	Addr netip.Addr `json:"addr,omitzero"`
+	// Refused is the last refusal of a Claim, until one succeeds.
+	Refused refusal `json:"refused,omitzero"`
 	// Role is what this host's Consul is.
 	Role string `json:"role,omitempty"`
 	// Alone says that the host has left a cluster, and joins or founds one only if it is told to.
@@ -29,6 +34,16 @@ type record struct {
 	Forced  bool `json:"forced,omitempty"`
 	// Ending says that the host is in no cluster any more, and what it has of the last one is to be removed.
 	Ending bool `json:"ending,omitempty"`
+}
+
+// refusal says that this host may not take part in its cluster.
+type refusal struct {
+	// At is when it was last said, in seconds since 1970, of this host at Addr.
+	At   int64      `json:"at"`
+	Addr netip.Addr `json:"addr"`
+	// Copy says that this machine is a copy of another that is up; else another host has its address.
+	Copy bool   `json:"copy"`
+	Why  string `json:"why"`
 }
 
 // records keeps the record in memory and in a file.

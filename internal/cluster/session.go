@@ -54,6 +54,9 @@ var errOut = errors.New("this host is no member of the cluster any more")
 
 // inside takes part in the cluster of the credentials until this host is out of it, or until ctx ends.
 func (c *Cluster) inside(ctx context.Context) error {
+	if err := c.records.change(func(r *record) { r.Addr = c.addr() }); err != nil {
+		return err
+	}
 	s, err := c.newSession()
 	if err != nil {
 		return err
@@ -326,7 +329,7 @@ func (s *session) admit(ctx context.Context) error {
 		l, err := config.Listen(ctx, "tcp", hostPort(s.c.addr(), s.c.opts.Port))
 		if err == nil {
 			err = admission.Serve(ctx, l, s.c.keeper, s.st, admission.Options{
-				Lifetimes: s.c.opts.Lifetimes, Self: s.c.self, Logger: s.c.log,
+				Lifetimes: s.c.opts.Lifetimes, Self: s.c.self, Alive: s.alive, Logger: s.c.log,
 				Token: func(ctx context.Context, host string) (store.Secret, error) {
 					return s.op.HostToken(ctx, host, store.Secret{})
 				},

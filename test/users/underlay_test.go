@@ -3,6 +3,8 @@ package users
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +97,38 @@ func TestUnderlayChangesInOwnCluster(t *testing.T) {
 		w.must(h.IP(ctx, "addr flush dev eth0", fmt.Sprintf("addr add %s/64 dev eth0 nodad", h.Addr6), "route replace ::/0 via "+router6+" dev eth0"))
 	}
 	w.followsWithin(ctx, 2*inCluster, h1, "IPv6 only", h1.Addr6.String(), all)
+	w.copyOfServer(ctx)
+}
+
+// copyOfServer replaces one host's disk by a copy of the server's, in a cluster of two that the hosts' agents form: it is refused, both say why, and the first
+// host's agent goes on. Reports: weave#3263, consul#9467.
+func (w *world) copyOfServer(ctx context.Context) {
+	w.t.Helper()
+	first, copied := w.Hosts[0], w.Hosts[1]
+	members, err := first.SocketPlane(ctx, "cluster", "members")
+	w.must(err)
+	for line := range strings.Lines(members) {
+		if strings.Contains(line, "leader") && strings.HasPrefix(line, copied.Name+" ") {
+			first, copied = copied, first
+		}
+	}
+	w.must(copied.StopAgent())
+	_, err = copied.Exec(ctx, "sh", "-c", "kill $(pidof consul)")
+	w.must(err)
+	w.must(copied.Wipe())
+	const state = "var/lib/socketplane"
+	w.must(os.CopyFS(filepath.Join(copied.Dir, state), os.DirFS(filepath.Join(first.Dir, state))))
+	w.must(copied.StartAgent(ctx))
+	w.refused(ctx, copied, []string{"another machine has this host's id", first.Addr6.String(), copied.Addr6.String(), "socketplane clean"},
+		"run", "--rm", "--network", "web", lab.ImageName, "true")
+	eventually(ctx, w.t, patience, func(ctx context.Context) error {
+		out, _ := first.SocketPlane(ctx, "doctor", "--format", "json") // which fails where anything is wrong
+		if !strings.Contains(out, copied.Addr6.String()+" has this host's id") {
+			return fmt.Errorf("doctor of the first host: %s", out)
+		}
+		return nil
+	})
+	w.docker(ctx, first, "run", "--rm", "--network", "web", lab.ImageName, "true")
 }
 
 // follows waits until a host's tunnels end at vtep, for all hosts, and containers talk.

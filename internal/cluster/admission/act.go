@@ -19,6 +19,8 @@ type Action string
 const (
 	// Report writes what the member says of itself into its record.
 	Report Action = "report"
+	// Claim changes nothing: it asks whether the member may take part at its address, or is up elsewhere.
+	Claim Action = "claim"
 	// Resign removes the member's own record.
 	Resign Action = "resign"
 	// Remove removes another host that is down, its records and its membership; Forget its records only.
@@ -34,7 +36,7 @@ const (
 
 func (a Action) known() bool {
 	switch a {
-	case "", Report, Resign, Remove, Forget, Lock, Unlock, CreateToken, RemoveToken:
+	case "", Report, Claim, Resign, Remove, Forget, Lock, Unlock, CreateToken, RemoveToken:
 		return true
 	}
 	return false
@@ -114,7 +116,7 @@ func (s *server) act(ctx context.Context, who asker) error {
 		err = s.cluster.RemoveToken(ctx, who.Target)
 	}
 	if errors.Is(err, store.ErrUnavailable) || err == nil {
-		if err == nil && who.Do != Report {
+		if err == nil && who.Do != Report && who.Do != Claim {
 			s.log.Info("done for a member", "peer", who.from, "host", who.Host.ID, "name", who.Host.Name, "action", string(who.Do), "target", who.Target)
 		}
 		return err

@@ -84,6 +84,10 @@ const (
 	CodeBadRequest   Code = "bad-request"
 	CodeOldAgent     Code = "old-agent"
 	CodeFull         Code = "full"
+	// CodeCopy is for a host that is up at another address: the one that asks has a copy of its id and key.
+	CodeCopy Code = "copy"
+	// CodeAddress is for a host whose address another host has that is up.
+	CodeAddress Code = "address"
 	// CodeConflict is for what a member wants to be done and can't be.
 	CodeConflict Code = "conflict"
 	CodeNotFound Code = "not-found"

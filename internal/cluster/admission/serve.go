@@ -34,6 +34,8 @@ type Options struct {
 	Lifetimes trust.Lifetimes
 	// Self is what other hosts have to know of this one.
 	Self func() trust.Peer
+	// Alive gives where the gossip finds hosts alive, by id; nil if that is not looked at.
+	Alive func(ctx context.Context) (map[string]netip.AddrPort, error)
 	// Token gives the Consul token of the host with this id, and makes it if there is none.
 	Token  func(ctx context.Context, host string) (store.Secret, error)
 	Logger *slog.Logger
@@ -181,6 +183,9 @@ func (s *server) decide(ctx context.Context, who asker) (trust.Credentials, erro
 	mine := s.keeper.Credentials()
 	if who.Cluster != "" && who.Cluster != mine.Cluster() {
 		return trust.Credentials{}, refuse(CodeOtherCluster, "the host that was asked is of cluster %s, not of %s: to unite them, run 'socketplane cluster leave' and 'socketplane cluster join' on the hosts of one of them", mine.Cluster(), who.Cluster)
+	}
+	if err := s.misplaced(ctx, who); err != nil {
+		return trust.Credentials{}, err
 	}
 	if who.Do != "" {
 		return trust.Credentials{}, s.act(ctx, who)
