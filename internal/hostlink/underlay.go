@@ -121,7 +121,7 @@ func (v *view) still() (Underlay, bool) {
 		return Underlay{}, false
 	}
 	for _, a := range v.addrs {
-		if link := v.links[a.LinkIndex]; link != nil && addrOf(a) == v.present.Addr && usable(a) {
+		if link := v.links[a.LinkIndex]; link != nil && addrOf(a) == v.present.Addr && there(a) {
 			return v.at(link, v.present.Addr), true
 		}
 	}
@@ -324,6 +324,12 @@ func addrOf(a netlink.Addr) netip.Addr {
 	}
 	addr, _ := netip.AddrFromSlice(a.IPNet.IP)
 	return addr.Unmap()
+}
+
+// there says whether an address is global and can be used, also one that was deprecated since: the kernel chooses it for no new connection, but tunnels name
+// their address themselves.
+func there(a netlink.Addr) bool {
+	return addrOf(a).IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
 }
 
 // usable says whether an address lasts: global, not temporary (privacy), deprecated, tentative or a duplicate.

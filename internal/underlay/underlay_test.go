@@ -273,6 +273,18 @@ func TestBetterDefaultRouteIsLostForAMoment(t *testing.T) {
 	h.becomes("10.1.0.1 eth0 1500", lasting)
 }
 
+// TestDeprecatedAddress: a router renumbers its network, and then stops advertising anything: addresses are deprecated, and still there.
+func TestDeprecatedAddress(t *testing.T) {
+	h := newHost(t, "", append(nic("eth0", "2001:db8:1::1/64"), "route add default via fe80::1 dev eth0")...)
+	h.becomes("2001:db8:1::1 eth0 1500", soon)
+	h.ip("addr add 2001:db8:2::1/64 dev eth0 nodad", "addr change 2001:db8:1::1/64 dev eth0 preferred_lft 0")
+	h.becomes("2001:db8:2::1 eth0 1500", soon)
+	h.ip("addr change 2001:db8:2::1/64 dev eth0 preferred_lft 0", "route del default via fe80::1 dev eth0")
+	h.stays("2001:db8:2::1 eth0 1500")
+	h.ip("addr add 2001:db8:3::1/64 dev eth0 nodad", "route add default via fe80::1 dev eth0")
+	h.becomes("2001:db8:3::1 eth0 1500", soon)
+}
+
 func TestNICDownAndUp(t *testing.T) {
 	h := newHost(t, "", append(nic("eth0", "10.1.0.1/24"), "route add default via 10.1.0.254")...)
 	h.ip("link set eth0 down")
