@@ -23,7 +23,7 @@ type Stray struct {
 }
 
 // Strays lists the addresses and routes on host ends of containers, on VXLAN devices of ours and on the named links, which are
-// bridges of ours. None of them should have any: the host would answer there for itself, or route into a network of containers.
+// bridges of ours, and addresses on the device of Reserve. None of them should have any: the host would answer there for itself, or route into a network of containers.
 // IPv6 link-local addresses are left out, as quiet keeps the kernel from making them. Routes are listed if there is an address, or
 // routes is true: a host may have a great many.
 func (l *Links) Strays(ctx context.Context, routes bool, bridges ...string) ([]Stray, error) {
@@ -31,11 +31,14 @@ func (l *Links) Strays(ctx context.Context, routes bool, bridges ...string) ([]S
 	if err != nil {
 		return nil, err
 	}
-	ports := map[int]string{}
+	ports, reserved := map[int]string{}, 0
 	for _, link := range all {
 		a, kind := link.Attrs(), link.Type()
 		if owns(a) && (kind == "veth" || kind == "vxlan") || slices.Contains(bridges, a.Name) {
 			ports[a.Index] = a.Name
+		}
+		if a.Name == ReservedName && isReserved(link) {
+			ports[a.Index], reserved = a.Name, a.Index
 		}
 	}
 	if len(ports) == 0 {
@@ -61,7 +64,7 @@ func (l *Links) Strays(ctx context.Context, routes bool, bridges ...string) ([]S
 			return nil, err
 		}
 		for _, r := range all {
-			if name, ours := ports[r.LinkIndex]; ours && strayRoute(r) {
+			if name, ours := ports[r.LinkIndex]; ours && strayRoute(r) && r.LinkIndex != reserved { // Reserve compares its own
 				found = append(found, Stray{Link: name, What: "route to " + destination(r), remove: l.removeRoute(r)})
 			}
 		}

@@ -1,6 +1,7 @@
 package hostlink
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,21 @@ func TestStrays(t *testing.T) {
 		if strings.Contains(left, "10.9") || strings.Contains(left, "10.99") || strings.Contains(left, "169.254") || strings.Contains(left, "default") {
 			t.Errorf("%s has still\n%s", dev, left)
 		}
+	}
+	reserved := []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16")}
+	if err := s.Reserve(t.Context(), reserved); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.RemoveStrays(t.Context(), true, "socketplane0"); err != nil || len(got) != 0 {
+		t.Errorf("of what keeps Docker's allocator off a subnet %v was removed, %v", got, err)
+	}
+	s.ip("addr", "add", "169.254.7.7/16", "dev", ReservedName)
+	if got, err := s.RemoveStrays(t.Context(), false, "socketplane0"); err != nil || len(got) != 1 || got[0].What != "address 169.254.7.7/16" {
+		t.Errorf("removed %v, %v", got, err)
+	}
+	// With a link's last address the kernel removes its routes.
+	if err := s.Reserve(t.Context(), reserved); err != nil || len(s.dockerSees()) != len(reserved) {
+		t.Errorf("%v; Docker sees %v", err, s.dockerSees())
 	}
 	s.must("sysctl", "-qw", "net.ipv6.conf.socketplane0.disable_ipv6=0")
 	s.ip("addr", "add", "2001:db8:9::1/64", "dev", "socketplane0", "nodad")

@@ -24,6 +24,9 @@ func TestDriftIsMended(t *testing.T) {
 	h.opts.Resync = 200 * time.Millisecond
 	h.start()
 	n := peer(network("a", 1, 2), "a", "127.0.0.2", 3)
+	for i := range n.Local {
+		n.Local[i].MTU = 1450
+	}
 	a := h.attach(n, "a-1")
 	h.attach(n, "a-2")
 	mustReach(t, a, "10.1.100.2")
@@ -70,6 +73,7 @@ func TestDriftIsMended(t *testing.T) {
 		{"device down", func() { h.ip("link", "set", device, "down") }},
 		{"device's MTU changed", func() { h.ip("link", "set", device, "mtu", "1300") }},
 		{"link down", func() { h.ip("link", "set", link, "down") }},
+		{"link's MTU changed", func() { h.ip("link", "set", link, "mtu", "1300") }},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			c.damage()
@@ -80,8 +84,10 @@ func TestDriftIsMended(t *testing.T) {
 				if got := h.forwardingEntries(device); got != entries {
 					return errors.New("forwarding entries:\n" + got + "\nwant\n" + entries)
 				}
-				if show := h.ip("link", "show", device); !strings.Contains(show, ",UP") || !strings.Contains(show, "mtu 1450") {
-					return errors.New(show)
+				for _, name := range []string{device, link} {
+					if show := h.ip("link", "show", name); !strings.Contains(show, ",UP") || !strings.Contains(show, "mtu 1450") {
+						return errors.New(show)
+					}
 				}
 				if h.ovs.Vsctl("get-fail-mode", bridge) != "secure" {
 					return errors.New("fail mode")

@@ -38,12 +38,12 @@ func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
 	}
 }
 
-// mendLinks sets up the host ends that somebody set down. One that is missing went with its
-// container's namespace, and a new one would lead nowhere.
+// mendLinks sets up the host ends that somebody set down, and gives back the MTU with which they were made: packets to the switch that are larger than a
+// host end's MTU are lost. One that is missing went with its container's namespace, and a new one would lead nowhere.
 func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
 	var errs []error
 	for _, e := range n.want.Local {
-		if l, ok := r.owned[e.HostLink]; ok && e.Attached && !l.Up {
+		if l, ok := r.owned[e.HostLink]; ok && e.Attached && (!l.Up || e.MTU != 0 && l.MTU != e.MTU) {
 			errs = append(errs, r.links.EnsureVeth(ctx, r.veth(n.want, e)))
 		}
 	}
