@@ -31,6 +31,8 @@ func (l *fewLinks) Routed(context.Context) ([]netip.Prefix, error) { return nil,
 
 func (l *fewLinks) Reserve(context.Context, []netip.Prefix) error { return nil }
 
+func (l *fewLinks) Reserved(context.Context) (bool, error) { return true, nil }
+
 // lateDocker is an engine that does not answer.
 type lateDocker struct{ subnets.Docker }
 
