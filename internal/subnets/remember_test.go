@@ -19,6 +19,7 @@ type kernel struct {
 }
 
 func (k *kernel) Connected(context.Context) ([]hostlink.Connected, error) { return nil, nil }
+func (k *kernel) Routed(context.Context) ([]netip.Prefix, error)          { return nil, nil }
 func (k *kernel) Reserved(context.Context) (bool, error)                  { return len(k.reserved) > 0, nil }
 func (k *kernel) Reserve(_ context.Context, subnets []netip.Prefix) error {
 	k.reserved = slices.Clone(subnets)
