@@ -277,6 +277,7 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 			}
 			return mac, err
 		},
+		Bridge: a.bridgeState,
 		HostOf: func(id string) string { return pipeline.ProbeMAC(id).String() },
 	}
 }

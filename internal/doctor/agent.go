@@ -36,8 +36,6 @@ func Answers(ctx context.Context, adminSocket string) bool {
 // Agent looks from outside why an agent does not answer. unit says what the service manager says of it; "" if there is none.
 func Agent(files Files, adminSocket string, unit func(context.Context) string) Check {
 	return Check{Name: nameAgent, Looks: "an answer of the agent at " + adminSocket + ", and the unit socketplane.service", Look: func(ctx context.Context) Finding {
-		const follows = "no container can be added to a network or taken from one; those that run keep talking"
-		const start = "systemctl start socketplane"
 		s := askSocket(ctx, adminSocket, []byte(askHealth))
 		state := unit(ctx)
 		tail := ""
@@ -48,21 +46,33 @@ func Agent(files Files, adminSocket string, unit func(context.Context) string) C
 		case s.err == nil:
 			return OK("it answers")
 		case errors.Is(s.err, fs.ErrNotExist):
-			return Error("the agent does not run: there is no socket "+adminSocket+tail, follows, start+", or 'socketplane agent'; 'journalctl -u socketplane' says why it ended")
+			return files.withoutSocket("there is no socket "+adminSocket, tail)
 		case errors.Is(s.err, syscall.ECONNREFUSED):
-			return Error("the agent does not run: nobody serves "+adminSocket+tail, follows, start+", or 'socketplane agent'; 'journalctl -u socketplane' says why it ended")
+			return files.withoutSocket("nobody serves "+adminSocket, tail)
 		case errors.Is(s.err, fs.ErrPermission):
 			return Unknown("permission denied on "+adminSocket, "run 'socketplane doctor' as root, for example with sudo")
 		case s.silent:
-			f, stopped := files.hangs(s.pid, "the agent", adminSocket, "systemctl restart socketplane", follows)
+			f, stopped := files.hangs(s.pid, "the agent", adminSocket, "systemctl restart socketplane", withoutAgent)
 			f.Saw += tail
 			if !stopped {
 				f.Cure += "; 'journalctl -u socketplane' has its last words"
 			}
 			return f
 		}
-		return Error(fmt.Sprintf("the agent at %s broke off: %v%s", adminSocket, s.err, tail), follows, "systemctl restart socketplane")
+		return Error(fmt.Sprintf("the agent at %s broke off: %v%s", adminSocket, s.err, tail), withoutAgent, "systemctl restart socketplane")
 	}}
+}
+
+// withoutAgent is what follows when no agent answers.
+const withoutAgent = "no container can be added to a network or taken from one; those that run keep talking"
+
+// withoutSocket is the verdict where nobody serves the admin socket, as why says: an agent that runs may have another, or have lost its own.
+func (f Files) withoutSocket(why, tail string) Finding {
+	if p, runs := f.running("socketplane", "agent"); runs {
+		return p.unreachable("the agent", why+": it was removed or replaced, or this agent has another --admin-socket"+tail,
+			"this command does not reach it", "systemctl restart socketplane.socket socketplane; or name the agent's socket with --admin-socket")
+	}
+	return Error("the agent does not run: "+why+tail, withoutAgent, "systemctl start socketplane, or 'socketplane agent'; 'journalctl -u socketplane' says why it ended")
 }
 
 // unitAnswer is how long systemd may take.

@@ -67,6 +67,28 @@ func (f Files) Process(pid int) (Process, error) {
 	return p, nil
 }
 
+// running finds a process of a name that was started with a word among its arguments.
+func (f Files) running(name, word string) (Process, bool) {
+	entries, err := os.ReadDir(filepath.Join("/", f.Root, "proc"))
+	if err != nil {
+		return Process{}, false
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		p, err := f.Process(pid)
+		if err != nil || !p.Exists || p.Name != name {
+			continue
+		}
+		if args, err := f.Text(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && slices.Contains(strings.Split(args, "\x00"), word) {
+			return p, true
+		}
+	}
+	return Process{}, false
+}
+
 // stopped finds a process of a name that a signal keeps from running; 0 if there is none.
 func (f Files) stopped(name string) int {
 	entries, err := os.ReadDir(filepath.Join("/", f.Root, "proc"))

@@ -61,6 +61,8 @@ type Way struct {
 	Route func(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error)
 	// Neighbour asks a link's segment for the MAC of an address.
 	Neighbour func(ctx context.Context, dev string, to netip.Addr) (string, error)
+	// Bridge reads this host's own bridge, through which probes of the tunnel go.
+	Bridge func(context.Context) (BridgeState, error)
 	// HostOf is what Answer.Host is for a host's id.
 	HostOf func(id string) string
 }
@@ -109,7 +111,8 @@ type seen struct {
 	routeErr      error
 	link          Link
 	linkFound     bool
-	hasMAC, noMAC bool // somebody on the segment has the address, or nobody has; neither where it can't be asked
+	hasMAC, noMAC bool   // somebody on the segment has the address, or nobody has; neither where it can't be asked
+	bridge        string // what is wrong with this host's own bridge, looked at when the tunnel gives no answer
 	reachable     bool
 }
 
@@ -170,6 +173,11 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 			if !s.linkFound {
 				s.link, s.linkFound = named(all, u.Dev)
 			}
+		}
+	}
+	if errors.Is(s.tunnel, ErrNoAnswer) && w.Bridge != nil {
+		if b, err := w.Bridge(ctx); err == nil {
+			s.bridge = b.spoiled()
 		}
 	}
 	s.reachable = s.tunnel == nil || s.small == nil || s.full == nil || errors.Is(s.refused, syscall.ECONNREFUSED)
@@ -255,6 +263,8 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 	case p.VXLANPort != 0 && p.VXLANPort != w.VXLANPort:
 		return Error(fmt.Sprintf("the tunnels of %s use UDP port %d, those of this host %d", p.Name, p.VXLANPort, w.VXLANPort), "nothing gets through in either direction",
 			"set the same --vxlan-port on all hosts (SOCKETPLANE_VXLAN_PORT), and restart the agents"), true
+	case noAnswer && s.bridge != "":
+		return Unknown("frames sent into the tunnel do not come back, but this host's own bridge is not in order: "+s.bridge, "see the bridge"), true
 	case denied(s.refused) && (noAnswer || s.small == nil):
 		return w.ownFirewall(p, fmt.Sprintf("to UDP port %d", w.VXLANPort)), true
 	case p.Used && errors.Is(s.refused, syscall.ECONNREFUSED):

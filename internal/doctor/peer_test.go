@@ -61,6 +61,10 @@ func link(w *Way, up, carrier bool) {
 	w.Links = func() ([]Link, error) { return all, nil }
 }
 
+func bridge(w *Way, s BridgeState) {
+	w.Bridge = func(context.Context) (BridgeState, error) { return s, nil }
+}
+
 func refusing(err error) func(context.Context, netip.AddrPort) error {
 	return func(context.Context, netip.AddrPort) error { return err }
 }
@@ -91,11 +95,16 @@ func TestWay(t *testing.T) {
 		"beyond a router, down": {func(w *Way, p *Peer) { silent(w); routed(w); p.Alive = false }, "warning", []string{"its agent is down", "socketplane host rm id2"}, wall},
 		"beyond a router": {func(w *Way, _ *Peer) { silent(w); routed(w) }, "error",
 			[]string{"no answer", "either its link is down, or a router or a firewall"}, ""},
-		"all dropped":     {func(w *Way, _ *Peer) { silent(w) }, "error", []string{"no answer", "answers ARP", "firewalls"}, ""},
-		"port dropped":    {func(w *Way, _ *Peer) { silentTunnel(w) }, "error", []string{"UDP port 4789", "no answer", "answers ICMP", "firewalls"}, ""},
-		"refused":         {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED) }, "error", []string{"is refused", "no tunnel ends there"}, ""},
-		"refused, unused": {func(w *Way, p *Peer) { noTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED); p.Used = false }, "ok", []string{"not probed"}, wall},
-		"other port":      {func(w *Way, p *Peer) { silentTunnel(w); p.VXLANPort = 4790 }, "error", []string{"4790", "4789", "--vxlan-port"}, wall},
+		"all dropped":  {func(w *Way, _ *Peer) { silent(w) }, "error", []string{"no answer", "answers ARP", "firewalls"}, ""},
+		"port dropped": {func(w *Way, _ *Peer) { silentTunnel(w) }, "error", []string{"UDP port 4789", "no answer", "answers ICMP", "firewalls"}, ""},
+		"own bridge has lost flows": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{Missing: 3}) }, "unknown",
+			[]string{"3 of SocketPlane's flows are missing", "see the bridge"}, wall},
+		"own bridge has a controller": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{Controllers: 1}) }, "unknown",
+			[]string{"an OpenFlow controller is set", "see the bridge"}, wall},
+		"own bridge is well": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{}) }, "error", []string{"UDP port 4789", "no answer"}, ""},
+		"refused":            {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED) }, "error", []string{"is refused", "no tunnel ends there"}, ""},
+		"refused, unused":    {func(w *Way, p *Peer) { noTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED); p.Used = false }, "ok", []string{"not probed"}, wall},
+		"other port":         {func(w *Way, p *Peer) { silentTunnel(w); p.VXLANPort = 4790 }, "error", []string{"4790", "4789", "--vxlan-port"}, wall},
 		"another host answers": {func(w *Way, _ *Peer) {
 			w.Tunnel = func(context.Context, netip.Addr, int) (Answer, error) { return Answer{Host: "mac of id7"}, nil }
 		}, "error", []string{"another host answers at 192.0.2.2", "--advertise"}, wall},

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -75,6 +77,9 @@ func (s served) daemon(files Files, name, path, start string, follows string) (F
 	case s.err == nil:
 		return Finding{}, false
 	case errors.Is(s.err, fs.ErrNotExist):
+		if p, runs := files.beside(path, name); runs {
+			return p.unreachable(name, "there is no socket "+path+": it was removed, or could not be made", follows, start), true
+		}
 		return Error(fmt.Sprintf("%s does not run: there is no socket %s", name, path), follows, start), true
 	case errors.Is(s.err, syscall.ECONNREFUSED):
 		return Error(fmt.Sprintf("%s does not run: nobody serves its socket %s", name, path), follows, start), true
@@ -85,6 +90,29 @@ func (s served) daemon(files Files, name, path, start string, follows string) (F
 	}
 	f, _ := files.hangs(s.pid, name, path, start, follows)
 	return f, true
+}
+
+// beside finds a daemon by the process id in the file that it writes beside its socket. A missing socket is no sign that the daemon
+// does not run: somebody may have removed it.
+func (f Files) beside(socket, name string) (Process, bool) {
+	text, err := f.Text(filepath.Join(filepath.Dir(socket), name+".pid"))
+	if err != nil {
+		return Process{}, false
+	}
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		return Process{}, false
+	}
+	p, err := f.Process(pid)
+	return p, err == nil && p.Exists && p.Name == name
+}
+
+// unreachable is the verdict on a process that runs without the socket at which it is asked; why says what is wrong with that.
+func (p Process) unreachable(name, why, follows, restart string) Finding {
+	if p.Stopped {
+		return Error(fmt.Sprintf("%s (process %d) is stopped by a signal (SIGSTOP, or a debugger), and %s", name, p.PID, why), follows, fmt.Sprintf("kill -CONT %d; %s", p.PID, restart))
+	}
+	return Error(fmt.Sprintf("%s runs (process %d), but %s", name, p.PID, why), follows, restart)
 }
 
 // hangs is what a process does that takes connections and answers nothing; stopped says that a signal stopped it.

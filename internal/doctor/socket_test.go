@@ -62,6 +62,12 @@ func process(t *testing.T, state string) Files {
 	return host(t, map[string]string{fmt.Sprintf("/proc/%d/status", os.Getpid()): "Name:\tdockerd\nState:\t" + state, "/run/docker.pid": fmt.Sprint(os.Getpid())})
 }
 
+// beside is a host on which a process runs whose id is in a file beside its socket; an agent has none.
+func beside(t *testing.T, socket, name, state string) Files {
+	return host(t, map[string]string{"/proc/77/status": "Name:\t" + name + "\nState:\t" + state, "/proc/77/cmdline": "socketplane\x00agent\x00--mirror",
+		filepath.Join(filepath.Dir(socket), name+".pid"): "77"})
+}
+
 func TestSockets(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -80,26 +86,34 @@ func TestSockets(t *testing.T) {
 		state string
 		words []string
 	}{
-		"switch":            {sw(running, "well", "well"), "ok", nil},
-		"no database":       {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
-		"dead database":     {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
-		"hanging database":  {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
-		"stopped database":  {sw(stopped, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") is stopped by a signal", "kill -CONT " + pid}},
-		"dead switch":       {sw(running, "well", "dead"), "error", []string{"ovs-vswitchd does not run"}},
-		"hanging switch":    {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
-		"stopped switch":    {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
-		"Docker":            {docker(running, "well"), "ok", nil},
-		"no Docker":         {docker(host(t, nil), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
-		"Docker's socket":   {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
-		"dead Docker":       {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
-		"hanging Docker":    {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
-		"stopped Docker":    {docker(stopped, "hangs"), "error", []string{"stopped by a signal", "kill -CONT " + pid}},
-		"Docker by TCP":     {Docker{Host: "tcp://127.0.0.1:1"}.Check(), "error", []string{"refuses connections", "--docker-host"}},
-		"agent":             {Agent(running, at("well"), unit), "ok", nil},
-		"no agent":          {Agent(running, at("none"), unit), "error", []string{"does not run", "its unit is failed", "systemctl start"}},
-		"dead agent":        {Agent(running, at("dead"), unit), "error", []string{"nobody serves"}},
-		"hanging agent":     {Agent(running, at("hangs"), unit), "error", []string{"hangs", "systemctl restart"}},
-		"stopped agent":     {Agent(stopped, at("hangs"), unit), "error", []string{"stopped by a signal", "kill -CONT"}},
+		"switch":           {sw(running, "well", "well"), "ok", nil},
+		"no database":      {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
+		"dead database":    {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
+		"hanging database": {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
+		"stopped database": {sw(stopped, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") is stopped by a signal", "kill -CONT " + pid}},
+		"dead switch":      {sw(running, "well", "dead"), "error", []string{"ovs-vswitchd does not run"}},
+		"hanging switch":   {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
+		"stopped switch":   {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
+		"Docker":           {docker(running, "well"), "ok", nil},
+		"no Docker":        {docker(host(t, nil), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
+		"Docker's socket":  {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
+		"dead Docker":      {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
+		"hanging Docker":   {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
+		"stopped Docker":   {docker(stopped, "hangs"), "error", []string{"stopped by a signal", "kill -CONT " + pid}},
+		"Docker by TCP":    {Docker{Host: "tcp://127.0.0.1:1"}.Check(), "error", []string{"refuses connections", "--docker-host"}},
+		"agent":            {Agent(running, at("well"), unit), "ok", nil},
+		"no agent":         {Agent(running, at("none"), unit), "error", []string{"does not run", "its unit is failed", "systemctl start"}},
+		"dead agent":       {Agent(running, at("dead"), unit), "error", []string{"nobody serves"}},
+		"hanging agent":    {Agent(running, at("hangs"), unit), "error", []string{"hangs", "systemctl restart"}},
+		"stopped agent":    {Agent(stopped, at("hangs"), unit), "error", []string{"stopped by a signal", "kill -CONT"}},
+		"database's socket gone": {sw(beside(t, at("none"), "ovsdb-server", "S (sleeping)"), "none", "well"), "error",
+			[]string{"ovsdb-server runs (process 77), but there is no socket", "RESTART"}},
+		"switch's socket gone, stopped": {sw(beside(t, at("none"), "ovs-vswitchd", "T (stopped)"), "well", "none"), "error",
+			[]string{"ovs-vswitchd (process 77) is stopped by a signal", "kill -CONT 77"}},
+		"agent's socket gone": {Agent(beside(t, at("none"), "socketplane", "S (sleeping)"), at("none"), unit), "error",
+			[]string{"the agent runs (process 77), but there is no socket", "--admin-socket", "systemctl restart socketplane.socket"}},
+		"agent's socket dead": {Agent(beside(t, at("none"), "socketplane", "S (sleeping)"), at("dead"), unit), "error",
+			[]string{"the agent runs (process 77), but nobody serves", "--admin-socket"}},
 		"sockets":           {Sockets([]Socket{{at("well"), 0o777}}, "RESTART"), "ok", nil},
 		"socket gone":       {Sockets([]Socket{{at("none"), 0o600}}, "RESTART"), "error", []string{"none is gone", "RESTART"}},
 		"socket for all":    {Sockets([]Socket{{at("well"), 0o600}}, "RESTART"), "error", []string{"too many may use it", "chmod 600"}},

@@ -164,6 +164,19 @@ type BridgeState struct {
 	Last   time.Time
 }
 
+// spoiled says in a few words what keeps the bridge from forwarding as it should; "" if nothing is known.
+func (s BridgeState) spoiled() string {
+	switch {
+	case s.Controllers > 0:
+		return "an OpenFlow controller is set"
+	case s.Missing > 0:
+		return fmt.Sprintf("%d of SocketPlane's flows are missing", s.Missing)
+	case len(s.Flows) > 0:
+		return fmt.Sprintf("%d flows are not SocketPlane's", len(s.Flows))
+	}
+	return ""
+}
+
 // lookAgain is the pause until what may be in the middle of a change is looked at again.
 const lookAgain = 500 * time.Millisecond
 
