@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -20,6 +21,10 @@ var (
 	// effect: read back. When the context ended first, the error wraps the
 	// context's error too.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrDenied says that the store answers, and refuses our token.
+	ErrDenied = fmt.Errorf("%w: access denied", ErrUnavailable)
+	// ErrNoLeader says that the store answers, and can neither read nor write for want of a leader.
+	ErrNoLeader = fmt.Errorf("%w: no leader", ErrUnavailable)
 	// ErrClosed says that Close was called. It comes with ErrUnavailable.
 	ErrClosed = errors.New("store closed")
 	// ErrInvalid says that the request can never succeed (a bad key, too

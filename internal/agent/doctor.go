@@ -83,6 +83,9 @@ func (a *agent) peers(ctx context.Context, members func(context.Context) (store.
 	if err != nil {
 		return nil, err
 	}
+	if _, there := all.Hosts[a.cluster.Host()]; !there {
+		return nil, errors.New("the store does not show this host's own record, and perhaps not those of others")
+	}
 	users, needs := map[string]bool{}, map[string]int{}
 	networks, err := a.cluster.Networks(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -114,6 +115,8 @@ func TestChecks(t *testing.T) {
 	stopped, socket := hanging, hanging
 	stopped.Files = host(t, map[string]string{"/proc/77/status": "Name:\tconsul\nState:\tT (stopped)"})
 	socket.Address = "unix:///run/consul.sock"
+	elsewhere := kept(true, nil)
+	elsewhere.Members = func(context.Context) (store.Membership, error) { return store.Membership{}, nil }
 	alone := kept(true, nil)
 	alone.Alone = true
 	cluster := func(change func(*adminapi.ClusterStatus)) Check {
@@ -221,7 +224,14 @@ func TestChecks(t *testing.T) {
 		"store hangs":           {Store(hanging), "error", []string{"takes connections and answers nothing", "raft list-peers"}},
 		"store is stopped":      {Store(stopped), "error", []string{"process 77", "stopped by a signal", "kill -CONT 77"}},
 		"store at no port":      {Store(socket), "error", []string{"deadline exceeded", "start Consul"}},
-		"store has no leader":   {Store(kept(true, errors.New("the cluster has no leader"))), "error", []string{"no leader"}},
+		"store has no leader":   {Store(kept(true, fmt.Errorf("%w: 500", store.ErrNoLeader))), "error", []string{"no leader", "raft list-peers"}},
+		"store denies":          {Store(kept(true, fmt.Errorf("%w: 403", store.ErrDenied))), "error", []string{"access denied", "CONSUL_HTTP_TOKEN"}},
+		"store's name":          {Store(kept(true, &net.DNSError{Name: "consul.example", IsNotFound: true})), "error", []string{"resolved", "getent hosts consul.example"}},
+		"store speaks TLS":      {Store(kept(true, errors.New("net/http: HTTP/1.x transport connection broken: malformed HTTP response"))), "error", []string{"scheme", "https://"}},
+		"store wants no TLS":    {Store(kept(true, errors.New("http: server gave HTTP response to HTTPS client"))), "error", []string{"scheme", "8500"}},
+		"store has TLS only":    {Store(kept(true, errors.New("Consul answered 400 (Client sent an HTTP request to an HTTPS server.)"))), "error", []string{"scheme", "https://"}},
+		"store's certificate":   {Store(kept(true, &tls.CertificateVerificationError{Err: errors.New("unknown authority")})), "error", []string{"unknown authority", "CONSUL_CACERT"}},
+		"store of others":       {Store(elsewhere), "error", []string{"own record", "--consul-addr", "CONSUL_HTTP_TOKEN"}},
 		"cluster":               {cluster(func(*adminapi.ClusterStatus) {}), "ok", []string{"open: any machine"}},
 		"locked cluster":        {cluster(func(s *adminapi.ClusterStatus) { s.Locked = true }), "ok", []string{"token"}},
 		"left":                  {cluster(func(s *adminapi.ClusterStatus) { s.State = "alone" }), "warning", []string{"has left", "cluster join"}},

@@ -2,8 +2,11 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -44,6 +47,8 @@ func Store(d StoreDeps) Check {
 			return d.silent(err)
 		case d.Alone:
 			return Warning("a file of this host", "networks reach no other host", "give the agents one Consul with --consul-addr")
+		case !d.shown(members):
+			return d.hidden()
 		case !members.Alive[d.Host]:
 			return Warning("other hosts take this host's agent for down", "", "wait a minute; "+d.Log+" says why if it stays")
 		}
@@ -60,7 +65,18 @@ func (d StoreDeps) silent(err error) Finding {
 	}
 	text := err.Error()
 	var refused *net.OpError
+	var name *net.DNSError
 	switch {
+	case errors.Is(err, store.ErrDenied):
+		return Error(text, follows, "give the agent a token (CONSUL_HTTP_TOKEN in its environment) that Consul knows, and whose policy lets it write keys below socketplane/ and sessions; then restart it")
+	case errors.Is(err, store.ErrNoLeader):
+		return Error(text, follows, "see on Consul's servers that a majority of them runs and that they reach each other: consul operator raft list-peers")
+	case errors.As(err, &name):
+		return Error(fmt.Sprintf("the name in the store's address can't be resolved: %v", err), follows,
+			fmt.Sprintf("see that 'getent hosts %s' answers on this host (/etc/resolv.conf), or give an address with --consul-addr", name.Name))
+	case otherProtocol(err):
+		return Error(fmt.Sprintf("%s answers, but not as Consul's HTTP API of this scheme does: %v", d.Address, err), follows,
+			"give --consul-addr Consul's HTTP port (8500 as a rule), or https:// and its HTTPS port (8501), with CONSUL_CACERT and CONSUL_TLS_SERVER_NAME as its certificate needs them")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		text = fmt.Sprintf("%s refuses connections: Consul does not run there: %v", d.Address, err)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -73,6 +89,30 @@ func (d StoreDeps) silent(err error) Finding {
 		}
 	}
 	return Error(text, follows, cure)
+}
+
+// shown says whether the store lets this host see its own record, without which it may hide all others too: Consul leaves out of lists what a token
+// may not read.
+func (d StoreDeps) shown(members store.Membership) bool {
+	_, there := members.Hosts[d.Host]
+	return there
+}
+
+func (d StoreDeps) hidden() Finding {
+	return Error(fmt.Sprintf("the %s store at %s answers, but does not show this host's own record: it is not the store that the agent wrote it to, it has lost its data, or the token may not read the keys below socketplane/",
+		d.Kind, d.Address), "what other hosts have is not seen here", "see --consul-addr (the other hosts' agents must have the same Consul and datacenter) and CONSUL_HTTP_TOKEN, "+
+		"whose policy needs key_prefix \"socketplane/\" with write; the agent writes its record again when it is restarted")
+}
+
+// otherProtocol says whether something else answers than an HTTP server of the expected scheme.
+func otherProtocol(err error) bool {
+	var record tls.RecordHeaderError
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var syntax *json.SyntaxError
+	return errors.As(err, &record) || errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "malformed HTTP") || strings.Contains(err.Error(), "HTTP response to HTTPS client") ||
+		strings.Contains(err.Error(), "HTTP request to an HTTPS server")
 }
 
 // dialAnswer is how long a connection may take.

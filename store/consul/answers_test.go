@@ -38,13 +38,14 @@ func TestAnswers(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"leader-died", 500, "rpc error making call: EOF", store.ErrUnavailable, "has no leader"},
+		{"plain-to-tls", 400, "Client sent an HTTP request to an HTTPS server.\n", store.ErrUnavailable, "https://"},
+		{"leader-died", 500, "rpc error making call: EOF", store.ErrNoLeader, "has no leader"},
 		{"too-many-connections", 429, "Your IP is issuing too many concurrent connections", store.ErrUnavailable, "http_max_conns_per_client"},
 		{"too-large", 413, "Request body too large", store.ErrInvalid, "report"},
 		{"bad-request", 400, "Failed to parse body", store.ErrInvalid, "report"},
-		{"forbidden", 403, "Permission denied: token lacks permission", store.ErrUnavailable, "CONSUL_HTTP_TOKEN"},
-		{"unknown-token", 500, "ACL not found", store.ErrUnavailable, "CONSUL_HTTP_TOKEN"},
-		{"denied-in-transaction", 409, `{"Results":null,"Errors":[{"OpIndex":0,"What":"Permission denied: key"}]}`, store.ErrUnavailable, "CONSUL_HTTP_TOKEN"},
+		{"forbidden", 403, "Permission denied: token lacks permission", store.ErrDenied, "CONSUL_HTTP_TOKEN"},
+		{"unknown-token", 500, "ACL not found", store.ErrDenied, "CONSUL_HTTP_TOKEN"},
+		{"denied-in-transaction", 409, `{"Results":null,"Errors":[{"OpIndex":0,"What":"Permission denied: key"}]}`, store.ErrDenied, "CONSUL_HTTP_TOKEN"},
 		{"stale", 409, `{"Results":null,"Errors":[{"OpIndex":1,"What":"index is stale"}]}`, store.ErrConflict, "b: "},
 		{"failed-without-precondition", 409, `{"Results":null,"Errors":[{"OpIndex":2,"What":"odd"}]}`, store.ErrUnavailable, "odd"},
 		{"conflict-of-nothing-known", 409, `<html>`, store.ErrUnavailable, "409"},
@@ -61,7 +62,7 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("Apply = %v, want %v with %q", err, c.want, c.text)
 			}
 			for _, other := range []error{store.ErrConflict, store.ErrUnavailable, store.ErrInvalid} {
-				if other != c.want && errors.Is(err, other) {
+				if !errors.Is(c.want, other) && errors.Is(err, other) {
 					t.Errorf("%v wraps %v too", err, other)
 				}
 			}

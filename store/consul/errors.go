@@ -41,22 +41,28 @@ func (s *Store) failure(ctx context.Context, what string, err error) error {
 // refusal is failure for an answer with an HTTP status.
 func (s *Store) refusal(what string, status api.StatusError) error {
 	kind, cure := store.ErrUnavailable, "see Consul's log"
+	if strings.Contains(status.Body, plainToTLS) {
+		return fmt.Errorf("%w: %s: Consul at %s answered %d (%s): put https:// before its address", kind, what, s.address, status.Code, strings.TrimSpace(status.Body))
+	}
 	switch status.Code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		kind, cure = store.ErrInvalid, "this is a fault of SocketPlane: please report it"
 	case http.StatusUnauthorized, http.StatusForbidden:
-		cure = cureToken
+		kind, cure = store.ErrDenied, cureToken
 	case http.StatusTooManyRequests:
 		cure = "this host has too many connections to Consul or exceeds a rate limit: raise limits.http_max_conns_per_client"
 	default:
 		if leaderless(status) {
-			cure = "the cluster has no leader: wait if one has just failed, else check that a majority of its servers runs (consul operator raft list-peers)"
+			kind, cure = store.ErrNoLeader, "the cluster has no leader: wait if one has just failed, else check that a majority of its servers runs (consul operator raft list-peers)"
 		} else if denied(status.Body) {
-			cure = cureToken
+			kind, cure = store.ErrDenied, cureToken
 		}
 	}
 	return fmt.Errorf("%w: %s: Consul at %s answered %d (%s): %s", kind, what, s.address, status.Code, status.Body, cure)
 }
+
+// plainToTLS is what Go's HTTP server, and so Consul, answers with status 400 to a request without TLS at a port with TLS.
+const plainToTLS = "HTTP request to an HTTPS server"
 
 const cureToken = `give SocketPlane a token (CONSUL_HTTP_TOKEN) whose policy has key_prefix "socketplane/" and session_prefix "" with write`
 
