@@ -269,7 +269,8 @@ func TestChecks(t *testing.T) {
 		"timestamps are dropped, synced":      {clocks(ErrNoAnswer, true, true, nil), "ok", []string{"this host's clock is synchronised"}},
 		"timestamps are dropped, not told":    {clocks(ErrNoAnswer, true, true, errAway), "ok", []string{"not applicable"}},
 		"no host is reached":                  {clocks(ErrNoAnswer, false, true, nil), "unknown", []string{"no host tells its time", "ways to the other hosts"}},
-		"hosts can't be asked for their time": {clocks(syscall.EPERM, true, true, nil), "unknown", []string{"operation not permitted"}},
+		"hosts can't be asked for their time": {clocks(syscall.EPERM, true, false, nil), "ok", []string{"not applicable", "operation not permitted", "own firewall"}},
+		"hosts can't be asked, nor reached":   {clocks(syscall.EPERM, false, false, nil), "unknown", []string{"operation not permitted"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			got := Run(t.Context(), []Check{tt.check})[0]

@@ -88,7 +88,7 @@ func Clocks(d ClockDeps) Check {
 // at than this host's own clock. Programs that keep it need not tell the kernel, so that its "not synchronised" proves nothing.
 func (d ClockDeps) untold(ctx context.Context, clocks []*clock) (Finding, bool) {
 	for _, c := range clocks {
-		if !errors.Is(c.err, ErrNoAnswer) {
+		if !errors.Is(c.err, ErrNoAnswer) && !denied(c.err) { // another host's firewall drops them, or this host's own
 			return Finding{}, false
 		}
 	}
@@ -102,7 +102,10 @@ func (d ClockDeps) untold(ctx context.Context, clocks []*clock) (Finding, bool) 
 		if !<-reached {
 			continue
 		}
-		const dropped = "the other hosts are reached, but tell no time: firewalls drop ICMP timestamps (types 13 and 14)"
+		dropped := "the other hosts are reached, but tell no time: firewalls drop ICMP timestamps (types 13 and 14)"
+		if err := clocks[0].err; denied(err) {
+			dropped = fmt.Sprintf("the other hosts are reached, but can't be asked for their time (%v): this host's own firewall drops ICMP timestamps (type 13), or the agent lacks CAP_NET_RAW", err)
+		}
 		if synced, err := d.Synced(); err == nil && synced {
 			return OK("this host's clock is synchronised, as the kernel says; %s", dropped), true
 		}
