@@ -273,12 +273,12 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 			return doctor.Answer{Size: n, Host: from.String()}, err
 		},
 		Echo: probe.Echo, Refused: probe.Refused, Route: a.links.WayTo,
-		Neighbour: func(ctx context.Context, dev string, to netip.Addr) (string, error) {
-			mac, err := probe.Neighbour(ctx, dev, a.where().Addr, to)
+		Neighbours: func(ctx context.Context, dev string, to netip.Addr) ([]string, error) {
+			macs, err := probe.Neighbours(ctx, dev, a.where().Addr, to)
 			if errors.Is(err, probe.ErrNoAnswer) {
 				err = doctor.ErrNoAnswer
 			}
-			return mac, err
+			return macs, err
 		},
 		Bridge: a.bridgeState,
 		HostOf: func(id string) string { return pipeline.ProbeMAC(id).String() },

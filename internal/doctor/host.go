@@ -116,6 +116,25 @@ type Link struct {
 	Addrs       []netip.Prefix
 }
 
+// neighbour is the MAC to which the kernel sends what is for an IPv4 address on a link; "" if it has none.
+func (f Files) neighbour(dev string, to netip.Addr) string {
+	text, err := f.Text("/proc/net/arp")
+	if err != nil {
+		return ""
+	}
+	const complete = 0x2                    // ATF_COM of linux/if_arp.h
+	for line := range strings.Lines(text) { // address, type, flags, MAC, mask, device
+		fields := strings.Fields(line)
+		if len(fields) != 6 || fields[0] != to.String() || fields[5] != dev {
+			continue
+		}
+		if flags, err := strconv.ParseUint(fields[2], 0, 32); err == nil && flags&complete != 0 {
+			return fields[3]
+		}
+	}
+	return ""
+}
+
 // Links reads the host's interfaces.
 type Links func() ([]Link, error)
 

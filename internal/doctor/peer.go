@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,8 +61,10 @@ type Way struct {
 	Refused func(ctx context.Context, to netip.AddrPort) error
 	// Route gives the link by which packets from one address to another leave, and whether the second is on that link's segment.
 	Route func(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error)
-	// Neighbour asks a link's segment for the MAC of an address.
-	Neighbour func(ctx context.Context, dev string, to netip.Addr) (string, error)
+	// Neighbours asks a link's segment for the MACs of all stations that have an address.
+	Neighbours func(ctx context.Context, dev string, to netip.Addr) ([]string, error)
+	// Files has the kernel's own table of neighbours.
+	Files Files
 	// Bridge reads this host's own bridge, through which probes of the tunnel go.
 	Bridge func(context.Context) (BridgeState, error)
 	// HostOf is what Answer.Host is for a host's id.
@@ -103,17 +107,19 @@ func (w Way) Check() Check {
 
 // seen is what was seen of the way to one host.
 type seen struct {
-	tunnel        error
-	answer        Answer
-	small, full   error // echoes
-	refused       error
-	route         string
-	routeErr      error
-	link          Link
-	linkFound     bool
-	hasMAC, noMAC bool   // somebody on the segment has the address, or nobody has; neither where it can't be asked
-	bridge        string // what is wrong with this host's own bridge, looked at when the tunnel gives no answer
-	reachable     bool
+	tunnel      error
+	answer      Answer
+	small, full error // echoes
+	refused     error
+	route       string
+	routeErr    error
+	link        Link
+	linkFound   bool
+	macs        []string // of the stations on the segment that have the address
+	noMAC       bool     // nobody there has it; false too where it can't be asked
+	kernelMAC   string   // where the kernel sends what is for the address; "" if it is not known
+	bridge      string   // what is wrong with this host's own bridge, looked at when the tunnel gives no answer
+	reachable   bool
 }
 
 // look gathers everything side by side, and then draws the conclusion in the order in which packets go.
@@ -219,8 +225,10 @@ func (w Way) neighbour(ctx context.Context, u Underlay, p Peer, s *seen) {
 	if s.route, direct, s.routeErr = w.Route(ctx, u.Addr, p.VTEP); s.routeErr != nil || !direct {
 		return
 	}
-	_, err := w.Neighbour(ctx, s.route, p.VTEP)
-	s.hasMAC, s.noMAC = err == nil, errors.Is(err, ErrNoAnswer)
+	var err error
+	s.macs, err = w.Neighbours(ctx, s.route, p.VTEP)
+	s.noMAC = errors.Is(err, ErrNoAnswer)
+	s.kernelMAC = w.Files.neighbour(s.route, p.VTEP)
 }
 
 // ownSide looks for what is wrong on this host's side: its link, its route, its own firewall.
@@ -265,6 +273,13 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 			"set the same --vxlan-port on all hosts (SOCKETPLANE_VXLAN_PORT), and restart the agents"), true
 	case noAnswer && s.bridge != "":
 		return Unknown("frames sent into the tunnel do not come back, but this host's own bridge is not in order: "+s.bridge, "see the bridge"), true
+	case noAnswer && len(s.macs) > 0 && s.kernelMAC != "" && !slices.Contains(s.macs, s.kernelMAC):
+		return Error(fmt.Sprintf("this host sends what is for %s to the MAC %s, but the station that has the address is %s: the kernel's neighbour entry is wrong", p.VTEP, s.kernelMAC, s.macs[0]),
+			p.Name+" can't be reached", fmt.Sprintf("ip neigh del %s dev %s; see what made it: 'ip neigh show to %s' says PERMANENT if a program or a person did", p.VTEP, s.route, p.VTEP)), true
+	case noAnswer && len(s.macs) > 1:
+		return Error(fmt.Sprintf("%d stations on the segment of %s answer for the address %s: %s", len(s.macs), s.route, p.VTEP, strings.Join(s.macs, ", ")),
+			"packets for "+p.Name+" may go to another machine", fmt.Sprintf("find the machine whose MAC is none of %s ('ip link' there) and give it another address; "+
+				"if both are NICs of %s, keep one of them from answering (net.ipv4.conf.all.arp_ignore=1 there)", p.Name, p.Name)), true
 	case denied(s.refused) && (noAnswer || s.small == nil):
 		return w.ownFirewall(p, fmt.Sprintf("to UDP port %d", w.VXLANPort)), true
 	case p.Used && errors.Is(s.refused, syscall.ECONNREFUSED):
@@ -280,7 +295,7 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 		return Error(port+" gives no answer: frames sent into the tunnel do not come back, while the host answers ICMP", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d through the firewalls of both hosts and between them (this host's link, the route, the address and both port numbers are in order); "+
 				"if none drops it, see with 'socketplane doctor' on %s that its Open vSwitch runs", w.VXLANPort, p.Name)), true
-	case noAnswer && s.hasMAC:
+	case noAnswer && len(s.macs) > 0:
 		return Error(port+" gives no answer, and the host answers no ICMP echo, though its agent is up and it answers ARP", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d and ICMP through the firewalls of both hosts, and see with 'socketplane doctor' on %s that its Open vSwitch runs", w.VXLANPort, p.Name)), true
 	case noAnswer:

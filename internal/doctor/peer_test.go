@@ -26,11 +26,12 @@ func way() (*Way, *Peer) {
 			}
 			return Answer{Size: size, Host: "mac of id2"}, nil
 		},
-		Echo:      func(context.Context, netip.Addr, int) error { return nil },
-		Refused:   func(context.Context, netip.AddrPort) error { return nil },
-		Route:     func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", true, nil },
-		Neighbour: func(context.Context, string, netip.Addr) (string, error) { return "02:00:00:00:00:02", nil },
-		HostOf:    func(id string) string { return "mac of " + id },
+		Echo:       func(context.Context, netip.Addr, int) error { return nil },
+		Refused:    func(context.Context, netip.AddrPort) error { return nil },
+		Route:      func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", true, nil },
+		Neighbours: func(context.Context, string, netip.Addr) ([]string, error) { return []string{"02:00:00:00:00:02"}, nil },
+		Files:      Files{Root: "/nonexistent"},
+		HostOf:     func(id string) string { return "mac of " + id },
 	}
 	w.Hosts = func(context.Context) ([]Peer, error) { return []Peer{*p}, nil }
 	return w, p
@@ -102,9 +103,20 @@ func TestWay(t *testing.T) {
 		"own bridge has a controller": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{Controllers: 1}) }, "unknown",
 			[]string{"an OpenFlow controller is set", "see the bridge"}, wall},
 		"own bridge is well": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{}) }, "error", []string{"UDP port 4789", "no answer"}, ""},
-		"refused":            {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED) }, "error", []string{"is refused", "no tunnel ends there"}, ""},
-		"refused, unused":    {func(w *Way, p *Peer) { noTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED); p.Used = false }, "ok", []string{"not probed"}, wall},
-		"other port":         {func(w *Way, p *Peer) { silentTunnel(w); p.VXLANPort = 4790 }, "error", []string{"4790", "4789", "--vxlan-port"}, wall},
+		"a wrong neighbour entry": {func(w *Way, _ *Peer) { silent(w); w.Files = entry(t, "0x6") }, "error",
+			[]string{"sends what is for 192.0.2.2 to the MAC 02:00:00:00:00:99", "the station that has the address is 02:00:00:00:00:02", "ip neigh del 192.0.2.2 dev eth0"}, wall},
+		"a neighbour entry that failed":              {func(w *Way, _ *Peer) { silentTunnel(w); w.Files = entry(t, "0x0") }, "error", []string{"UDP port 4789"}, "MAC"},
+		"a wrong neighbour entry that harms nothing": {func(w *Way, _ *Peer) { w.Files = entry(t, "0x6") }, "ok", nil, "MAC"},
+		"two stations have the address": {func(w *Way, _ *Peer) {
+			silentTunnel(w)
+			w.Refused = refusing(syscall.ECONNREFUSED)
+			w.Neighbours = func(context.Context, string, netip.Addr) ([]string, error) {
+				return []string{"02:00:00:00:00:02", "02:00:00:00:00:98"}, nil
+			}
+		}, "error", []string{"2 stations on the segment of eth0 answer for the address 192.0.2.2", "02:00:00:00:00:98", "arp_ignore"}, wall},
+		"refused":         {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED) }, "error", []string{"is refused", "no tunnel ends there"}, ""},
+		"refused, unused": {func(w *Way, p *Peer) { noTunnel(w); w.Refused = refusing(syscall.ECONNREFUSED); p.Used = false }, "ok", []string{"not probed"}, wall},
+		"other port":      {func(w *Way, p *Peer) { silentTunnel(w); p.VXLANPort = 4790 }, "error", []string{"4790", "4789", "--vxlan-port"}, wall},
 		"another host answers": {func(w *Way, _ *Peer) {
 			w.Tunnel = func(context.Context, netip.Addr, int) (Answer, error) { return Answer{Host: "mac of id7"}, nil }
 		}, "error", []string{"another host answers at 192.0.2.2", "--advertise"}, wall},
@@ -177,7 +189,7 @@ func unreachable(context.Context, netip.Addr, netip.Addr) (string, bool, error) 
 }
 
 func nobody(w *Way) {
-	w.Neighbour = func(context.Context, string, netip.Addr) (string, error) { return "", ErrNoAnswer }
+	w.Neighbours = func(context.Context, string, netip.Addr) ([]string, error) { return nil, ErrNoAnswer }
 }
 
 func routed(w *Way) {
@@ -216,4 +228,10 @@ func TestNoWays(t *testing.T) {
 	if got := Run(t.Context(), []Check{w.Check()}); len(got) != 1 || got[0].State != adminapi.CheckUnknown || !strings.Contains(got[0].Text, "consul is away") {
 		t.Errorf("without the store: %+v", got)
 	}
+}
+
+// entry is a host whose kernel sends what is for 192.0.2.2 to a MAC that nobody has, if the entry is complete.
+func entry(t *testing.T, flags string) Files {
+	return host(t, map[string]string{"/proc/net/arp": "IP address       HW type     Flags       HW address            Mask     Device\n" +
+		"192.0.2.2        0x1         0x2         02:00:00:00:00:02     *        eth1\n192.0.2.2        0x1         " + flags + "         02:00:00:00:00:99     *        eth0"})
 }

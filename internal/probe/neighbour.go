@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,49 +24,74 @@ const (
 	arpEthernet          = 1
 )
 
-// Neighbour asks the segment of a device which station has an IPv4 address, and returns its MAC. ErrNoAnswer says that none has. It asks by
-// itself, as the kernel's table believes in a station for some time after it has gone. It needs CAP_NET_RAW.
-func Neighbour(ctx context.Context, dev string, from, to netip.Addr) (string, error) {
+// othersAnswer is how long it is listened for a second station that has the address, once one has answered.
+const othersAnswer = 200 * time.Millisecond
+
+// Neighbours asks the segment of a device which stations have an IPv4 address, and returns their MACs, in the order of their answers: more than one
+// where two machines have the address, or one machine answers on two NICs. ErrNoAnswer says that none has. It asks by itself, as the kernel's
+// table believes in a station for some time after it has gone. It needs CAP_NET_RAW.
+func Neighbours(ctx context.Context, dev string, from, to netip.Addr) ([]string, error) {
 	link, err := net.InterfaceByName(dev)
 	if err != nil {
-		return "", fmt.Errorf("neighbour %s: %w", to, err)
+		return nil, fmt.Errorf("neighbour %s: %w", to, err)
 	}
 	if !to.Is4() || !from.Is4() || len(link.HardwareAddr) != ethernetLen {
-		return "", fmt.Errorf("neighbour %s on %s: %w", to, dev, ErrNoARP)
+		return nil, fmt.Errorf("neighbour %s on %s: %w", to, dev, ErrNoARP)
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(wire(unix.ETH_P_ARP)))
 	if err != nil {
-		return "", fmt.Errorf("neighbour %s: %w", to, err)
+		return nil, fmt.Errorf("neighbour %s: %w", to, err)
 	}
 	f := os.NewFile(uintptr(fd), "arp")
 	defer f.Close()
 	everybody := &unix.SockaddrLinklayer{Protocol: wire(unix.ETH_P_ARP), Ifindex: link.Index, Halen: ethernetLen, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
 	if err := unix.Bind(fd, everybody); err != nil {
-		return "", fmt.Errorf("neighbour %s: %w", to, err)
+		return nil, fmt.Errorf("neighbour %s: %w", to, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Now()) }) // ends the read below
 	defer stop()
 	question := arpQuestion(link.HardwareAddr, from, to)
-	buf := make([]byte, 1<<10)
-	for {
+	var found []string
+	for enough := (time.Time{}); enough.IsZero() || time.Now().Before(enough); {
 		if err := unix.Sendto(fd, question, 0, everybody); err != nil {
-			return "", fmt.Errorf("neighbour %s: %w", to, err)
+			return nil, fmt.Errorf("neighbour %s: %w", to, err)
 		}
 		_ = f.SetReadDeadline(time.Now().Add(askAgain))
-		for {
-			n, err := f.Read(buf)
-			if ctx.Err() != nil {
-				return "", fmt.Errorf("neighbour %s: %w", to, ErrNoAnswer)
+		more, err := arpAnswers(f, to)
+		switch {
+		case ctx.Err() != nil && len(found)+len(more) == 0:
+			return nil, fmt.Errorf("neighbour %s: %w", to, ErrNoAnswer)
+		case ctx.Err() == nil && err != nil:
+			return nil, fmt.Errorf("neighbour %s: %w", to, err)
+		}
+		for _, mac := range more {
+			if !slices.Contains(found, mac) {
+				found = append(found, mac)
 			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				break // ask again
-			}
-			if err != nil {
-				return "", fmt.Errorf("neighbour %s: %w", to, err)
-			}
-			if mac, ok := arpAnswer(buf[:n], to); ok {
-				return mac.String(), nil
-			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return found, nil
+		case enough.IsZero() && len(found) > 0:
+			enough = time.Now().Add(othersAnswer)
+		}
+	}
+	return found, nil
+}
+
+// arpAnswers reads the MACs of stations that have the address until the deadline of f.
+func arpAnswers(f *os.File, to netip.Addr) (macs []string, err error) {
+	buf := make([]byte, 1<<10)
+	for {
+		n, err := f.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return macs, nil
+		}
+		if err != nil {
+			return macs, err
+		}
+		if mac, ok := arpAnswer(buf[:n], to); ok {
+			macs = append(macs, mac.String())
 		}
 	}
 }
