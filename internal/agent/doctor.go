@@ -13,6 +13,7 @@ import (
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/internal/reconcile"
@@ -44,9 +45,9 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		sw.Offload(),
 		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Restart: a.restartSelf()}.Check(),
 		tunnel[0], tunnel[1], tunnel[2], tunnel[3],
-		doctor.Forwarding(doctor.Files{}, doctor.HostLinks),
+		doctor.Forwarding(doctor.Files{}, doctor.HostLinks, a.outward),
 		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo, a.links.Loopback),
-		doctor.Gateway(doctor.HostLinks, a.outward),
+		doctor.Gateway(doctor.HostLinks, a.outward, a.madeGateway()),
 		doctor.Conntrack(doctor.Files{}),
 		doctor.Limits(doctor.Files{}),
 		doctor.Store(doctor.StoreDeps{Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
@@ -153,6 +154,20 @@ func (a *agent) bridgeState(ctx context.Context) (doctor.BridgeState, error) {
 	}
 	s.Missing = a.plane.Status().Flows - ours
 	return s, nil
+}
+
+// madeGateway says whether Docker has the network docker_gwbridge; nil without Docker's API.
+func (a *agent) madeGateway() func(context.Context) (bool, error) {
+	if a.docker == nil {
+		return nil
+	}
+	return func(ctx context.Context) (bool, error) {
+		_, err := a.docker.Named(ctx, dockerwatch.GatewayBridge)
+		if errors.Is(err, dockerwatch.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 // clusterStatus is nil where this agent forms no cluster.

@@ -121,7 +121,7 @@ func (l Local) Checks() []Check {
 	sw := Switch{Files: l.Files, DB: db, Mgmt: db[:strings.LastIndexByte(db, '/')+1] + l.Bridge + ".mgmt", Restart: RestartSwitch(l.Files)}
 	own := map[string]Check{}
 	for _, c := range []Check{
-		Agent(l.Files, l.AdminSocket, l.Unit), KernelModule(l.Files, l.hasModule), sw.Daemons(), Forwarding(l.Files, l.Links), Conntrack(l.Files),
+		Agent(l.Files, l.AdminSocket, l.Unit), KernelModule(l.Files, l.hasModule), sw.Daemons(), Forwarding(l.Files, l.Links, nil), Conntrack(l.Files),
 		Docker{Files: l.Files, Host: l.DockerHost}.Check(),
 		Sight{Files: l.Files, DockerHost: l.DockerHost, PluginSocket: l.PluginSocket, Managed: l.Managed}.Check(),
 		Sockets([]Socket{{l.PluginSocket, 0o600}, {l.AdminSocket, 0o660}}, "systemctl restart socketplane.socket socketplane"),

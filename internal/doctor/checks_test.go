@@ -124,7 +124,17 @@ func TestChecks(t *testing.T) {
 		change(&st)
 		return Cluster(func(context.Context) (adminapi.ClusterStatus, error) { return st, nil })
 	}
-	gateway := func(mtu int, up bool) Links { return links(Link{Name: "docker_gwbridge", MTU: mtu, Up: up}) }
+	gateway := func(mtu int, up bool) Links {
+		return links(Link{Name: "docker_gwbridge", MTU: mtu, Up: up, Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.1/16"), netip.MustParsePrefix("fe80::1/64")}})
+	}
+	bare := links(Link{Name: "docker_gwbridge", MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("fe80::1/64")}})
+	made := func(has bool, err error) func(context.Context) (bool, error) {
+		return func(context.Context) (bool, error) { return has, err }
+	}
+	forwards := func(bridge, nic string) Files {
+		return host(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": "1", "/proc/sys/net/ipv4/conf/docker_gwbridge/forwarding": bridge, "/proc/sys/net/ipv4/conf/eth0.7/forwarding": nic})
+	}
+	vlan := func() Underlay { return Underlay{Addr: netip.MustParseAddr("192.0.2.1"), Dev: "eth0.7"} }
 	lan := links(Link{Name: "lan2", Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/24")}})
 	web := func() []NetworkPools {
 		return []NetworkPools{{Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/20")}}}
@@ -158,10 +168,15 @@ func TestChecks(t *testing.T) {
 		"names":                 {HostNames("h1", "id1", peers(h2)), "ok", nil},
 		"one name":              {HostNames("h2", "id1", peers(h2)), "warning", []string{"2 hosts are named h2: id1, id2"}},
 		"names, no store":       {HostNames("h1", "id1", noPeers), "unknown", []string{"consul is away"}},
-		"forwarding":            {Forwarding(forward("1"), links()), "ok", nil},
-		"no forwarding":         {Forwarding(forward("0"), gateway(1500, true)), "error", []string{"ip_forward is 0", "sysctl -w"}},
-		"no forwarding, unused": {Forwarding(forward("0"), links()), "ok", []string{"not applicable"}},
-		"forwarding unreadable": {Forwarding(host(t, nil), links()), "unknown", []string{"ip_forward"}},
+		"forwarding":            {Forwarding(forward("1"), links(), nil), "ok", nil},
+		"no forwarding":         {Forwarding(forward("0"), gateway(1500, true), nil), "error", []string{"ip_forward is 0", "sysctl -w"}},
+		"no forwarding, unused": {Forwarding(forward("0"), links(), nil), "ok", []string{"not applicable"}},
+		"forwarding unreadable": {Forwarding(host(t, nil), links(), nil), "unknown", []string{"ip_forward"}},
+		"forwarding of links":   {Forwarding(forwards("1", "1"), gateway(1500, true), out("eth0.7", 1500)), "ok", []string{"docker_gwbridge and eth0.7"}},
+		"forwarding of bridge":  {Forwarding(forwards("0", "1"), gateway(1500, true), nil), "error", []string{"docker_gwbridge is off", "sysctl -w net.ipv4.conf.docker_gwbridge.forwarding=1"}},
+		"forwarding of NIC":     {Forwarding(forwards("1", "0"), gateway(1500, true), out("eth0.7", 1500)), "error", []string{"eth0.7 is off", "sysctl -w net/ipv4/conf/eth0.7/forwarding=1"}},
+		"no forwarding of NIC":  {Forwarding(forwards("1", "0"), gateway(1500, true), out("eth9", 1500)), "unknown", []string{"eth9"}},
+		"strict on a VLAN":      {ReversePath(host(t, map[string]string{"/proc/sys/net/ipv4/conf/all/rp_filter": "1", "/proc/sys/net/ipv4/conf/eth0.7/rp_filter": "1"}), vlan, peers(h2), by("eth1"), notLoopback), "error", []string{"sysctl -w net/ipv4/conf/eth0.7/rp_filter=2"}},
 		"not strict":            {ReversePath(filter("0", "0"), at("eth0"), peers(h2), by("eth1"), notLoopback), "ok", nil},
 		"strict":                {ReversePath(filter("1", "0"), at("eth0"), peers(h2), by("eth0"), notLoopback), "ok", []string{"strict"}},
 		"strict, other way":     {ReversePath(filter("0", "1"), at("eth0"), peers(h2), by("eth1"), notLoopback), "error", []string{"h2", "leave by eth1", "rp_filter=2"}},
@@ -191,12 +206,16 @@ func TestChecks(t *testing.T) {
 			Peer{ID: "id4", Name: "h4", VTEP: netip.MustParseAddr("192.0.2.1"), Alive: true})}.Check(), "error", []string{"id4"}},
 		"address gone": {Address{Links: func() ([]Link, error) { return nil, nil }, Underlay: at("eth0"), Hosts: peers(), Restart: "RESTART"}.Check(), "error",
 			[]string{"no link", "it was on eth0", "RESTART"}},
-		"gateway":                   {Gateway(gateway(1500, true), out("eth0", 1500)), "ok", []string{"eth0"}},
-		"gateway too large":         {Gateway(gateway(9000, true), out("wan0", 1500)), "error", []string{"9000", "wan0", "1500", "ip link set docker_gwbridge mtu 1500"}},
-		"gateway down":              {Gateway(gateway(1500, false), out("eth0", 1500)), "error", []string{"is down"}},
-		"no gateway":                {Gateway(links(), out("eth0", 1500)), "ok", []string{"not applicable"}},
-		"gateway of a fast way out": {Gateway(gateway(9000, true), out("wan0", 9000)), "ok", nil},
-		"gateway without a way out": {Gateway(gateway(1500, true), out("", 0)), "unknown", []string{"no default route"}},
+		"gateway":                   {Gateway(gateway(1500, true), out("eth0", 1500), made(true, nil)), "ok", []string{"eth0"}},
+		"gateway too large":         {Gateway(gateway(9000, true), out("wan0", 1500), made(true, nil)), "error", []string{"9000", "wan0", "1500", "ip link set docker_gwbridge mtu 1500"}},
+		"gateway down":              {Gateway(gateway(1500, false), out("eth0", 1500), made(true, nil)), "error", []string{"is down"}},
+		"no gateway":                {Gateway(links(), out("eth0", 1500), made(false, nil)), "ok", []string{"not applicable"}},
+		"gateway of a fast way out": {Gateway(gateway(9000, true), out("wan0", 9000), made(true, nil)), "ok", nil},
+		"gateway without a way out": {Gateway(gateway(1500, true), out("", 0), made(true, nil)), "unknown", []string{"no default route"}},
+		"no gateway, no Docker":     {Gateway(links(), out("eth0", 1500), nil), "ok", []string{"not applicable"}},
+		"no gateway, silent Docker": {Gateway(links(), out("eth0", 1500), made(false, errAway)), "unknown", []string{"consul is away", "see Docker"}},
+		"gateway was removed":       {Gateway(links(), out("eth0", 1500), made(true, nil)), "error", []string{"its link is gone", "systemctl restart docker"}},
+		"gateway without address":   {Gateway(bare, out("eth0", 1500), made(true, nil)), "error", []string{"has no address", "systemctl restart docker"}},
 		"subnets":                   {Subnets(links(), web, notOurs), "ok", nil},
 		"subnets overlap":           {Subnets(lan, web, notOurs), "warning", []string{"10.32.0.0/24 of lan2 overlaps 10.32.0.0/20 of network web"}},
 		"our own link":              {Subnets(lan, web, func(l string) bool { return l == "lan2" }), "ok", nil},

@@ -10,16 +10,18 @@ import (
 	"strings"
 )
 
-// Forwarding looks whether the host's kernel forwards packets between links, as Docker needs it for docker_gwbridge.
-func Forwarding(files Files, links Links) Check {
+// Forwarding looks whether the host's kernel forwards packets between links, as Docker needs it for docker_gwbridge. outward is the
+// link by which packets to the outside leave; nil where it is not known.
+func Forwarding(files Files, links Links, outward func(context.Context) (dev string, mtu int, err error)) Check {
 	const path = "/proc/sys/net/ipv4/ip_forward"
-	return Check{Name: nameForwarding, Looks: "net.ipv4.ip_forward, where Docker has a bridge", Look: func(context.Context) Finding {
+	const looks = "net.ipv4.ip_forward, where Docker has a bridge, and net.ipv4.conf.*.forwarding of docker_gwbridge and of the link by which packets to the outside leave"
+	return Check{Name: nameForwarding, Looks: looks, Look: func(ctx context.Context) Finding {
 		on, err := files.Number(path)
 		if err != nil {
 			return Unknown(err.Error(), "mount /proc")
 		}
 		if on != 0 {
-			return OK("net.ipv4.ip_forward is %d", on)
+			return forwardingOf(ctx, files, links, outward)
 		}
 		all, err := links()
 		if err != nil {
@@ -33,6 +35,47 @@ func Forwarding(files Files, links Links) Check {
 		}
 		return NotApplicable("net.ipv4.ip_forward is 0, but Docker has made no bridge here yet; it turns it on itself unless it runs with --ip-forward=false")
 	}}
+}
+
+// forwardingOf looks at the links' own settings, which somebody may have turned off after the host's was turned on.
+func forwardingOf(ctx context.Context, files Files, links Links, outward func(context.Context) (string, int, error)) Finding {
+	all, err := links()
+	if err != nil {
+		return Unknown(err.Error(), "")
+	}
+	if _, there := named(all, gatewayBridge); !there {
+		return OK("net.ipv4.ip_forward is 1")
+	}
+	devs := []string{gatewayBridge}
+	if outward != nil {
+		dev, _, err := outward(ctx)
+		if err != nil {
+			return Unknown("the link by which packets to the outside leave is not known: "+err.Error(), "")
+		}
+		if dev != "" {
+			devs = append(devs, dev)
+		}
+	}
+	for _, dev := range devs {
+		on, err := files.Number("/proc/sys/net/ipv4/conf/" + dev + "/forwarding")
+		if err != nil {
+			return Unknown(err.Error(), "")
+		}
+		if on == 0 {
+			return Error("net.ipv4.ip_forward is 1, but forwarding of "+dev+" is off: the kernel forwards nothing that comes in by it",
+				"containers do not reach anything outside their networks, and published ports do not work; they do reach each other",
+				"sysctl -w "+setting(dev, "forwarding")+"=1, and see which file of /etc/sysctl.d or which program turned it off")
+		}
+	}
+	return OK("net.ipv4.ip_forward is 1, and on for %s", strings.Join(devs, " and "))
+}
+
+// setting is the name of an IPv4 setting of a link as sysctl takes it: with slashes where the link's name has dots, as those of VLANs have.
+func setting(dev, key string) string {
+	if strings.Contains(dev, ".") {
+		return "net/ipv4/conf/" + dev + "/" + key
+	}
+	return "net.ipv4.conf." + dev + "." + key
 }
 
 // ReversePath looks whether strict filtering drops what other hosts send: it does where the way back leaves by another link than that
@@ -84,7 +127,7 @@ func ReversePath(files Files, underlay func() Underlay, hosts func(context.Conte
 			if dev, _, err := wayTo(ctx, u.Addr, p.VTEP); err == nil && dev != u.Dev {
 				return Error(fmt.Sprintf("the filter is strict on %s, which has the tunnel address, but packets from it to %s (%s) leave by %s", u.Dev, p.Name, p.VTEP, dev),
 					"the kernel drops what that host sends to the tunnel address",
-					fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2, and put it into a file of /etc/sysctl.d", u.Dev))
+					fmt.Sprintf("sysctl -w %s=2, and put it into a file of /etc/sysctl.d", setting(u.Dev, "rp_filter")))
 			}
 		}
 		return OK("strict on %s, by which packets from it to all other hosts that are up leave too", u.Dev)

@@ -88,19 +88,26 @@ func down(l Link) (Finding, bool) {
 const gatewayBridge = "docker_gwbridge"
 
 // Gateway looks at docker_gwbridge: it must not send larger packets than the link takes by which they leave the host. outward is that
-// link, empty if it is not known.
-func Gateway(links Links, outward func(context.Context) (dev string, mtu int, err error)) Check {
-	return Check{Name: nameGateway, Looks: "the MTU of docker_gwbridge and of the link by which packets to the outside leave, and whether the bridge is up", Look: func(ctx context.Context) Finding {
+// link, empty if it is not known. made says whether Docker has that network; nil where Docker can't be asked.
+func Gateway(links Links, outward func(context.Context) (dev string, mtu int, err error), made func(context.Context) (bool, error)) Check {
+	const looks = "whether the link docker_gwbridge is there if Docker has that network, is up and has an address, and its MTU and that of the link by which packets to the outside leave"
+	return Check{Name: nameGateway, Looks: looks, Look: func(ctx context.Context) Finding {
 		all, err := links()
 		if err != nil {
 			return Unknown(err.Error(), "")
 		}
 		bridge, there := named(all, gatewayBridge)
 		if !there {
+			if f, bad := lostGateway(ctx, made); bad {
+				return f
+			}
 			return NotApplicable("Docker has not made docker_gwbridge yet; it does with the first container of a network that is not --internal")
 		}
 		if !bridge.Up {
-			return Error("docker_gwbridge is down", "containers do not reach anything outside their networks, and published ports do not work", "ip link set docker_gwbridge up")
+			return Error("docker_gwbridge is down", withoutGateway, "ip link set docker_gwbridge up")
+		}
+		if !slices.ContainsFunc(bridge.Addrs, func(a netip.Prefix) bool { return !a.Addr().IsLinkLocalUnicast() }) {
+			return Error("docker_gwbridge has no address: the containers' default gateway is not there", withoutGateway, restoreGateway)
 		}
 		dev, mtu, err := outward(ctx)
 		if err != nil {
@@ -118,6 +125,27 @@ func Gateway(links Links, outward func(context.Context) (dev string, mtu int, er
 		}
 		return OK("up, MTU %d; that of %s, by which packets to the outside leave, is %d", bridge.MTU, dev, mtu)
 	}}
+}
+
+// What follows where docker_gwbridge does not work, and what makes it again: Docker makes the links of its networks when it starts.
+const (
+	withoutGateway = "containers do not reach anything outside their networks, and published ports do not work"
+	restoreGateway = "systemctl restart docker (it makes the bridge and its address again, and stops the containers unless it runs with live-restore); then start the containers again; " +
+		"see which program changes Docker's links, such as a network manager"
+)
+
+// lostGateway is for a host without the link: Docker may have made it, and somebody removed it.
+func lostGateway(ctx context.Context, made func(context.Context) (bool, error)) (Finding, bool) {
+	if made == nil {
+		return Finding{}, false
+	}
+	switch has, err := made(ctx); {
+	case err != nil:
+		return Unknown("there is no link docker_gwbridge, and Docker does not say whether it made one: "+err.Error(), "see Docker"), true
+	case has:
+		return Error("Docker has the network docker_gwbridge, but its link is gone: something else removed it", withoutGateway, restoreGateway), true
+	}
+	return Finding{}, false
 }
 
 // NetworkPools are the pools of a network that this host has.
