@@ -67,6 +67,36 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// TestManyParts: a cluster of hundreds of hosts that give no answer does not make doctor late, and no host is left out.
+func TestManyParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		parts := Check{Name: "parts", Parts: func(context.Context) (all []Check, none Finding) {
+			for i := range 500 {
+				all = append(all, Check{Name: fmt.Sprint("part ", i), Limit: wayLimit, Look: func(ctx context.Context) Finding {
+					<-time.After(4 * time.Second)
+					return Warning("no answer", "", "see the host")
+				}})
+			}
+			return all, none
+		}}
+		got := Run(t.Context(), []Check{parts})
+		if took := time.Since(began); took > partsLimit+wayLimit {
+			t.Errorf("it took %v", took)
+		}
+		count := map[string]int{}
+		for i, c := range got {
+			count[c.State]++
+			if c.Name != fmt.Sprint("part ", i) || c.Cure == "" {
+				t.Errorf("%d is %+v", i, c)
+			}
+		}
+		if count[adminapi.CheckWarn] < 5*partsAtOnce || count[adminapi.CheckWarn]+count[adminapi.CheckUnknown] != 500 {
+			t.Errorf("%v", count)
+		}
+	})
+}
+
 // TestDocumented: docs/doctor.md describes each check, in the order in which they are shown.
 func TestDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/doctor.md")
