@@ -120,7 +120,7 @@ func doctorVerdict(checks []adminapi.Check, unreachable error) error {
 	}
 	switch {
 	case unreachable != nil:
-		return unreachable
+		return unreachedError{unreachable}
 	case count[adminapi.CheckBad] > 0:
 		return errors.New(plural(count[adminapi.CheckBad], "thing is", "things are") + " wrong with this host")
 	case count[adminapi.CheckOK] < len(checks):
@@ -129,6 +129,15 @@ func doctorVerdict(checks []adminapi.Check, unreachable error) error {
 	}
 	return nil
 }
+
+// unreachedError is for an agent that does not answer: the checks say why, which its text leaves to them.
+type unreachedError struct{ cause error }
+
+func (unreachedError) Error() string {
+	return "the agent does not answer: the check 'agent' says why and what mends it"
+}
+
+func (e unreachedError) Unwrap() error { return e.cause }
 
 func checksShown(w io.Writer, checks []adminapi.Check, p palette) {
 	const indent = 9 // "warning" and two spaces

@@ -67,7 +67,8 @@ func (f Files) Process(pid int) (Process, error) {
 	return p, nil
 }
 
-// running finds a process of a name that was started with a word among its arguments.
+// running finds a process of a name that was started with a word among its arguments, in this network namespace: those of others, such as
+// containers, serve other hosts.
 func (f Files) running(name, word string) (Process, bool) {
 	entries, err := os.ReadDir(filepath.Join("/", f.Root, "proc"))
 	if err != nil {
@@ -79,7 +80,7 @@ func (f Files) running(name, word string) (Process, bool) {
 			continue
 		}
 		p, err := f.Process(pid)
-		if err != nil || !p.Exists || p.Name != name {
+		if err != nil || !p.Exists || p.Name != name || f.elsewhere(pid) {
 			continue
 		}
 		if args, err := f.Text(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && slices.Contains(strings.Split(args, "\x00"), word) {
@@ -87,6 +88,13 @@ func (f Files) running(name, word string) (Process, bool) {
 		}
 	}
 	return Process{}, false
+}
+
+// elsewhere says that a process is known to be in another network namespace.
+func (f Files) elsewhere(pid int) bool {
+	theirs, err := os.Readlink(filepath.Join("/", f.Root, fmt.Sprintf("/proc/%d/ns/net", pid)))
+	own, ownErr := os.Readlink(filepath.Join("/", f.Root, "/proc/self/ns/net"))
+	return err == nil && ownErr == nil && theirs != own
 }
 
 // stopped finds a process of a name that a signal keeps from running; 0 if there is none.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -78,7 +79,11 @@ func (s served) daemon(files Files, name, path, start string, follows string) (F
 		return Finding{}, false
 	case errors.Is(s.err, fs.ErrNotExist):
 		if p, runs := files.beside(path, name); runs {
-			return p.unreachable(name, "there is no socket "+path+": it was removed, or could not be made", follows, start), true
+			return p.unreachable(name, "there is no socket "+path+": it was removed, or could not be made",
+				"nobody can ask it for anything: no container can be added to a network or taken from one; those that run keep talking", start), true
+		}
+		if cure, missing := files.notInstalled(name); missing {
+			return Error(fmt.Sprintf("%s does not run: there is no socket %s, and the program is in none of the usual directories", name, path), follows, cure), true
 		}
 		return Error(fmt.Sprintf("%s does not run: there is no socket %s", name, path), follows, start), true
 	case errors.Is(s.err, syscall.ECONNREFUSED):
@@ -90,6 +95,28 @@ func (s served) daemon(files Files, name, path, start string, follows string) (F
 	}
 	f, _ := files.hangs(s.pid, name, path, start, follows)
 	return f, true
+}
+
+// notInstalled gives the cure where a daemon's program is not on this host; false where it is, or is not looked for.
+func (f Files) notInstalled(name string) (cure string, missing bool) {
+	const switches = "install Open vSwitch: apt-get install openvswitch-switch (Debian, Ubuntu), dnf install openvswitch (Fedora and its kin)"
+	program, cure := name, switches
+	switch name {
+	case "ovsdb-server", "ovs-vswitchd":
+	case "Docker":
+		program, cure = "dockerd", dockerPackages
+	default:
+		return "", false
+	}
+	for _, dir := range []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/sbin", "/bin", "/snap/bin", "/opt/bin", "/run/current-system/sw/bin"} {
+		if _, err := os.Stat(filepath.Join("/", f.Root, dir, program)); err == nil {
+			return "", false
+		}
+	}
+	if _, err := exec.LookPath(program); err == nil && f.Root == "" {
+		return "", false
+	}
+	return cure + "; where it is installed in another place, start it there", true
 }
 
 // beside finds a daemon by the process id in the file that it writes beside its socket. A missing socket is no sign that the daemon

@@ -59,7 +59,7 @@ func dead(t *testing.T, path string) {
 
 // process is a file as the kernel has it of this process.
 func process(t *testing.T, state string) Files {
-	return host(t, map[string]string{fmt.Sprintf("/proc/%d/status", os.Getpid()): "Name:\tdockerd\nState:\t" + state, "/run/docker.pid": fmt.Sprint(os.Getpid())})
+	return host(t, map[string]string{fmt.Sprintf("/proc/%d/status", os.Getpid()): "Name:\tdockerd\nState:\t" + state, "/usr/sbin/ovsdb-server": "", "/usr/sbin/ovs-vswitchd": "", "/run/docker.pid": fmt.Sprint(os.Getpid())})
 }
 
 // beside is a host on which a process runs whose id is in a file beside its socket; an agent has none.
@@ -87,6 +87,8 @@ func TestSockets(t *testing.T) {
 		words []string
 	}{
 		"switch":           {sw(running, "well", "well"), "ok", nil},
+		"no Open vSwitch":  {sw(host(t, nil), "none", "well"), "error", []string{"in none of the usual directories", "apt-get install openvswitch-switch"}},
+		"no Docker at all": {docker(host(t, nil), "none"), "error", []string{"in none of the usual directories", "docs.docker.com"}},
 		"no database":      {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
 		"dead database":    {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
 		"hanging database": {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
@@ -95,7 +97,7 @@ func TestSockets(t *testing.T) {
 		"hanging switch":   {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
 		"stopped switch":   {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
 		"Docker":           {docker(running, "well"), "ok", nil},
-		"no Docker":        {docker(host(t, nil), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
+		"no Docker":        {docker(host(t, map[string]string{"/usr/bin/dockerd": ""}), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
 		"Docker's socket":  {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
 		"dead Docker":      {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
 		"hanging Docker":   {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
