@@ -243,8 +243,7 @@ func (w Way) ownSide(u Underlay, p Peer, s seen) (Finding, bool) {
 		}
 	}
 	if s.routeErr != nil {
-		return Error(fmt.Sprintf("there is no route from this host to %s: %v", p.VTEP, s.routeErr), p.Name+" can't be reached",
-			fmt.Sprintf("give this host a route to it; 'ip route get %s from %s' shows what the kernel does", p.VTEP, u.Addr)), true
+		return noRoute(u, p, s.routeErr), true
 	}
 	if denied(s.refused) {
 		return w.ownFirewall(p, "to UDP port "+fmt.Sprint(w.VXLANPort)), true
@@ -253,6 +252,23 @@ func (w Way) ownSide(u Underlay, p Peer, s seen) (Finding, bool) {
 		return w.ownFirewall(p, "of ICMP"), true
 	}
 	return Finding{}, false
+}
+
+// noRoute is the verdict where the kernel names no route. The error tells a route or a rule that discards packets from a missing one
+// (RTN_BLACKHOLE and so on in net/ipv4/fib_semantics.c).
+func noRoute(u Underlay, p Peer, err error) Finding {
+	follows, kind := p.Name+" can't be reached", ""
+	switch {
+	case errors.Is(err, syscall.EINVAL):
+		kind = "blackhole"
+	case errors.Is(err, syscall.EACCES):
+		kind = "prohibit"
+	default:
+		return Error(fmt.Sprintf("there is no route from this host to %s: %v", p.VTEP, err), follows,
+			fmt.Sprintf("give this host a route to it; 'ip route get %s from %s' shows what the kernel does", p.VTEP, u.Addr))
+	}
+	return Error(fmt.Sprintf("there is no route from this host to %s: a route or a rule of type %s discards packets to it (%v)", p.VTEP, kind, err), follows,
+		fmt.Sprintf("'ip route show to match %s table all' and 'ip rule' show it; then ip route del %s with its prefix", p.VTEP, kind))
 }
 
 func denied(err error) bool { return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) }

@@ -86,9 +86,15 @@ func TestWay(t *testing.T) {
 		"ICMP is dropped": {func(w *Way, _ *Peer) { noEcho(w) }, "ok", []string{"drops ICMP", "1450 bytes"}, wall},
 		"ICMP is dropped, no common network": {func(w *Way, _ *Peer) { noEcho(w); noTunnel(w) }, "warning",
 			[]string{"answers no ICMP echo", "not probed"}, wall},
-		"own link down":         {func(w *Way, _ *Peer) { silent(w); link(w, false, false) }, "error", []string{"link eth0 is down", "ip link set eth0 up"}, wall},
-		"own link, no carrier":  {func(w *Way, _ *Peer) { silent(w); link(w, true, false) }, "error", []string{"link eth0", "no carrier"}, wall},
-		"no route":              {func(w *Way, _ *Peer) { silent(w); w.Route = unreachable }, "error", []string{"no route", "192.0.2.2"}, wall},
+		"own link down":        {func(w *Way, _ *Peer) { silent(w); link(w, false, false) }, "error", []string{"link eth0 is down", "ip link set eth0 up"}, wall},
+		"own link, no carrier": {func(w *Way, _ *Peer) { silent(w); link(w, true, false) }, "error", []string{"link eth0", "no carrier"}, wall},
+		"no route":             {func(w *Way, _ *Peer) { silent(w); w.Route = unreachable }, "error", []string{"no route", "192.0.2.2"}, wall},
+		"a blackhole route":    {func(w *Way, _ *Peer) { silent(w); routeError(w, syscall.EINVAL) }, "error", []string{"no route", "of type blackhole", "ip route show to match 192.0.2.2"}, wall},
+		"a prohibit route": {func(w *Way, _ *Peer) {
+			silent(w)
+			w.Refused = refusing(syscall.EACCES)
+			routeError(w, syscall.EACCES)
+		}, "error", []string{"no route", "of type prohibit"}, wall},
 		"own firewall":          {func(w *Way, _ *Peer) { silent(w); w.Refused = refusing(syscall.EPERM) }, "error", []string{"this host's own firewall", "4789"}, ""},
 		"own firewall, UDP":     {func(w *Way, _ *Peer) { silentTunnel(w); w.Refused = refusing(syscall.EPERM) }, "error", []string{"this host's own firewall", "4789"}, ""},
 		"nobody there":          {func(w *Way, _ *Peer) { silent(w); nobody(w) }, "error", []string{"nobody on the segment of eth0", "ARP"}, wall},
@@ -186,6 +192,10 @@ func TestWay(t *testing.T) {
 
 func unreachable(context.Context, netip.Addr, netip.Addr) (string, bool, error) {
 	return "", false, syscall.ENETUNREACH
+}
+
+func routeError(w *Way, err error) {
+	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "", false, err }
 }
 
 func nobody(w *Way) {
