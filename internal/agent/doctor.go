@@ -43,7 +43,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		sw.Daemons(),
 		doctor.Bridge(config.Bridge, a.bridgeState),
 		sw.Offload(),
-		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Restart: a.restartSelf()}.Check(),
+		doctor.Address{Links: doctor.HostLinks, Underlay: a.lookedUnderlay, Hosts: peers, Stations: stations, Restart: a.restartSelf()}.Check(),
 		tunnel[0], tunnel[1], tunnel[2], tunnel[3],
 		doctor.Forwarding(doctor.Files{}, doctor.HostLinks, a.outward),
 		doctor.ReversePath(doctor.Files{}, a.lookedUnderlay, peers, a.links.WayTo, a.links.Loopback),
@@ -274,6 +274,15 @@ func ourLink(name string) bool {
 	return strings.HasPrefix(name, "socketplane")
 }
 
+// stations asks a link's segment who has an address of this host, as a machine does before it takes one: with no sender's address (RFC 5227).
+func stations(ctx context.Context, dev string, own netip.Addr) ([]string, error) {
+	macs, err := probe.Neighbours(ctx, dev, netip.IPv4Unspecified(), own)
+	if errors.Is(err, probe.ErrNoAnswer) {
+		return nil, nil
+	}
+	return macs, err
+}
+
 func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) doctor.Way {
 	return doctor.Way{
 		Links: doctor.HostLinks, Underlay: a.lookedUnderlay, VXLANPort: a.cfg.VXLANPort, Hosts: peers,
@@ -287,7 +296,7 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 			}
 			return doctor.Answer{Size: n, Host: from.String()}, err
 		},
-		Echo: probe.Echo, Refused: probe.Refused, Route: a.links.WayTo,
+		Echo: probe.Echo, Refused: probe.Refused, Route: a.links.NextHop,
 		Neighbours: func(ctx context.Context, dev string, to netip.Addr) ([]string, error) {
 			macs, err := probe.Neighbours(ctx, dev, a.where().Addr, to)
 			if errors.Is(err, probe.ErrNoAnswer) {

@@ -135,6 +135,9 @@ func TestChecks(t *testing.T) {
 		return host(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": "1", "/proc/sys/net/ipv4/conf/docker_gwbridge/forwarding": bridge, "/proc/sys/net/ipv4/conf/eth0.7/forwarding": nic})
 	}
 	vlan := func() Underlay { return Underlay{Addr: netip.MustParseAddr("192.0.2.1"), Dev: "eth0.7"} }
+	stations := func(macs ...string) func(context.Context, string, netip.Addr) ([]string, error) {
+		return func(context.Context, string, netip.Addr) ([]string, error) { return macs, nil }
+	}
 	lan := links(Link{Name: "lan2", Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/24")}})
 	web := func() []NetworkPools {
 		return []NetworkPools{{Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/20")}}}
@@ -196,6 +199,11 @@ func TestChecks(t *testing.T) {
 		"limits unreadable":     {Limits(host(t, nil)), "unknown", nil},
 		"address":               {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(h2)}.Check(), "ok", []string{"192.0.2.1 on eth0"}},
 		"address, no store":     {Address{Links: links(), Underlay: at("eth0"), Hosts: noPeers}.Check(), "unknown", []string{"192.0.2.1 on eth0", "consul is away"}},
+		"address, alone on its segment": {Address{Links: links(Link{Name: "eth1", MAC: "02:00:00:00:00:98"}), Underlay: at("eth0"), Hosts: peers(h2), Stations: stations("02:00:00:00:00:98")}.Check(), "ok",
+			[]string{"nobody else on its segment"}},
+		"address of another machine": {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(h2), Stations: stations("02:00:00:00:00:98")}.Check(), "error",
+			[]string{"another machine on the segment of eth0", "02:00:00:00:00:98", "has this host's tunnel address 192.0.2.1 too"}},
+		"address on a link without ARP": {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(h2), Stations: func(context.Context, string, netip.Addr) ([]string, error) { return nil, errAway }}.Check(), "ok", nil},
 		"no address": {Address{Links: links(), Hosts: peers(), Underlay: func() Underlay { return Underlay{Err: errors.New("no default route")} }}.Check(), "error",
 			[]string{"no default route", "--advertise"}},
 		"address shared": {Address{Links: links(), Underlay: at("eth0"), Hosts: peers(Peer{ID: "id3", Name: "h3", VTEP: netip.MustParseAddr("192.0.2.1"), Alive: true})}.Check(), "error",

@@ -122,6 +122,8 @@ type Link struct {
 	// Up is what the administrator wants, Carrier what the other end of the cable gives.
 	Up, Carrier bool
 	Addrs       []netip.Prefix
+	// MAC is its hardware address, "" if it has none.
+	MAC string
 }
 
 // neighbour is the MAC to which the kernel sends what is for an IPv4 address on a link; "" if it has none.
@@ -154,7 +156,7 @@ func HostLinks() ([]Link, error) {
 	}
 	var all []Link
 	for _, i := range interfaces {
-		l := Link{Name: i.Name, MTU: i.MTU, Up: i.Flags&net.FlagUp != 0, Carrier: i.Flags&net.FlagRunning != 0}
+		l := Link{Name: i.Name, MTU: i.MTU, Up: i.Flags&net.FlagUp != 0, Carrier: i.Flags&net.FlagRunning != 0, MAC: i.HardwareAddr.String()}
 		addrs, err := i.Addrs()
 		if err != nil {
 			continue // it went in between

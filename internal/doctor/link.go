@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Underlay is where this host's tunnels end, as the agent knows it; the zero value while it knows none.
@@ -23,13 +24,39 @@ type Address struct {
 	Underlay func() Underlay
 	// Hosts are the other hosts of the cluster.
 	Hosts func(context.Context) ([]Peer, error)
+	// Stations asks a link's segment for the MACs of all that have an IPv4 address of this host.
+	Stations func(ctx context.Context, dev string, own netip.Addr) ([]string, error)
 	// Restart restarts the agent.
 	Restart string
 }
 
+// stationsAnswer is how long other machines may take to say that they have this host's address.
+const stationsAnswer = 500 * time.Millisecond
+
+// segment looks whether a machine that is no host of the cluster has the address too. It says what was seen; "" where it can't be asked.
+func (a Address) segment(ctx context.Context, u Underlay, link Link, links []Link) (saw string, f Finding, bad bool) {
+	ctx, cancel := context.WithTimeout(ctx, stationsAnswer)
+	defer cancel()
+	if !u.Addr.Is4() || a.Stations == nil {
+		return "", Finding{}, false
+	}
+	macs, err := a.Stations(ctx, link.Name, u.Addr)
+	if err != nil {
+		return "", Finding{}, false // the link has no ARP, as loopback and tunnels
+	}
+	for _, mac := range macs {
+		if slices.ContainsFunc(links, func(l Link) bool { return l.MAC == mac }) {
+			continue // another NIC of this host in the same segment
+		}
+		return "", Error(fmt.Sprintf("another machine on the segment of %s, with the MAC %s, has this host's tunnel address %s too", link.Name, mac, u.Addr),
+			"packets for this host may go to it", "find the machine with that MAC (the tables of the segment's switches know its port) and give it or this host another address"), true
+	}
+	return ", and nobody else on its segment", Finding{}, false
+}
+
 // Check is the check.
 func (a Address) Check() Check {
-	return Check{Name: nameAddress, Looks: "the link that has this host's tunnel address, and who else has that address", Look: func(ctx context.Context) Finding {
+	return Check{Name: nameAddress, Looks: "the link that has this host's tunnel address, and who else has that address, of the cluster's hosts and on the link's segment", Look: func(ctx context.Context) Finding {
 		u := a.Underlay()
 		if !u.Addr.IsValid() {
 			saw := "this host has no address for tunnels"
@@ -64,11 +91,15 @@ func (a Address) Check() Check {
 		if former != nil {
 			return formerly(*former, "this host has")
 		}
+		segment, f, bad := a.segment(ctx, u, link, links)
+		if bad {
+			return f
+		}
 		saw := fmt.Sprintf("%s on %s, MTU %d", u.Addr, link.Name, link.MTU)
 		if err != nil {
 			return Unknown(saw+"; whether another host of the cluster has it is not known: "+err.Error(), "see the store")
 		}
-		return OK("%s; no other host of the cluster has it", saw)
+		return OK("%s; no other host of the cluster has it%s", saw, segment)
 	}}
 }
 

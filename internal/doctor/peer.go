@@ -59,8 +59,9 @@ type Way struct {
 	Echo func(ctx context.Context, to netip.Addr, size int) error
 	// Refused sends datagrams to a UDP port, and returns an error if one is refused, or can't be sent.
 	Refused func(ctx context.Context, to netip.AddrPort) error
-	// Route gives the link by which packets from one address to another leave, and whether the second is on that link's segment.
-	Route func(ctx context.Context, from, to netip.Addr) (dev string, direct bool, err error)
+	// Route gives the link by which packets from one address to another leave, and the gateway; that is not valid where the second
+	// is on that link's own segment.
+	Route func(ctx context.Context, from, to netip.Addr) (dev string, gateway netip.Addr, err error)
 	// Neighbours asks a link's segment for the MACs of all stations that have an address.
 	Neighbours func(ctx context.Context, dev string, to netip.Addr) ([]string, error)
 	// Files has the kernel's own table of neighbours.
@@ -116,9 +117,10 @@ type seen struct {
 	link        Link
 	linkFound   bool
 	macs        []string // of the stations on the segment that have the address
-	noMAC       bool     // nobody there has it; false too where it can't be asked
-	kernelMAC   string   // where the kernel sends what is for the address; "" if it is not known
-	bridge      string   // what is wrong with this host's own bridge, looked at when the tunnel gives no answer
+	noMAC       bool     // nobody there has it, or the gateway's; false too where it can't be asked
+	gateway     netip.Addr
+	kernelMAC   string // where the kernel sends what is for the address; "" if it is not known
+	bridge      string // what is wrong with this host's own bridge, looked at when the tunnel gives no answer
 	reachable   bool
 }
 
@@ -221,8 +223,12 @@ func (w Way) Reached(ctx context.Context, to netip.Addr) bool {
 func (w Way) neighbour(ctx context.Context, u Underlay, p Peer, s *seen) {
 	ctx, cancel := context.WithTimeout(ctx, echoAnswer)
 	defer cancel()
-	direct := false
-	if s.route, direct, s.routeErr = w.Route(ctx, u.Addr, p.VTEP); s.routeErr != nil || !direct {
+	if s.route, s.gateway, s.routeErr = w.Route(ctx, u.Addr, p.VTEP); s.routeErr != nil {
+		return
+	}
+	if s.gateway.IsValid() {
+		_, err := w.Neighbours(ctx, s.route, s.gateway)
+		s.noMAC = errors.Is(err, ErrNoAnswer)
 		return
 	}
 	var err error
@@ -302,6 +308,9 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 		return Error(port+" is refused: no tunnel ends there", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d through the firewalls of both hosts, and see with 'socketplane doctor' on %s that its agent and Open vSwitch run and use the same --vxlan-port",
 				w.VXLANPort, p.Name)), true
+	case !s.reachable && s.noMAC && s.gateway.IsValid():
+		return w.gone(p, fmt.Sprintf("the route to %s leads by the gateway %s on %s, and nobody on that segment has that address (no answer to ARP)", p.VTEP, s.gateway, s.route),
+			fmt.Sprintf("start that gateway, or give this host another route: 'ip route get %s' shows the present one", p.VTEP)), true
 	case !s.reachable && s.noMAC:
 		return w.gone(p, fmt.Sprintf("nobody on the segment of %s has the address %s (no answer to ARP)", s.link.Name, p.VTEP),
 			fmt.Sprintf("the host is off, its link is down, or it has another address; "+here, p.Name, p.ID)), true

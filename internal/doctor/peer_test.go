@@ -26,9 +26,11 @@ func way() (*Way, *Peer) {
 			}
 			return Answer{Size: size, Host: "mac of id2"}, nil
 		},
-		Echo:       func(context.Context, netip.Addr, int) error { return nil },
-		Refused:    func(context.Context, netip.AddrPort) error { return nil },
-		Route:      func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", true, nil },
+		Echo:    func(context.Context, netip.Addr, int) error { return nil },
+		Refused: func(context.Context, netip.AddrPort) error { return nil },
+		Route: func(context.Context, netip.Addr, netip.Addr) (string, netip.Addr, error) {
+			return "eth0", netip.Addr{}, nil
+		},
 		Neighbours: func(context.Context, string, netip.Addr) ([]string, error) { return []string{"02:00:00:00:00:02"}, nil },
 		Files:      Files{Root: "/nonexistent"},
 		HostOf:     func(id string) string { return "mac of " + id },
@@ -102,6 +104,8 @@ func TestWay(t *testing.T) {
 		"beyond a router, down": {func(w *Way, p *Peer) { silent(w); routed(w); p.Alive = false }, "warning", []string{"its agent is down", "socketplane host rm id2"}, wall},
 		"beyond a router": {func(w *Way, _ *Peer) { silent(w); routed(w) }, "error",
 			[]string{"no answer", "either its link is down, or a router or a firewall"}, ""},
+		"a gateway that is not there": {func(w *Way, _ *Peer) { silent(w); routed(w); nobody(w) }, "error",
+			[]string{"leads by the gateway 192.0.2.254 on eth0", "nobody on that segment", "ip route get 192.0.2.2"}, wall},
 		"all dropped":  {func(w *Way, _ *Peer) { silent(w) }, "error", []string{"no answer", "answers ARP", "firewalls"}, ""},
 		"port dropped": {func(w *Way, _ *Peer) { silentTunnel(w) }, "error", []string{"UDP port 4789", "no answer", "answers ICMP", "firewalls"}, ""},
 		"own bridge has lost flows": {func(w *Way, _ *Peer) { silentTunnel(w); bridge(w, BridgeState{Missing: 3}) }, "unknown",
@@ -190,12 +194,14 @@ func TestWay(t *testing.T) {
 	}
 }
 
-func unreachable(context.Context, netip.Addr, netip.Addr) (string, bool, error) {
-	return "", false, syscall.ENETUNREACH
+func unreachable(context.Context, netip.Addr, netip.Addr) (string, netip.Addr, error) {
+	return "", netip.Addr{}, syscall.ENETUNREACH
 }
 
 func routeError(w *Way, err error) {
-	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "", false, err }
+	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, netip.Addr, error) {
+		return "", netip.Addr{}, err
+	}
 }
 
 func nobody(w *Way) {
@@ -203,7 +209,9 @@ func nobody(w *Way) {
 }
 
 func routed(w *Way) {
-	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, bool, error) { return "eth0", false, nil }
+	w.Route = func(context.Context, netip.Addr, netip.Addr) (string, netip.Addr, error) {
+		return "eth0", netip.MustParseAddr("192.0.2.254"), nil
+	}
 }
 
 func smallOnly(ctx context.Context, to netip.Addr, size int) error {
