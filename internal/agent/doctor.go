@@ -181,7 +181,17 @@ func (a *agent) clusterStatus() func(context.Context) (adminapi.ClusterStatus, e
 func (a *agent) lookedDocker() doctor.Docker {
 	d := doctor.Docker{Host: a.cfg.DockerHost}
 	if a.docker != nil {
-		d.Ready = a.docker.Ready
+		d.Ready = func() error {
+			err := a.docker.Ready()
+			if errors.Is(err, dockerwatch.ErrNotTried) {
+				return doctor.ErrNotTried
+			}
+			return err
+		}
+		d.Info = func(ctx context.Context) error {
+			_, err := a.docker.Swarm(ctx) // it is part of Docker's answer to 'docker info'
+			return err
+		}
 		d.Networks = func(ctx context.Context) (int, error) {
 			networks, err := a.docker.Networks(ctx)
 			return len(networks), err
@@ -245,6 +255,9 @@ func (a *agent) networkTroubles() []string {
 // compared is when this host's networks were last compared with the cluster's, and the error of the last attempt.
 func (a *agent) compared() (time.Time, error) {
 	last := a.mirror.Last()
+	if errors.Is(last.Err, dockerwatch.ErrNotTried) && a.docker.Ready() == nil {
+		return last.At, errors.New("the first comparison since the agent's start has not ended, as the store has not answered")
+	}
 	return last.At, last.Err
 }
 

@@ -134,7 +134,7 @@ func doctorVerdict(checks []adminapi.Check, unreachable error) error {
 type unreachedError struct{ cause error }
 
 func (unreachedError) Error() string {
-	return "the agent does not answer: the check 'agent' says why and what mends it"
+	return "the agent can't be reached: the check 'agent' says why and what mends it"
 }
 
 func (e unreachedError) Unwrap() error { return e.cause }

@@ -27,6 +27,8 @@ import (
 var (
 	// ErrUnavailable says that Docker does not answer.
 	ErrUnavailable = errors.New("docker does not answer")
+	// ErrNotTried says that nobody has asked it yet: Run has not begun, or its first connection is being made.
+	ErrNotTried = fmt.Errorf("%w: not tried yet", ErrUnavailable)
 	// ErrNotFound says that Docker has no such thing.
 	ErrNotFound = errors.New("docker does not have it")
 	// ErrRefused is any other answer; it wraps Docker's own words.
@@ -77,7 +79,7 @@ func New(host string, opts Options) *Watcher {
 	if opts.Wake == nil {
 		opts.Wake = func() {}
 	}
-	return &Watcher{host: host, opts: opts, err: fmt.Errorf("%w: not tried yet", ErrUnavailable)}
+	return &Watcher{host: host, opts: opts, err: ErrNotTried}
 }
 
 // Ready is nil while Docker's events are heard, else it says why not.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Docker is what Docker's API is looked at with.
@@ -17,9 +18,18 @@ type Docker struct {
 	// Host is the API's address (unix://PATH or tcp://HOST:PORT), or "none".
 	Host string
 	// Ready is the agent's own connection, Networks the number of SocketPlane's networks that Docker has; nil without an agent.
+	// The error of Ready wraps ErrNotTried while the agent has not connected to Docker yet.
 	Ready    func() error
 	Networks func(context.Context) (int, error)
+	// Info asks for what Docker answers only when all that it works with does, as containerd.
+	Info func(context.Context) error
 }
+
+// ErrNotTried says that the agent has not connected to Docker yet since its start.
+var ErrNotTried = errors.New("the agent has not connected to Docker yet")
+
+// infoAnswer is how long Docker may take for Info.
+const infoAnswer = 3 * time.Second
 
 // askDocker is the cheapest question that Docker's API answers.
 const askDocker = "GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
@@ -46,15 +56,40 @@ func (d Docker) Check() Check {
 		if d.Ready == nil {
 			return OK("answers at %s", d.Host)
 		}
-		if err := d.Ready(); err != nil {
+		switch err := d.Ready(); {
+		case errors.Is(err, ErrNotTried):
+			return Unknown(fmt.Sprintf("Docker's API answers at %s, but the agent has not connected to it yet since its start", d.Host), "wait a moment; if it stays, see the store, for which the agent waits first")
+		case err != nil:
 			return Error(err.Error(), withoutDocker, "systemctl start docker")
 		}
 		n, err := d.Networks(ctx)
 		if err != nil {
 			return Error(err.Error(), withoutDocker, "systemctl restart docker")
 		}
+		if f, bad := d.info(ctx); bad {
+			return f
+		}
 		return OK("answers at %s, has %d networks of SocketPlane", d.Host, n)
 	}}
+}
+
+// info looks for a Docker whose API answers while containerd hangs: then containers can't be started or stopped.
+func (d Docker) info(ctx context.Context) (Finding, bool) {
+	ctx, cancel := context.WithTimeout(ctx, infoAnswer)
+	defer cancel()
+	err := d.Info(ctx)
+	if err == nil {
+		return Finding{}, false
+	}
+	if ctx.Err() == nil {
+		return Error("Docker answers, but does not say how it is: "+err.Error(), withoutDocker, "see 'docker info' and 'journalctl -u docker'"), true
+	}
+	if pid := d.Files.stopped("containerd"); pid != 0 {
+		return Error(fmt.Sprintf("Docker's API answers, but containerd (process %d) is stopped by a signal (SIGSTOP, or a debugger)", pid), "containers can't be started or stopped",
+			fmt.Sprintf("kill -CONT %d", pid)), true
+	}
+	return Error(fmt.Sprintf("Docker's API answers, but 'docker info' does not within %v: containerd, or another program that Docker works with, hangs", infoAnswer),
+		"containers can't be started or stopped", "systemctl restart containerd docker; 'journalctl -u containerd -u docker' says more"), true
 }
 
 // socket asks a unix socket.

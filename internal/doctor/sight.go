@@ -41,6 +41,9 @@ func (s Sight) look(ctx context.Context) Finding {
 		return f
 	}
 	ours, err := os.Stat(filepath.Join("/", s.Files.Root, s.PluginSocket))
+	if errors.Is(err, fs.ErrPermission) {
+		return Unknown(fmt.Sprintf("the agent's own socket can't be read: %v", err), "run 'socketplane doctor' as root")
+	}
 	if err != nil {
 		return Unknown(fmt.Sprintf("the agent's own socket can't be read: %v", err), "start the agent: systemctl start socketplane")
 	}

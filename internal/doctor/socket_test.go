@@ -81,33 +81,46 @@ func TestSockets(t *testing.T) {
 		return Switch{Files: files, DB: at(db), Mgmt: at(mgmt), Restart: "RESTART"}.Daemons()
 	}
 	docker := func(files Files, path string) Check { return Docker{Files: files, Host: "unix://" + at(path)}.Check() }
+	engine := func(files Files, ready error, info func(context.Context) error) Check {
+		return Docker{Files: files, Host: "unix://" + at("well"), Ready: func() error { return ready }, Info: info,
+			Networks: func(context.Context) (int, error) { return 3, nil }}.Check()
+	}
+	fine := func(context.Context) error { return nil }
+	hung := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	containerd := host(t, map[string]string{"/proc/78/status": "Name:\tcontainerd\nState:\tT (stopped)"})
 	for name, tt := range map[string]struct {
 		check Check
 		state string
 		words []string
 	}{
-		"switch":           {sw(running, "well", "well"), "ok", nil},
-		"no Open vSwitch":  {sw(host(t, nil), "none", "well"), "error", []string{"in none of the usual directories", "apt-get install openvswitch-switch"}},
-		"no Docker at all": {docker(host(t, nil), "none"), "error", []string{"in none of the usual directories", "docs.docker.com"}},
-		"no database":      {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
-		"dead database":    {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
-		"hanging database": {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
-		"stopped database": {sw(stopped, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") is stopped by a signal", "kill -CONT " + pid}},
-		"dead switch":      {sw(running, "well", "dead"), "error", []string{"ovs-vswitchd does not run"}},
-		"hanging switch":   {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
-		"stopped switch":   {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
-		"Docker":           {docker(running, "well"), "ok", nil},
-		"no Docker":        {docker(host(t, map[string]string{"/usr/bin/dockerd": ""}), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
-		"Docker's socket":  {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
-		"dead Docker":      {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
-		"hanging Docker":   {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
-		"stopped Docker":   {docker(stopped, "hangs"), "error", []string{"stopped by a signal", "kill -CONT " + pid}},
-		"Docker by TCP":    {Docker{Host: "tcp://127.0.0.1:1"}.Check(), "error", []string{"refuses connections", "--docker-host"}},
-		"agent":            {Agent(running, at("well"), unit), "ok", nil},
-		"no agent":         {Agent(running, at("none"), unit), "error", []string{"does not run", "its unit is failed", "systemctl start"}},
-		"dead agent":       {Agent(running, at("dead"), unit), "error", []string{"nobody serves"}},
-		"hanging agent":    {Agent(running, at("hangs"), unit), "error", []string{"hangs", "systemctl restart"}},
-		"stopped agent":    {Agent(stopped, at("hangs"), unit), "error", []string{"stopped by a signal", "kill -CONT"}},
+		"switch":                     {sw(running, "well", "well"), "ok", nil},
+		"no Open vSwitch":            {sw(host(t, nil), "none", "well"), "error", []string{"in none of the usual directories", "apt-get install openvswitch-switch"}},
+		"no Docker at all":           {docker(host(t, nil), "none"), "error", []string{"in none of the usual directories", "docs.docker.com"}},
+		"no database":                {sw(running, "none", "well"), "error", []string{"ovsdb-server does not run", "no socket", "RESTART"}},
+		"dead database":              {sw(running, "dead", "well"), "error", []string{"ovsdb-server does not run", "nobody serves"}},
+		"hanging database":           {sw(running, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") hangs", "RESTART"}},
+		"stopped database":           {sw(stopped, "hangs", "well"), "error", []string{"ovsdb-server (process " + pid + ") is stopped by a signal", "kill -CONT " + pid}},
+		"dead switch":                {sw(running, "well", "dead"), "error", []string{"ovs-vswitchd does not run"}},
+		"hanging switch":             {sw(running, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") hangs"}},
+		"stopped switch":             {sw(stopped, "well", "hangs"), "error", []string{"ovs-vswitchd (process " + pid + ") is stopped", "kill -CONT " + pid}},
+		"Docker":                     {docker(running, "well"), "ok", nil},
+		"Docker, asked by the agent": {engine(running, nil, fine), "ok", []string{"has 3 networks"}},
+		"Docker, not asked yet":      {engine(running, ErrNotTried, fine), "unknown", []string{"answers at", "has not connected to it yet", "see the store"}},
+		"Docker, agent can't":        {engine(running, errAway, fine), "error", []string{"consul is away"}},
+		"containerd hangs":           {engine(running, nil, hung), "error", []string{"containerd, or another program", "systemctl restart containerd docker"}},
+		"containerd is stopped":      {engine(containerd, nil, hung), "error", []string{"containerd (process 78) is stopped by a signal", "kill -CONT 78"}},
+		"Docker refuses":             {engine(running, nil, func(context.Context) error { return errAway }), "error", []string{"consul is away", "docker info"}},
+		"no Docker":                  {docker(host(t, map[string]string{"/usr/bin/dockerd": ""}), "none"), "error", []string{"Docker does not run", "systemctl start docker"}},
+		"Docker's socket":            {docker(running, "none"), "error", []string{"though dockerd runs (process " + pid + ")", "--docker-host"}},
+		"dead Docker":                {docker(host(t, nil), "dead"), "error", []string{"nobody serves"}},
+		"hanging Docker":             {docker(running, "hangs"), "error", []string{"hangs", "systemctl restart docker"}},
+		"stopped Docker":             {docker(stopped, "hangs"), "error", []string{"stopped by a signal", "kill -CONT " + pid}},
+		"Docker by TCP":              {Docker{Host: "tcp://127.0.0.1:1"}.Check(), "error", []string{"refuses connections", "--docker-host"}},
+		"agent":                      {Agent(running, at("well"), unit), "ok", nil},
+		"no agent":                   {Agent(running, at("none"), unit), "error", []string{"does not run", "its unit is failed", "systemctl start"}},
+		"dead agent":                 {Agent(running, at("dead"), unit), "error", []string{"nobody serves"}},
+		"hanging agent":              {Agent(running, at("hangs"), unit), "error", []string{"hangs", "systemctl restart"}},
+		"stopped agent":              {Agent(stopped, at("hangs"), unit), "error", []string{"stopped by a signal", "kill -CONT"}},
 		"database's socket gone": {sw(beside(t, at("none"), "ovsdb-server", "S (sleeping)"), "none", "well"), "error",
 			[]string{"ovsdb-server runs (process 77), but there is no socket", "RESTART"}},
 		"switch's socket gone, stopped": {sw(beside(t, at("none"), "ovs-vswitchd", "T (stopped)"), "well", "none"), "error",

@@ -1,0 +1,165 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/socketplane/socketplane/store"
+)
+
+// silent says why a store does not answer the agent. A question of our own tells what is at its address where the agent's error does not: a call
+// that waits for something ends by its time.
+func (d StoreDeps) silent(ctx context.Context, err error) Finding {
+	if !timedOut(err) && !brokenOff(err) {
+		return d.judge(err, err)
+	}
+	if pid := d.Files.stopped("consul"); pid != 0 {
+		return Error(fmt.Sprintf("Consul (process %d of this host) is stopped by a signal (SIGSTOP, or a debugger): %v", pid, err), withoutStore, fmt.Sprintf("kill -CONT %d", pid))
+	}
+	seen := d.ask(context.WithoutCancel(ctx)) // the agent's question has used its time
+	if seen == nil {
+		return Error(fmt.Sprintf("Consul at %s answers, but not what the agent asks: %v", d.Address, err), withoutStore,
+			"wait a moment; if it stays, see the load of Consul's servers and "+d.Log)
+	}
+	return d.judge(seen, err)
+}
+
+// withoutStore is what follows when the store does not answer.
+const withoutStore = "networks can't be made or removed, and other hosts do not hear of containers that start here; those that run keep talking"
+
+// judge says what an error means that was seen at the store's address; err is the agent's own.
+func (d StoreDeps) judge(seen, err error) Finding {
+	saw, cure := d.known(seen)
+	if saw == "" {
+		saw, cure = "the store does not answer as it should", "see that Consul runs at "+d.Address+" ('consul members' there), or give its address with --consul-addr"
+	}
+	if d.Own && !errors.Is(seen, store.ErrNoLeader) {
+		cure = "see the cluster"
+	}
+	if d.Alone {
+		cure = "see the state directory"
+	}
+	if seen.Error() != err.Error() {
+		saw += " (" + seen.Error() + ")"
+	}
+	return Error(saw+": "+err.Error(), withoutStore, cure)
+}
+
+// known gives what an error means, and what mends it; "" for one that is not known.
+func (d StoreDeps) known(err error) (saw, cure string) {
+	var name *net.DNSError
+	var dial *net.OpError
+	switch {
+	case errors.Is(err, store.ErrDenied):
+		return "Consul refuses the agent's token", "give the agent a token (CONSUL_HTTP_TOKEN in its environment) that Consul knows, and whose policy lets it write keys below socketplane/ and sessions; then restart it"
+	case errors.Is(err, store.ErrNoLeader):
+		return "Consul has no leader", "see on Consul's servers that a majority of them runs and that they reach each other: consul operator raft list-peers"
+	case errors.As(err, &name):
+		return "the name in the store's address can't be resolved",
+			fmt.Sprintf("see that 'getent hosts %s' answers on this host (/etc/resolv.conf), or give an address with --consul-addr", name.Name)
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no socket at " + d.Address, "start Consul, or give its address with --consul-addr"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return d.Address + " refuses connections: Consul does not run there", "start Consul, or give its address with --consul-addr"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "there is no way to " + d.Address, "see the tunnel address of this host, and start Consul's host, or give Consul's address with --consul-addr"
+	case errors.As(err, &dial) && dial.Op == "dial" && dial.Timeout():
+		return d.Address + " gives no answer to a connection",
+			"see that Consul's host is up, and that no firewall drops TCP to it; or give another address with --consul-addr"
+	case timedOut(err):
+		return d.Address + " takes connections and answers nothing: Consul hangs, is stopped by a signal, or has no leader",
+			"see that Consul runs there ('systemctl status consul'; a process in state T is stopped, 'kill -CONT' lets it go on), and that a majority of its servers does " +
+				"('consul operator raft list-peers'); then start Consul again"
+	case brokenOff(err), otherProtocol(err):
+		return d.Address + " answers, but not as Consul's HTTP API of this scheme does",
+			"give --consul-addr Consul's HTTP port (8500 as a rule), or https:// and its HTTPS port (8501), with CONSUL_CACERT and CONSUL_TLS_SERVER_NAME as its certificate needs them"
+	}
+	return "", ""
+}
+
+// timedOut says that an error is that of a call whose time was over.
+func timedOut(err error) bool {
+	var timed net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timed) && timed.Timeout()
+}
+
+// brokenOff says that the other end gave up the connection: Consul does when it ends, and so do servers that do not understand.
+func brokenOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// otherProtocol says whether something else answers than an HTTP server of the expected scheme.
+func otherProtocol(err error) bool {
+	var record tls.RecordHeaderError
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var syntax *json.SyntaxError
+	if errors.As(err, &record) || errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &syntax) {
+		return true
+	}
+	for _, words := range []string{"malformed HTTP", "HTTP response to HTTPS client", "HTTP request to an HTTPS server"} { // net/http has no values for them
+		if strings.Contains(err.Error(), words) {
+			return true
+		}
+	}
+	return false
+}
+
+// consulAnswer is how long Consul may take to say who leads it, which it does without asking others.
+const consulAnswer = 2 * time.Second
+
+// ask asks Consul who its leader is, which needs no token. It returns nil if Consul is well. A certificate that can't be verified here says only
+// that somebody answers: the agent may have another authority.
+func (d StoreDeps) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, consulAnswer)
+	defer cancel()
+	var dialer net.Dialer
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, DialContext: dialer.DialContext}
+	url := strings.TrimSuffix(d.Address, "/")
+	if path, unix := strings.CutPrefix(url, "unix://"); unix {
+		url, transport.DialContext = "http://consul", func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) }
+	}
+	if !strings.Contains(url, "://") {
+		url = "http://" + url
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/status/leader", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &verify), errors.As(err, &alert):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer resp.Body.Close()
+	const most = 1 << 10
+	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil {
+		return err
+	}
+	leader := ""
+	switch err := json.Unmarshal(text, &leader); {
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
+	case err != nil:
+		return err
+	case leader == "":
+		return store.ErrNoLeader
+	}
+	return nil
+}
