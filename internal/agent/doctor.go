@@ -156,17 +156,17 @@ func (a *agent) bridgeState(ctx context.Context) (doctor.BridgeState, error) {
 	return s, nil
 }
 
-// madeGateway says whether Docker has the network docker_gwbridge; nil without Docker's API.
-func (a *agent) madeGateway() func(context.Context) (bool, error) {
+// madeGateway says how Docker has the network docker_gwbridge; nil without Docker's API.
+func (a *agent) madeGateway() func(context.Context) (doctor.GatewayNetwork, error) {
 	if a.docker == nil {
 		return nil
 	}
-	return func(ctx context.Context) (bool, error) {
-		_, err := a.docker.Named(ctx, dockerwatch.GatewayBridge)
+	return func(ctx context.Context) (doctor.GatewayNetwork, error) {
+		n, err := a.docker.Named(ctx, dockerwatch.GatewayBridge)
 		if errors.Is(err, dockerwatch.ErrNotFound) {
-			return false, nil
+			return doctor.GatewayNetwork{}, nil
 		}
-		return err == nil, err
+		return doctor.GatewayNetwork{There: err == nil, Open: n.Options["com.docker.network.bridge.enable_icc"] != "false"}, err
 	}
 }
 

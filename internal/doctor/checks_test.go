@@ -128,9 +128,10 @@ func TestChecks(t *testing.T) {
 		return links(Link{Name: "docker_gwbridge", MTU: mtu, Up: up, Addrs: []netip.Prefix{netip.MustParsePrefix("172.18.0.1/16"), netip.MustParsePrefix("fe80::1/64")}})
 	}
 	bare := links(Link{Name: "docker_gwbridge", MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("fe80::1/64")}})
-	made := func(has bool, err error) func(context.Context) (bool, error) {
-		return func(context.Context) (bool, error) { return has, err }
+	made := func(has bool, err error) func(context.Context) (GatewayNetwork, error) {
+		return func(context.Context) (GatewayNetwork, error) { return GatewayNetwork{There: has}, err }
 	}
+	open := func(context.Context) (GatewayNetwork, error) { return GatewayNetwork{There: true, Open: true}, nil }
 	forwards := func(bridge, nic string) Files {
 		return host(t, map[string]string{"/proc/sys/net/ipv4/ip_forward": "1", "/proc/sys/net/ipv4/conf/docker_gwbridge/forwarding": bridge, "/proc/sys/net/ipv4/conf/eth0.7/forwarding": nic})
 	}
@@ -223,6 +224,8 @@ func TestChecks(t *testing.T) {
 		"no gateway, no Docker":     {Gateway(links(), out("eth0", 1500), nil), "ok", []string{"not applicable"}},
 		"no gateway, silent Docker": {Gateway(links(), out("eth0", 1500), made(false, errAway)), "unknown", []string{"consul is away", "see Docker"}},
 		"gateway was removed":       {Gateway(links(), out("eth0", 1500), made(true, nil)), "error", []string{"its link is gone", "systemctl restart docker"}},
+		"gateway for all":           {Gateway(gateway(1500, true), out("eth0", 1500), open), "warning", []string{"enable_icc=false", "different networks on this host reach each other"}},
+		"gateway, silent Docker":    {Gateway(gateway(1500, true), out("eth0", 1500), made(true, errAway)), "unknown", []string{"see Docker"}},
 		"gateway without address":   {Gateway(bare, out("eth0", 1500), made(true, nil)), "error", []string{"has no address", "systemctl restart docker"}},
 		"subnets":                   {Subnets(links(), web, notOurs), "ok", nil},
 		"subnets overlap":           {Subnets(lan, web, notOurs), "warning", []string{"10.32.0.0/24 of lan2 overlaps 10.32.0.0/20 of network web"}},

@@ -119,9 +119,9 @@ func down(l Link) (Finding, bool) {
 const gatewayBridge = "docker_gwbridge"
 
 // Gateway looks at docker_gwbridge: it must not send larger packets than the link takes by which they leave the host. outward is that
-// link, empty if it is not known. made says whether Docker has that network; nil where Docker can't be asked.
-func Gateway(links Links, outward func(context.Context) (dev string, mtu int, err error), made func(context.Context) (bool, error)) Check {
-	const looks = "whether the link docker_gwbridge is there if Docker has that network, is up and has an address, and its MTU and that of the link by which packets to the outside leave"
+// link, empty if it is not known. made says how Docker has that network; nil where Docker can't be asked.
+func Gateway(links Links, outward func(context.Context) (dev string, mtu int, err error), made func(context.Context) (GatewayNetwork, error)) Check {
+	const looks = "whether the link docker_gwbridge is there if Docker has that network, is up and has an address, whether it keeps containers apart, and its MTU and that of the link by which packets to the outside leave"
 	return Check{Name: nameGateway, Looks: looks, Look: func(ctx context.Context) Finding {
 		all, err := links()
 		if err != nil {
@@ -150,9 +150,10 @@ func Gateway(links Links, outward func(context.Context) (dev string, mtu int, er
 		if bridge.MTU > mtu {
 			return Error(fmt.Sprintf("the MTU of docker_gwbridge is %d, that of %s, by which packets to the outside leave, only %d", bridge.MTU, dev, mtu),
 				"large packets of containers to the outside are lost, so that connections begin and then hang",
-				fmt.Sprintf("ip link set docker_gwbridge mtu %d, and for containers to come make it with that MTU: docker network rm docker_gwbridge while no container uses it; "+
-					"docker network create -d bridge -o com.docker.network.bridge.name=docker_gwbridge -o com.docker.network.bridge.enable_icc=false "+
-					"-o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", mtu, mtu))
+				fmt.Sprintf("ip link set docker_gwbridge mtu %d, and for containers to come make it with that MTU: %s", mtu, remakeGateway(mtu)))
+		}
+		if f, bad := openGateway(ctx, made, mtu); bad {
+			return f
 		}
 		return OK("up, MTU %d; that of %s, by which packets to the outside leave, is %d", bridge.MTU, dev, mtu)
 	}}
@@ -165,15 +166,42 @@ const (
 		"see which program changes Docker's links, such as a network manager"
 )
 
-// lostGateway is for a host without the link: Docker may have made it, and somebody removed it.
-func lostGateway(ctx context.Context, made func(context.Context) (bool, error)) (Finding, bool) {
+// GatewayNetwork is Docker's network docker_gwbridge.
+type GatewayNetwork struct {
+	// There says that Docker has it, Open that containers on it reach each other.
+	There, Open bool
+}
+
+// remakeGateway are the commands that make docker_gwbridge with another MTU, as Docker does with its default.
+func remakeGateway(mtu int) string {
+	return fmt.Sprintf("docker network rm docker_gwbridge while no container uses it; docker network create -d bridge -o com.docker.network.bridge.name=docker_gwbridge "+
+		"-o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", mtu)
+}
+
+// openGateway is for a bridge that somebody made without the option with which Docker makes it: by it containers of all networks reach each other.
+func openGateway(ctx context.Context, made func(context.Context) (GatewayNetwork, error), mtu int) (Finding, bool) {
 	if made == nil {
 		return Finding{}, false
 	}
-	switch has, err := made(ctx); {
+	switch n, err := made(ctx); {
+	case err != nil:
+		return Unknown("Docker does not say how docker_gwbridge was made: "+err.Error(), "see Docker"), true
+	case n.Open:
+		return Warning("docker_gwbridge was made without com.docker.network.bridge.enable_icc=false", "containers of different networks on this host reach each other by their addresses on it",
+			"make it again: "+remakeGateway(mtu)), true
+	}
+	return Finding{}, false
+}
+
+// lostGateway is for a host without the link: Docker may have made it, and somebody removed it.
+func lostGateway(ctx context.Context, made func(context.Context) (GatewayNetwork, error)) (Finding, bool) {
+	if made == nil {
+		return Finding{}, false
+	}
+	switch n, err := made(ctx); {
 	case err != nil:
 		return Unknown("there is no link docker_gwbridge, and Docker does not say whether it made one: "+err.Error(), "see Docker"), true
-	case has:
+	case n.There:
 		return Error("Docker has the network docker_gwbridge, but its link is gone: something else removed it", withoutGateway, restoreGateway), true
 	}
 	return Finding{}, false

@@ -115,7 +115,7 @@ func (s Sight) find(ctx context.Context) (int, Finding) {
 // engine is what an engine is called, and what makes it see the host's files.
 func (s Sight) engine(pid int) (who, cure string, snap bool) {
 	if strings.HasPrefix(s.target(fmt.Sprintf("/proc/%d/exe", pid)), "/snap/") {
-		return fmt.Sprintf("dockerd of the snap store (process %d)", pid), "snap remove docker, and " + dockerPackages, true
+		return fmt.Sprintf("dockerd of the snap store (process %d)", pid), "save what its images and volumes have, which go with it, then snap remove docker, and " + dockerPackages, true
 	}
 	return fmt.Sprintf("dockerd (process %d)", pid), "run dockerd with the host's /run/docker/plugins, or " + dockerPackages, false
 }

@@ -89,12 +89,21 @@ func (s served) daemon(files Files, name, path, start string, follows string) (F
 	case errors.Is(s.err, syscall.ECONNREFUSED):
 		return Error(fmt.Sprintf("%s does not run: nobody serves its socket %s", name, path), follows, start), true
 	case errors.Is(s.err, fs.ErrPermission):
-		return Unknown(fmt.Sprintf("permission denied on %s", path), "run 'socketplane doctor' as root"), true
+		return forbidden(path, os.Geteuid(), follows), true
 	case !s.silent:
 		return Error(fmt.Sprintf("%s at %s broke off: %v", name, path, s.err), follows, start), true
 	}
 	f, _ := files.hangs(s.pid, name, path, start, follows)
 	return f, true
+}
+
+// forbidden is the verdict where a socket may not be used. To root that is denied by something that is not the file's mode.
+func forbidden(path string, euid int, follows string) Finding {
+	if euid != 0 {
+		return Unknown(fmt.Sprintf("permission denied on %s", path), "run 'socketplane doctor' as root")
+	}
+	return Error(fmt.Sprintf("permission denied on %s, though this program runs as root: SELinux, AppArmor or the sandbox of a unit or a container denies it", path), follows,
+		"'ausearch -m avc -ts recent' (SELinux) or 'dmesg | grep DENIED' (AppArmor) shows the denial; let the agent use the socket")
 }
 
 // notInstalled gives the cure where a daemon's program is not on this host; false where it is, or is not looked for.

@@ -241,3 +241,12 @@ func TestMountOf(t *testing.T) {
 		}
 	}
 }
+
+func TestForbidden(t *testing.T) {
+	if f := forbidden("/run/db.sock", 1000, "nothing works"); f.State != adminapi.CheckUnknown || !strings.Contains(f.Cure, "as root") {
+		t.Errorf("a user: %+v", f)
+	}
+	if f := forbidden("/run/db.sock", 0, "nothing works"); f.State != adminapi.CheckBad || !strings.Contains(f.Saw, "SELinux") || strings.Contains(f.Cure, "as root") {
+		t.Errorf("root: %+v", f)
+	}
+}
