@@ -50,7 +50,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Gateway(doctor.HostLinks, a.outward, a.madeGateway()),
 		doctor.Conntrack(doctor.Files{}),
 		doctor.Limits(doctor.Files{}),
-		doctor.Store(doctor.StoreDeps{Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
+		doctor.Store(doctor.StoreDeps{Links: doctor.HostLinks, Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
 			Alone: a.storage.kind == config.StoreBolt, Host: a.cluster.Host(), Members: members, Log: a.ownLog()}),
 		doctor.Cluster(a.clusterStatus()),
 		a.lookedClocks(peers),

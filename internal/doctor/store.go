@@ -13,6 +13,7 @@ import (
 // StoreDeps are what the cluster's store is looked at with.
 type StoreDeps struct {
 	Files Files
+	Links Links
 	// Kind and Address are for people. Own says that the agent runs it as part of its cluster, Alone that no other host can share it.
 	Kind, Address string
 	Own, Alone    bool

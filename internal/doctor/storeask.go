@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -21,6 +22,9 @@ import (
 // silent says why a store does not answer the agent. A question of our own tells what is at its address where the agent's error does not: a call
 // that waits for something ends by its time.
 func (d StoreDeps) silent(ctx context.Context, err error) Finding {
+	if d.loopbackDown() {
+		return Error("the link lo is down, by which the store at "+d.Address+" is reached: "+err.Error(), withoutStore, "ip link set lo up")
+	}
 	if !timedOut(err) && !brokenOff(err) {
 		return d.judge(err, err)
 	}
@@ -33,6 +37,24 @@ func (d StoreDeps) silent(ctx context.Context, err error) Finding {
 			"wait a moment; if it stays, see the load of Consul's servers and "+d.Log)
 	}
 	return d.judge(seen, err)
+}
+
+// loopbackDown says that the store is on this host's loopback, and that is down.
+func (d StoreDeps) loopbackDown() bool {
+	address := d.Address
+	if _, rest, ok := strings.Cut(address, "://"); ok {
+		address = rest
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || d.Links == nil {
+		return false
+	}
+	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
+		return false
+	}
+	all, err := d.Links()
+	lo, there := named(all, "lo")
+	return err == nil && there && !lo.Up
 }
 
 // withoutStore is what follows when the store does not answer.

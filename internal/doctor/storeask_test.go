@@ -8,11 +8,24 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/store"
 )
+
+// TestStoreBehindLoopback: a store on this host can't be reached while the loopback is down; one elsewhere is not blamed on that.
+func TestStoreBehindLoopback(t *testing.T) {
+	for address, named := range map[string]bool{"https://127.0.0.1:1": true, "localhost:1": true, "[::1]:1": true, "192.0.2.1:1": false, "unix:///run/consul.sock": false} {
+		d := StoreDeps{Files: host(t, nil), Links: links(Link{Name: "lo"}), Kind: "consul", Address: address, Members: func(context.Context) (store.Membership, error) {
+			return store.Membership{}, syscall.ENETUNREACH
+		}}
+		if got := Run(t.Context(), []Check{Store(d)})[0]; got.State != adminapi.CheckBad || strings.Contains(got.Cure, "ip link set lo up") != named {
+			t.Errorf("%s: %+v", address, got)
+		}
+	}
+}
 
 // TestStoreIsAsked: where the agent's own question has only used up its time, a question of doctor's own tells why.
 func TestStoreIsAsked(t *testing.T) {

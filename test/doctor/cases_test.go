@@ -79,6 +79,19 @@ func (w *ward) ofLinks() []sickness {
 			check: "docker_gwbridge", state: "error", words: []string{"9000", "1500", "ip link set docker_gwbridge mtu 1500"}},
 		{name: "docker_gwbridge is down", harm: on(h1, []string{"ip", "link", "set", "docker_gwbridge", "down"}),
 			check: "docker_gwbridge", state: "error", words: []string{"is down", "ip link set docker_gwbridge up"}},
+		{name: "docker_gwbridge has lost its address", harm: on(h1, sh(`ip -4 -o addr show docker_gwbridge | sed 's/.*inet \([^ ]*\) .*/\1/' >/run/gateway; ip addr flush dev docker_gwbridge`)),
+			check: "docker_gwbridge", state: "error", words: []string{"has no address", "systemctl restart docker"}, mend: on(h1, sh("ip addr add $(cat /run/gateway) dev docker_gwbridge"))},
+		{name: "docker_gwbridge was removed", harm: on(h1, []string{"ip", "link", "del", "docker_gwbridge"}),
+			check: "docker_gwbridge", state: "error", words: []string{"its link is gone", "systemctl restart docker"}, mend: both(func(ctx context.Context) error { return h1.RestartDocker(ctx) }, w.patientAgain)},
+		{name: "the neighbour entry is wrong", harm: on(h1, sh("ip neigh replace "+h2.Addr.String()+" lladdr 02:00:00:00:00:99 dev eth0 nud permanent")),
+			check: way, state: "error", words: []string{"02:00:00:00:00:99", "neighbour entry is wrong", "ip neigh del"}, never: []string{"firewall"}},
+		{name: "the gateway is not there", harm: on(h1, sh("ip route add "+h2.Addr.String()+"/32 via 10.99.0.77")),
+			check: way, state: "error", words: []string{"by the gateway 10.99.0.77", "nobody"}, never: []string{"firewall"}, mend: on(h1, sh("ip route del "+h2.Addr.String()+"/32"))},
+		{name: "a machine outside the cluster has the address", harm: both(
+			func(ctx context.Context) error { return h2.AddNIC(ctx, "nic2", 1500) },
+			on(h2, sh("ip netns add stranger; ip link set nic2 netns stranger; ip -n stranger addr add "+h1.Addr.String()+"/16 dev nic2; ip -n stranger link set nic2 up"))),
+			check: "tunnel address", state: "error", words: []string{"another machine on the segment of eth0", "has this host's tunnel address"}, never: []string{"firewall"},
+			mend: on(h2, sh("ip -n stranger link del nic2; ip netns del stranger"))},
 		{name: "a link's subnet overlaps a network's", harm: on(h1, sh(`ip link add lan2 type bridge; ip link set lan2 up
 				ip addr add $(docker -H unix:///run/docker.sock network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' socketplane | sed 's,\.0/.*,.200/28,') dev lan2`)),
 			check: "subnets", state: "warning", words: []string{"lan2", "overlaps", "socketplane"}, mend: on(h1, []string{"ip", "link", "del", "lan2"})},
@@ -105,6 +118,8 @@ func (w *ward) ofKernel() []sickness {
 	return []sickness{
 		{name: "IP forwarding is off", harm: on(h1, sh("echo 0 >/proc/sys/net/ipv4/ip_forward")),
 			check: "IP forwarding", state: "error", words: []string{"net.ipv4.ip_forward is 0", "sysctl -w net.ipv4.ip_forward=1"}},
+		{name: "forwarding is off for one link", harm: on(h1, sh("echo 0 >/proc/sys/net/ipv4/conf/docker_gwbridge/forwarding")),
+			check: "IP forwarding", state: "error", words: []string{"docker_gwbridge is off", "sysctl -w"}},
 		{name: "the reverse path filter drops a host", harm: on(h1, sh(fmt.Sprintf(`ip link add nic2 type veth peer name nic2b; ip link set nic2 up; ip link set nic2b up
 				echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; ip route add %s/32 dev nic2`, h3.Addr))),
 			check: "reverse path filter", state: "error", words: []string{"strict", "eth0", "nic2", h3.Name, "sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
@@ -124,6 +139,8 @@ func (w *ward) ofDaemons() []sickness {
 			mend: both(func(ctx context.Context) error { return h.StartDocker(ctx) }, w.patientAgain)},
 		{name: "Docker's socket is gone", harm: on(h, []string{"mv", "/run/docker.sock", "/run/docker.away"}),
 			check: "Docker", state: "error", words: []string{"no socket", "dockerd runs", "--docker-host"}, mend: on(h, []string{"mv", "/run/docker.away", "/run/docker.sock"})},
+		{name: "containerd is stopped by a signal", harm: on(h, sh("kill -STOP $(pidof containerd)")),
+			check: "Docker", state: "error", words: []string{"containerd (process", "stopped by a signal", "kill -CONT"}},
 		{name: "Consul is gone", harm: func(context.Context) error { w.Consul.Stop(); return nil },
 			check: "store", state: "error", words: []string{"refuses connections", "start Consul"}, mend: w.Consul.Start},
 		{name: "Consul is stopped by a signal", harm: func(context.Context) error { w.Consul.Pause(); return nil },
@@ -285,6 +302,10 @@ func (w *ward) ofAgent() []sickness {
 	return []sickness{
 		{name: "the agent does not run", harm: local, check: "agent", state: "error", code: unreachable,
 			words: []string{"the agent does not run", "systemctl start socketplane"}, mend: func(ctx context.Context) error { return h.StartAgent(ctx) }},
+		{name: "the agent's socket is gone", harm: on(h, []string{"mv", lab.AdminSocket, lab.AdminSocket + ".away"}), check: "agent", state: "error", code: unreachable,
+			words: []string{"the agent runs (process", "no socket", "systemctl restart socketplane.socket"}, mend: on(h, []string{"mv", lab.AdminSocket + ".away", lab.AdminSocket})},
+		{name: "the address is not Consul's", harm: restart(h, "--consul-addr", "10.99.0.2:8300"), check: "store", state: "error", words: []string{"not as Consul's HTTP API", "8500"},
+			never: []string{"start docker", "firewall"}, mend: restart(h)},
 		{name: "the agent is stopped by a signal", harm: signal(h, lab.Agent, syscall.SIGSTOP), check: "agent", state: "error", code: unreachable,
 			words: []string{"stopped by a signal", "kill -CONT"}},
 		{name: "neither agent nor Open vSwitch run", harm: both(local, func(context.Context) error { h.KillVSwitch(); return nil }),
