@@ -50,7 +50,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.Gateway(doctor.HostLinks, a.outward, a.madeGateway()),
 		doctor.Conntrack(doctor.Files{}),
 		doctor.Limits(doctor.Files{}),
-		doctor.Store(doctor.StoreDeps{Links: doctor.HostLinks, Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
+		doctor.Store(doctor.StoreDeps{Links: doctor.HostLinks, Ask: askConsul, Kind: string(a.storage.kind), Address: a.storage.address, Own: a.storage.managed != nil,
 			Alone: a.storage.kind == config.StoreBolt, Host: a.cluster.Host(), Members: members, Log: a.ownLog()}),
 		doctor.Cluster(a.clusterStatus()),
 		a.lookedClocks(peers),
@@ -285,6 +285,15 @@ func (a *agent) lookedNetworks() []doctor.NetworkPools {
 // ourLink says whether a link is SocketPlane's by its name: the bridge's, or one that Links makes.
 func ourLink(name string) bool {
 	return strings.HasPrefix(name, "socketplane")
+}
+
+// askConsul asks the Consul at an address who leads it.
+func askConsul(ctx context.Context, address string) error {
+	err := probe.Consul(ctx, address)
+	if errors.Is(err, probe.ErrNoLeader) {
+		return fmt.Errorf("%w: %w", store.ErrNoLeader, err)
+	}
+	return err
 }
 
 // stations asks a link's segment who has an address of this host, as a machine does before it takes one: with no sender's address (RFC 5227).

@@ -101,7 +101,7 @@ func TestChecks(t *testing.T) {
 		return Switch{Restart: "RESTART", Plane: func(context.Context) Plane { return Plane{Datapath: datapath, Tunnel: tunnel, TSO: tso} }}.Offload()
 	}
 	kept := func(alive bool, err error) StoreDeps {
-		return StoreDeps{Kind: "consul", Address: "192.0.2.9:8500", Host: "h", Members: func(context.Context) (store.Membership, error) {
+		return StoreDeps{Kind: "consul", Address: "192.0.2.9:8500", Host: "h", Ask: asked, Members: func(context.Context) (store.Membership, error) {
 			return store.Membership{Hosts: map[string]store.Host{"h": {}}, Alive: map[string]bool{"h": alive}}, err
 		}}
 	}

@@ -21,6 +21,8 @@ type StoreDeps struct {
 	Host string
 	// Members reads all hosts.
 	Members func(context.Context) (store.Membership, error)
+	// Ask asks the Consul at an address whether it is well; store.ErrNoLeader is among its errors.
+	Ask func(ctx context.Context, address string) error
 	// Log is where the agent's log is.
 	Log string
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -31,7 +30,9 @@ func (d StoreDeps) silent(ctx context.Context, err error) Finding {
 	if pid := d.Files.stopped("consul"); pid != 0 {
 		return Error(fmt.Sprintf("Consul (process %d of this host) is stopped by a signal (SIGSTOP, or a debugger): %v", pid, err), withoutStore, fmt.Sprintf("kill -CONT %d", pid))
 	}
-	seen := d.ask(context.WithoutCancel(ctx)) // the agent's question has used its time
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), consulAnswer) // the agent's question has used its time
+	defer cancel()
+	seen := d.Ask(ctx, d.Address)
 	if seen == nil {
 		return Error(fmt.Sprintf("Consul at %s answers, but not what the agent asks: %v", d.Address, err), withoutStore,
 			"wait a moment; if it stays, see the load of Consul's servers and "+d.Log)
@@ -59,6 +60,9 @@ func (d StoreDeps) loopbackDown() bool {
 
 // withoutStore is what follows when the store does not answer.
 const withoutStore = "networks can't be made or removed, and other hosts do not hear of containers that start here; those that run keep talking"
+
+// consulAnswer is how long Consul may take to say who leads it, which it does without asking others.
+const consulAnswer = 2 * time.Second
 
 // judge says what an error means that was seen at the store's address; err is the agent's own.
 func (d StoreDeps) judge(seen, err error) Finding {
@@ -136,52 +140,4 @@ func otherProtocol(err error) bool {
 		}
 	}
 	return false
-}
-
-// consulAnswer is how long Consul may take to say who leads it, which it does without asking others.
-const consulAnswer = 2 * time.Second
-
-// ask asks Consul who its leader is, which needs no token. It returns nil if Consul is well. A certificate that can't be verified here says only
-// that somebody answers: the agent may have another authority.
-func (d StoreDeps) ask(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, consulAnswer)
-	defer cancel()
-	var dialer net.Dialer
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, DialContext: dialer.DialContext}
-	url := strings.TrimSuffix(d.Address, "/")
-	if path, unix := strings.CutPrefix(url, "unix://"); unix {
-		url, transport.DialContext = "http://consul", func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) }
-	}
-	if !strings.Contains(url, "://") {
-		url = "http://" + url
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/status/leader", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
-	switch {
-	case errors.As(err, &verify), errors.As(err, &alert):
-		return nil
-	case err != nil:
-		return err
-	}
-	defer resp.Body.Close()
-	const most = 1 << 10
-	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
-	if err != nil {
-		return err
-	}
-	leader := ""
-	switch err := json.Unmarshal(text, &leader); {
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
-	case err != nil:
-		return err
-	case leader == "":
-		return store.ErrNoLeader
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -25,6 +27,15 @@ func TestStoreBehindLoopback(t *testing.T) {
 			t.Errorf("%s: %+v", address, got)
 		}
 	}
+}
+
+// asked is what the agent gives.
+func asked(ctx context.Context, address string) error {
+	err := probe.Consul(ctx, address)
+	if errors.Is(err, probe.ErrNoLeader) {
+		return store.ErrNoLeader
+	}
+	return err
 }
 
 // TestStoreIsAsked: where the agent's own question has only used up its time, a question of doctor's own tells why.
@@ -65,7 +76,7 @@ func TestStoreIsAsked(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
-			d := StoreDeps{Files: host(t, nil), Kind: "consul", Address: tt.address, Host: "h", Log: "LOG", Members: func(context.Context) (store.Membership, error) {
+			d := StoreDeps{Files: host(t, nil), Kind: "consul", Address: tt.address, Ask: asked, Host: "h", Log: "LOG", Members: func(context.Context) (store.Membership, error) {
 				return store.Membership{}, fmt.Errorf("the agent waits: %w", tt.err)
 			}}
 			got := Run(t.Context(), []Check{Store(d)})[0]

@@ -25,7 +25,7 @@ var harmless = map[string]string{
 	"internal/hostlink/genetlink.go hasFamily":      "a question",
 	"internal/agent/cluster.go writeToken":          "who founds a cluster and dies in the middle begins anew",
 	"internal/doctor/state.go writable":             "a file that the next look overwrites",
-	"internal/probe/neighbour.go Neighbour":         "a question",
+	"internal/probe/neighbour.go Neighbours":        "a question",
 	"store/bolt/bolt.go mapFile":                    "opens the file; an empty one is one that is not there",
 	"store/bolt/bolt.go giveUp":                     "empties a file that could not be made, which a later start does again",
 	"internal/dockerwatch/start.go Start":           "asked for again at each start, as long as Docker keeps the error",

@@ -1,5 +1,5 @@
 // Package probe looks at the way to another host: how large a packet gets there whole, whether somebody refuses the tunnels'
-// port, and what its clock shows. It owns no state, sends a handful of packets to one address that its caller names, and imports the standard
+// port, and what its clock shows; and at the Consul at an address. It owns no state, sends a handful of packets to one address that its caller names, and imports the standard
 // library and golang.org/x/sys only. It must not know why it is asked.
 package probe
 
