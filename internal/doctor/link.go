@@ -31,7 +31,7 @@ type Address struct {
 }
 
 // stationsAnswer is how long other machines may take to say that they have this host's address.
-const stationsAnswer = 500 * time.Millisecond
+const stationsAnswer = 200 * time.Millisecond
 
 // segment looks whether a machine that is no host of the cluster has the address too. It says what was seen; "" where it can't be asked.
 func (a Address) segment(ctx context.Context, u Underlay, link Link, links []Link) (saw string, f Finding, bad bool) {

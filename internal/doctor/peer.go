@@ -162,7 +162,7 @@ func (w Way) gather(ctx context.Context, u Underlay, p Peer) seen {
 		func() { s.small = w.echo(ctx, p.VTEP, smallProbe) },
 		func() { s.full = w.echo(ctx, p.VTEP, whole(u, p)) },
 		func() { s.refused = w.Refused(silence, netip.AddrPortFrom(p.VTEP, w.VXLANPort)) },
-		func() { w.neighbour(ctx, u, p, &s) },
+		func() { w.neighbour(ctx, silence, u, p, &s) },
 	}
 	done := make(chan struct{}, len(each))
 	for _, ask := range each {
@@ -219,20 +219,20 @@ func (w Way) Reached(ctx context.Context, to netip.Addr) bool {
 	return <-errs == nil || <-errs == nil
 }
 
-// neighbour looks up the route, and whether anybody on the segment has the address, where it is on one.
-func (w Way) neighbour(ctx context.Context, u Underlay, p Peer, s *seen) {
+// neighbour looks up the route, and, until silence ends, whether anybody on the segment has the address, where it is on one.
+func (w Way) neighbour(ctx, silence context.Context, u Underlay, p Peer, s *seen) {
 	ctx, cancel := context.WithTimeout(ctx, echoAnswer)
 	defer cancel()
 	if s.route, s.gateway, s.routeErr = w.Route(ctx, u.Addr, p.VTEP); s.routeErr != nil {
 		return
 	}
 	if s.gateway.IsValid() {
-		_, err := w.Neighbours(ctx, s.route, s.gateway)
+		_, err := w.Neighbours(silence, s.route, s.gateway)
 		s.noMAC = errors.Is(err, ErrNoAnswer)
 		return
 	}
 	var err error
-	s.macs, err = w.Neighbours(ctx, s.route, p.VTEP)
+	s.macs, err = w.Neighbours(silence, s.route, p.VTEP)
 	s.noMAC = errors.Is(err, ErrNoAnswer)
 	s.kernelMAC = w.Files.neighbour(s.route, p.VTEP)
 }
