@@ -171,6 +171,21 @@ func TestFollowAge(t *testing.T) {
 	f.until("the certificate is renewed without a store", func() bool { return f.last().NotAfter.After(second.NotAfter) })
 }
 
+// TestFollowClock: a certificate that was made while the clock was ahead, which other hosts refuse as not valid yet, is replaced when the clock is right.
+func TestFollowClock(t *testing.T) {
+	const life = 15 * time.Second // it is looked at every sixth of that
+	f := follow(t, trust.Lifetimes{Leaf: life})
+	creds := f.keeper.Credentials()
+	var err error
+	creds.Cert, err = trust.Issue(creds.Keys, here, f.keeper.Identity().Public(), life, time.Now().Add(100*24*time.Hour))
+	must(t, err)
+	must(t, f.keeper.Set(creds))
+	f.until("the certificate is valid now", func() bool { return !parse(t, f.keeper.Credentials().Cert).NotBefore.After(time.Now()) })
+	if got := f.last(); got.NotBefore.After(time.Now()) {
+		t.Errorf("consul has a certificate that begins at %s", got.NotBefore)
+	}
+}
+
 // TestFollowRole: a host that is no server any more loses what only servers hold, from memory and from its file, and gets a
 // certificate that does not pass for a server's; when it is one again, it gets all back.
 func TestFollowRole(t *testing.T) {

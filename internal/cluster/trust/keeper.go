@@ -126,6 +126,22 @@ func derive(c Credentials, id *Identity) (*current, error) {
 	return &current{creds: c, cert: cert, pool: pool(c.Keys)}, nil
 }
 
+// early says whether the certificate is not valid yet, as a clock that was ahead when it was made: other hosts refuse it for as long as that clock was
+// ahead. A clock that is behind even the authority's beginning is the one that is wrong.
+func early(c Credentials, now time.Time) bool {
+	cert, err := parseCert(c.Cert)
+	if err != nil || len(c.Keys.CAs) == 0 {
+		return false
+	}
+	ca, err := parseCert([]byte(c.Keys.CAs[0].Cert))
+	return err == nil && now.Before(cert.NotBefore) && !now.Before(ca.NotBefore)
+}
+
+// good says whether the certificate fits, and is valid by now.
+func (k *Keeper) good(c Credentials, host Subject, now time.Time) bool {
+	return k.fits(c, host, now) && !early(c, now)
+}
+
 // fits says whether the certificate is one for these keys and this host: by the authority in use, for its address, for a server or
 // not, and with a third of its life left at least.
 func (k *Keeper) fits(c Credentials, host Subject, now time.Time) bool {

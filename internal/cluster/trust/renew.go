@@ -130,7 +130,7 @@ func (f *Follower) Fits() bool {
 	if !c.Keys.Split {
 		return true
 	}
-	return c.Keys.Private() != host.Client && c.Token.Reveal() != "" && f.fits(c, host, time.Now())
+	return c.Keys.Private() != host.Client && c.Token.Reveal() != "" && f.good(c, host, time.Now())
 }
 
 // Release removes what only servers hold from this host if it may not hold it any more.
@@ -210,7 +210,7 @@ func (f *Follower) wanted(ctx context.Context, c Credentials, keys store.Keys, h
 		return f.ask(ctx, c, keys, host)
 	}
 	c.Keys = keys
-	if !f.fits(c, host, time.Now()) {
+	if !f.good(c, host, time.Now()) {
 		cert, err := Issue(keys, host, f.id.Public(), f.life.Leaf, time.Now())
 		if err != nil {
 			return c, err
@@ -238,7 +238,7 @@ func (f *Follower) ofClient(ctx context.Context, c Credentials, keys store.Keys,
 			}
 		}
 		c.Keys = keys
-		if f.fits(c, host, time.Now()) {
+		if f.good(c, host, time.Now()) {
 			return c, nil
 		}
 	}
