@@ -26,11 +26,24 @@ type tail struct {
 	path   string
 	log    *slog.Logger
 	offset int64
+	said   map[string]*repeats // what was said of late
 }
+
+// repeats are those of one message.
+type repeats struct {
+	at    time.Time // when it was logged last
+	times int       // that it was said since
+}
+
+const (
+	// sayAgain is for how long a message that counts is not logged again: a Consul that can't reach another one says so each second.
+	sayAgain = 10 * time.Minute
+	maxSaid  = 256
+)
 
 // newTail begins at the file's end: what is there was said to an earlier agent, or was said to nobody and is old.
 func newTail(path string, log *slog.Logger) *tail {
-	t := &tail{path: path, log: log}
+	t := &tail{path: path, log: log, said: map[string]*repeats{}}
 	if info, err := os.Stat(path); err == nil {
 		t.offset = info.Size()
 	}
@@ -89,7 +102,7 @@ func (t *tail) say(ctx context.Context, line []byte) {
 	var fields map[string]any
 	if err := json.Unmarshal(line, &fields); err != nil {
 		if len(line) > 0 { // before it reads its configuration, and when that is wrong, it speaks plain text
-			t.log.LogAttrs(ctx, plainLevel(line), "Consul: "+string(line))
+			t.once(ctx, plainLevel(line), "", string(line), nil)
 		}
 		return
 	}
@@ -98,6 +111,7 @@ func (t *tail) say(ctx context.Context, line []byte) {
 		level = slog.LevelInfo
 	}
 	message, _ := fields["@message"].(string)
+	module, _ := fields["@module"].(string)
 	var attrs []slog.Attr
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		value := fields[name]
@@ -107,6 +121,28 @@ func (t *tail) say(ctx context.Context, line []byte) {
 			attrs = append(attrs, slog.Any("module", value))
 		default:
 			attrs = append(attrs, slog.Any(name, value))
+		}
+	}
+	t.once(ctx, level, module, message, attrs)
+}
+
+// once logs a message as it is, or as one for debugging if it was logged of late.
+func (t *tail) once(ctx context.Context, level slog.Level, module, message string, attrs []slog.Attr) {
+	if level > slog.LevelDebug {
+		key, now := module+" "+message, time.Now()
+		r := t.said[key]
+		switch {
+		case r == nil:
+			if len(t.said) >= maxSaid {
+				clear(t.said) // some are logged once more
+			}
+			t.said[key] = &repeats{at: now}
+		case now.Sub(r.at) < sayAgain:
+			r.times++
+			level = slog.LevelDebug
+		default:
+			attrs = append(attrs, slog.Int("times", r.times+1))
+			*r = repeats{at: now}
 		}
 	}
 	t.log.LogAttrs(ctx, level, "Consul: "+message, attrs...)

@@ -130,6 +130,7 @@ func (p *Process) Run(ctx context.Context) error {
 	k := keeper{
 		p: p, pause: leastPause, failing: retry.Pause{First: leastPause, Last: mostPause},
 		trouble: retry.Trouble{Logger: p.opts.Logger, Level: slog.LevelError, Text: "Consul does not run as wanted", Over: "Consul runs as wanted again"},
+		ends:    retry.Trouble{Logger: p.opts.Logger, Level: slog.LevelWarn, Text: "Consul ended by itself and is started again"},
 	}
 	defer k.letGo()
 	for ctx.Err() == nil {
@@ -154,6 +155,8 @@ type keeper struct {
 	// failing is the pause after what could not even be tried, as on a full disk; trouble logs it.
 	failing retry.Pause
 	trouble retry.Trouble
+	// ends logs ends that nobody had asked for.
+	ends retry.Trouble
 	// reload says that the process may not know the files that lie there.
 	reload bool
 }
@@ -255,10 +258,12 @@ func (k *keeper) buried(wanted bool) {
 	}
 	if time.Since(k.since) > steady {
 		k.pause = leastPause
+		k.ends.Note(nil)
 	}
 	k.next = time.Now().Add(k.pause)
-	k.p.opts.Logger.Warn("Consul ended by itself and is started again", "pid", pid, "pause", k.pause)
-	k.p.note(func(st *Status) { st.Err = fmt.Errorf("consul ended by itself: see its lines in the log") })
+	err := errors.New("consul ended by itself: see its lines in the log")
+	k.ends.Note(err, "pid", pid, "pause", k.pause)
+	k.p.note(func(st *Status) { st.Err = err })
 	k.pause = min(2*k.pause, mostPause)
 }
 
@@ -357,7 +362,11 @@ func (k *keeper) start(ctx context.Context, want *Spec) error {
 	}()
 	k.now, k.since, k.reload = r, time.Now(), false
 	p.note(func(st *Status) { st.Starts++ })
-	p.opts.Logger.Info("Consul is started", "pid", r.pid, "server", want.Server, "program", p.opts.Binary)
+	level := slog.LevelInfo
+	if k.pause > leastPause { // it ends again and again
+		level = slog.LevelDebug
+	}
+	p.opts.Logger.Log(ctx, level, "Consul is started", "pid", r.pid, "server", want.Server, "program", p.opts.Binary)
 	return ctx.Err()
 }
 
