@@ -1,8 +1,10 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/socketplane/socketplane/driver"
 )
@@ -19,7 +21,12 @@ func (p *pass) endVanished(ctx context.Context, gone []driver.Summary) error {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, p.driver.End(ctx, b.DockerID))
+		if err := p.driver.End(ctx, b.DockerID); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.note(b.ID, "docker had it no longer on this host at "+time.Now().UTC().Format(time.RFC3339)+", and nobody saw why: the agent was down when it was removed, or docker lost it; "+
+			"the cluster keeps it: 'docker network rm' once more removes it from all hosts"+stopped(cmp.Or(b.Name, "NETWORK")))
 	}
 	return errors.Join(errs...)
 }

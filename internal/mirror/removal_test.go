@@ -282,6 +282,28 @@ func (h *host) foundAgain() {
 	h.docker.began = time.Now()
 }
 
+// TestRemovedWhileAgentIsDown: a network that Docker lost while the agent was down comes back, and its user is told how it goes for good.
+func TestRemovedWhileAgentIsDown(t *testing.T) {
+	in(t, 2, func(w *world) {
+		all := w.all()
+		all[0].creates(ours("web", subnet("10.1.0.0/24")))
+		w.have(all, "web")
+		id := all[0].driver.Networks()[0].ID
+		all[0].down()
+		all[0].vanishes("web")
+		all[0].up()
+		w.eventually(func() string {
+			if note := all[0].Note(id); !strings.Contains(note, "the agent was down") || !strings.Contains(note, "docker network rm") {
+				return "the note is " + note
+			}
+			return ""
+		})
+		w.have(all, "web")
+		all[0].removes("web")
+		w.clean()
+	})
+}
+
 // TestMadeAgain: a network that is made again at once, as `docker compose up` does after `down`, is there, whatever was removed before.
 func TestMadeAgain(t *testing.T) {
 	in(t, 2, func(w *world) {
