@@ -99,7 +99,7 @@ func usedError(pool netip.Prefix, u Use, hosts []string) error {
 	} else if n > 1 {
 		others = fmt.Sprintf(" (and so do %d other hosts)", n)
 	}
-	cure := "choose another --subnet"
+	cure := "choose another --subnet, or repeat the command in a moment if Docker chose this one"
 	if u.Network != "" {
 		cure += fmt.Sprintf(", or remove that network with 'docker network rm %s' on %s", u.Network, hosts[0])
 	}
