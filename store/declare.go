@@ -92,6 +92,15 @@ func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) 
 			if err != nil {
 				return nil, err
 			}
+			if p.Network != "" {
+				former, err := c.Network(ctx, p.Network)
+				if err != nil && !errors.Is(err, ErrNotFound) {
+					return nil, err
+				}
+				if former.State == Deleting {
+					return nil, c.errRemoving(ctx, former, cidr)
+				}
+			}
 			if version != 0 && (p.Network != "" || len(p.Holders) > 0) {
 				return nil, fmt.Errorf("%w: %s is a subnet of the cluster already: choose another", ErrOverlap, cidr)
 			}

@@ -169,6 +169,8 @@ func testMadeAnew(w *world) {
 		_, err := a.Bind(w.ctx, other)
 		w.wants(err, store.ErrInUse, "10.1.0.0/24", "still being removed on b", "repeat the command")
 	}
+	_, err = a.Create(w.ctx, store.NewNetwork{Name: "api", Pools: []netip.Prefix{poolA}})
+	w.wants(err, store.ErrInUse, "10.1.0.0/24", "still being removed on b", "host rm")
 	w.wants(a.SetGateway(w.ctx, poolA, addr("10.1.0.9")), store.ErrInUse, "10.1.0.0/24", "still being removed on b", "repeat the command")
 	n, err := a.Bind(w.ctx, binding("da2", "", poolA))
 	w.must(err)

@@ -207,8 +207,8 @@ func (c *Cluster) errRemoving(ctx context.Context, n Network, cidr netip.Prefix)
 	for i, id := range hosts {
 		hosts[i] = c.hostName(ctx, id)
 	}
-	return fmt.Errorf("%w: the former network with subnet %s is still being removed on %s: repeat the command in a moment, or choose another --subnet",
-		ErrInUse, cidr, strings.Join(hosts, ", "))
+	return fmt.Errorf("%w: the former network with subnet %s is still being removed on %s: repeat the command in a moment (start that host if it is off, "+
+		"or 'socketplane host rm' it if it does not come back), or choose another --subnet", ErrInUse, cidr, strings.Join(hosts, ", "))
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.
