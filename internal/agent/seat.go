@@ -69,7 +69,7 @@ func (s *seat) hear(h store.Host) (fresh bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked.Nonce == h.Asked.Nonce {
+	if s.asked.Nonce == h.Asked.Nonce || s.said[h.Asked.VTEP] { // at its own address it has asked for itself, beside its former Consul
 		return false
 	}
 	fresh = time.Since(s.at) > copyFresh || s.asked.VTEP != h.Asked.VTEP

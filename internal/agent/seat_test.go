@@ -248,3 +248,16 @@ func fixedUnderlay(t *testing.T, addr string) *underlay.Tracker {
 	tracker.Look(t.Context())
 	return tracker
 }
+
+// TestOwnQuestion: what this machine has asked itself, at its own address, makes no copy of it.
+func TestOwnQuestion(t *testing.T) {
+	s := newSeat()
+	own, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	s.say(own)
+	for addr, want := range map[netip.Addr]bool{own: false, other: true} {
+		fresh := s.hear(store.Host{Asked: &store.Question{Nonce: addr.String(), Asker: "key", VTEP: addr}})
+		if q, is := s.copied(); fresh != want || (is && q.VTEP == addr) != want {
+			t.Errorf("a question from %s: %t, %+v", addr, fresh, q)
+		}
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/cluster/admission"
@@ -40,14 +42,29 @@ func (c *Cluster) Claim(ctx context.Context) error {
 	}
 	err := c.ask(ctx, rec.Addr)
 	var refused *admission.Refused
-	if errors.As(err, &refused) && (refused.Code == admission.CodeCopy || refused.Code == admission.CodeAddress) {
+	switch {
+	case errors.As(err, &refused) && refused.Code == admission.CodeCopy && here(rec.Addr):
+		err = nil // it is this host's own Consul, which runs without its agent
+	case errors.As(err, &refused) && (refused.Code == admission.CodeCopy || refused.Code == admission.CodeAddress):
 		now := refusal{At: time.Now().Unix(), Addr: c.addr(), Copy: refused.Code == admission.CodeCopy, Why: refused.Text}
 		return errors.Join(now.err(), c.records.change(func(r *record) { r.Refused = now }))
 	}
 	if last.Copy && ago >= 0 && ago < claimRest {
 		return fmt.Errorf("%w. It does not answer now, and may just be rebooted: if it is gone for good, wait %s", last.err(), (claimRest - ago).Round(time.Second))
 	}
+	if err == nil && rec.Addr.IsValid() {
+		c.leaveFormer(ctx, place{addr: rec.Addr})
+	}
 	return c.records.change(func(r *record) { r.Refused = refusal{} })
+}
+
+// here says whether this machine has the address.
+func here(addr netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(all, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == addr
+	})
 }
 
 func (r refusal) err() error {

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -74,6 +75,14 @@ func TestOneIDOneAddress(t *testing.T) {
 		clone.refuses("another machine has this host's id", one.cfg.Addr.String(), clone.cfg.Addr.String(), "socketplane clean --yes")
 		well("beside a copy")
 	}
+	// A member is given another of its own addresses while its Consul runs.
+	last.kill()
+	ip(t, "-n", last.space, "addr", "add", "10.7.0.53/24", "dev", "eth0")
+	last.cfg.Addr = netip.MustParseAddr("10.7.0.53")
+	last.start()
+	s.await("it is known at its other address", moveTime, func() bool { return last.at("10.7.0.53") })
+	s.await("all are together", patience, func() bool { return formed(3, hosts...) })
+	well("after a change of address")
 	stranger := s.host()
 	stranger.cfg.Join = []string{"10.7.0.2:4780"}
 	stranger.takes(one)

@@ -33,17 +33,17 @@ func (s *server) misplaced(ctx context.Context, who asker) error {
 		return nil
 	}
 	h := who.Host
+	for id, at := range alive {
+		if id != h.ID && at.Addr() == h.Addr && up(ctx, at) {
+			return refuse(CodeAddress, "a host of the cluster is up at %s, which this host says is its own: give each host an address of its own, with --advertise", h.Addr)
+		}
+	}
 	if at, ok := alive[h.ID]; ok && at.Addr() != h.Addr && s.isMember(ctx, who) && up(ctx, at) {
 		q := store.Question{Nonce: store.NewNonce(), Asker: who.key, Name: h.Name, VTEP: h.Addr}
 		if err := s.cluster.NoteQuestion(ctx, h.ID, q); err != nil {
 			s.log.Warn("admission: a host is not told that another machine has its id", "host", h.ID, "addr", at.Addr(), "copy", h.Addr, "err", err)
 		}
 		return refuse(CodeCopy, "one with the same key is up at %s, and this machine is at %s: one of the two is a copy of the other: %s", at.Addr(), h.Addr, CopyCure)
-	}
-	for id, at := range alive {
-		if id != h.ID && at.Addr() == h.Addr && up(ctx, at) {
-			return refuse(CodeAddress, "a host of the cluster is up at %s, which this host says is its own: give each host an address of its own, with --advertise", h.Addr)
-		}
 	}
 	return nil
 }
