@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -40,6 +42,7 @@ func causeOf(err error, dir string) *cause {
 	if _, missing := os.Stat(bootFile); missing != nil {
 		return &cause{err, "/proc is not mounted, or not readable here: mount -t proc proc /proc"}
 	}
+	dir = placeOf(err, dir)
 	cures := []struct {
 		kinds []error
 		cure  string
@@ -61,6 +64,19 @@ func causeOf(err error, dir string) *cause {
 		}
 	}
 	return &cause{err, ""}
+}
+
+// placeOf is the directory of the file or socket that an error is about, or dir if it tells none.
+func placeOf(err error, dir string) string {
+	var path *fs.PathError
+	var socket *net.OpError
+	switch {
+	case errors.As(err, &socket) && socket.Addr != nil && socket.Addr.Network() == "unix":
+		return filepath.Dir(socket.Addr.String())
+	case errors.As(err, &path) && filepath.IsAbs(path.Path):
+		return filepath.Dir(path.Path)
+	}
+	return dir
 }
 
 // notReady is the answer to calls of Docker that need an agent that runs.
