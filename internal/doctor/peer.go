@@ -319,6 +319,7 @@ func (w Way) noTunnel(p Peer, s seen) (Finding, bool) {
 	case noAnswer && s.reachable:
 		return Error(port+" gives no answer: frames sent into the tunnel do not come back, while the host answers ICMP", "containers here do not reach those of "+p.Name,
 			fmt.Sprintf("let UDP port %d through the firewalls of both hosts and between them (this host's link, the route, the address and both port numbers are in order); "+
+				"a rule that accepts it for new connections only (ctstate NEW) does not match, unless --track-tunnels is true; "+
 				"if none drops it, see with 'socketplane doctor' on %s that its Open vSwitch runs", w.VXLANPort, p.Name)), true
 	case noAnswer && len(s.macs) > 0:
 		return Error(port+" gives no answer, and the host answers no ICMP echo, though its agent is up and it answers ARP", "containers here do not reach those of "+p.Name,
