@@ -74,8 +74,10 @@ type Options struct {
 	Judged bool
 	// Admit says who asks for a network, by the request's context: an error if that one may have none here, and a mark if it may be
 	// another Docker Engine than the one whose networks the agent follows. It must not wait for Docker.
-	Admit  func(context.Context) (mark string, err error)
-	Logger *slog.Logger
+	Admit func(context.Context) (mark string, err error)
+	// HasLink says whether this host has a link of this name; nil if that can't be told.
+	HasLink func(ctx context.Context, name string) bool
+	Logger  *slog.Logger
 }
 
 // Driver serves the life of networks and endpoints. It is safe for concurrent use.
@@ -88,6 +90,7 @@ type Driver struct {
 	engine  func() string // Options.EngineAPI
 	own     func(store.Host)
 	admit   func(context.Context) (string, error)
+	hasLink func(context.Context, string) bool
 	judged  bool
 	named   bool
 	removed chan struct{} // has room for the news that there is a removal
@@ -139,7 +142,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, hasLink: opts.HasLink, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
 	}

@@ -46,7 +46,7 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	if _, ok := n.endpoints[r.EndpointID]; ok {
 		return nil, fmt.Errorf("%w: endpoint %.12s is still being removed: try again", ErrBadRequest, r.EndpointID)
 	}
-	e, err := d.newEndpoint(n, r)
+	e, err := d.newEndpoint(ctx, n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (e *endpoint) answer() *network.CreateEndpointResponse {
 }
 
 // newEndpoint checks the request and makes the endpoint's record.
-func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*endpoint, error) {
+func (d *Driver) newEndpoint(ctx context.Context, n *segment, r *network.CreateEndpointRequest) (*endpoint, error) {
 	e := &endpoint{Schema: store.Schema, ID: r.EndpointID, DockerID: r.NetworkID, Created: time.Now().UTC()}
 	if r.Interface == nil {
 		return nil, fmt.Errorf("%w: an endpoint needs an interface", ErrBadRequest)
@@ -103,6 +103,7 @@ func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*end
 		return nil, err
 	}
 	e.IfName = asked.IfName
+	d.endForgotten(ctx, n, e)
 	if holder := d.macHolder(n, e); holder != "" {
 		return nil, errMACTaken(e, holder)
 	}
@@ -114,6 +115,25 @@ func (d *Driver) newEndpoint(n *segment, r *network.CreateEndpointRequest) (*end
 	e.HostLink = dataplane.LinkName(hostLinkPrefix, e.ID, nonce)
 	e.PeerLink = dataplane.LinkName(peerLinkPrefix, e.ID, nonce)
 	return e, nil
+}
+
+// endForgotten removes endpoints whose address Docker gives to a new one. Where Docker manages the addresses, one is of one endpoint at a time; but at
+// its boot after a crash it removes endpoints without telling a driver that it has not loaded yet (libnetwork's cleanupLocalEndpoints), and containers
+// could not start again. One whose link is there is left, as its container may run: Docker has given addresses out twice (moby#33795).
+func (d *Driver) endForgotten(ctx context.Context, n *segment, of *endpoint) {
+	if n.rec.OwnIPAM || d.hasLink == nil {
+		return
+	}
+	for _, e := range n.endpoints {
+		taken := slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return slices.Contains(of.Addrs, p) })
+		if e.ID == of.ID || !taken || d.hasLink(ctx, e.HostLink) {
+			continue
+		}
+		d.log.Info("removing an endpoint whose address docker gives to another one", "network", n.rec.title(), "endpoint", e.ID, "addrs", e.Addrs)
+		if err := d.removeEndpoint(ctx, n, e); err != nil {
+			d.log.Warn("endpoint is not wholly removed yet", "network", n.rec.title(), "endpoint", e.ID, "err", err)
+		}
+	}
 }
 
 func (e *endpoint) setMAC(text string) error {

@@ -153,6 +153,33 @@ func TestRefused(t *testing.T) {
 	same("data plane down")
 }
 
+// TestForgottenEndpoint: at its boot after a crash Docker removes endpoints without a word if nothing has made it load the driver yet. It then gives the
+// address to the container's next endpoint, which must not wait until the former one is found to be forgotten.
+func TestForgottenEndpoint(t *testing.T) {
+	w := newWorld(t)
+	a := w.host("a")
+	links := true
+	a.hasLink = func(name string) bool { return links && strings.HasPrefix(name, "sph") }
+	a.boot()
+	w.must(a.create("n1", "LocalDefault"))
+	const mac = "02:00:00:00:00:07"
+	_, err := a.endpoint("n1", "e1", "10.1.0.7/24", mac)
+	w.must(err)
+	_, err = a.join("n1", "e1")
+	w.must(err)
+	_, err = a.endpoint("n1", "e2", "10.1.0.7/24", "")
+	w.wants(err, store.ErrTaken, "10.1.0.7") // the container runs: Docker has given its address out twice
+	links = false
+	a.boot()
+	_, err = a.endpoint("n1", "e3", "10.1.0.7/24", mac)
+	w.must(err)
+	_, err = a.join("n1", "e3")
+	w.must(err)
+	if at := a.Attached()["n1"]; !slices.Equal(at, []string{"e3"}) {
+		t.Errorf("attached are %v", at)
+	}
+}
+
 func TestBadNetworks(t *testing.T) {
 	w := newWorld(t)
 	a := w.host("a")

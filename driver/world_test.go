@@ -239,6 +239,7 @@ type host struct {
 	api           string // of the engine
 	named         bool   // somebody looks at names
 	admit         func(context.Context) (string, error)
+	hasLink       func(name string) bool // nil: this can't be told
 }
 
 func (w *world) host(id string) *host {
@@ -257,9 +258,13 @@ func (h *host) boot() {
 	h.stop = func() {}
 	h.plane = newPlane()
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
+	var hasLink func(context.Context, string) bool
+	if h.hasLink != nil {
+		hasLink = func(_ context.Context, name string) bool { return h.hasLink(name) }
+	}
 	var err error
 	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
-		driver.Options{AddressSpace: space, Named: h.named, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
+		driver.Options{AddressSpace: space, HasLink: hasLink, Named: h.named, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
 			if h.admit == nil {
 				return "", nil
 			}

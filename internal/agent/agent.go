@@ -204,7 +204,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.driver, err = driver.New(ctx, driver.Deps{
 		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{
-		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, OwnRecord: a.ownRecord, Admit: a.admit, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, OwnRecord: a.ownRecord, Admit: a.admit, HasLink: a.links.Has, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
 		Named: a.cfg.DockerHost != config.DockerNone && a.cfg.Mirror,
 	})
 	if err != nil {

@@ -109,6 +109,12 @@ func (l *Links) mend(link netlink.Link, alias string, mtu int) error {
 	return nil
 }
 
+// Has says whether there is a link of this name, or that can't be told.
+func (l *Links) Has(ctx context.Context, name string) bool {
+	link, err := l.find(ctx, name)
+	return link != nil || err != nil
+}
+
 func (l *Links) up(link netlink.Link) error {
 	if link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
