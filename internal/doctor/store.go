@@ -63,8 +63,8 @@ func (d StoreDeps) shown(members store.Membership) bool {
 
 func (d StoreDeps) hidden() Finding {
 	return Error(fmt.Sprintf("the %s store at %s answers, but does not show this host's own record: it is not the store that the agent wrote it to, it has lost its data, or the token may not read the keys below socketplane/",
-		d.Kind, d.Address), "what other hosts have is not seen here", "see --consul-addr (the other hosts' agents must have the same Consul and datacenter) and CONSUL_HTTP_TOKEN, "+
-		"whose policy needs key_prefix \"socketplane/\" with write; the agent writes its record again when it is restarted")
+		d.Kind, d.Address), "what other hosts have is not seen here", "wait a minute, within which the agent writes its record again; if it stays, see --consul-addr (the other hosts' agents must have the same Consul and datacenter) and CONSUL_HTTP_TOKEN, "+
+		"whose policy needs key_prefix \"socketplane/\" with write")
 }
 
 // Versions looks whether the hosts' agents are of one version.
