@@ -94,7 +94,7 @@ func (a *agent) checkSelf() doctor.Check {
 	if err := a.served(); err != nil {
 		return doctor.Start("it runs, but "+oneLine(err), "as said; it is tried again every few seconds, without a restart")
 	}
-	return doctor.AgentUp(a.opts.Version.Version, a.started)
+	return doctor.AgentUp(doctor.Files{}, a.opts.Version.Version, a.started)
 }
 
 // Support writes what can be had without an agent.

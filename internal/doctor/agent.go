@@ -5,15 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// AgentUp is the agent's own word that it runs: who answers this check does.
-func AgentUp(version string, started time.Time) Check {
-	return Check{Name: nameAgent, Looks: "the agent's answer", Look: func(context.Context) Finding {
+// AgentUp is the agent's own word that it runs: who answers this check does. It looks for a second one on this host, such as the managed plugin
+// beside the package: both would have the same bridge and links.
+func AgentUp(files Files, version string, started time.Time) Check {
+	return Check{Name: nameAgent, Looks: "the agent's answer, and whether another agent runs on this host", Look: func(context.Context) Finding {
+		other, runs := files.agent(func(pid int) bool {
+			known, same := files.namespace(pid)
+			return known && same && pid != os.Getpid()
+		})
+		if runs {
+			return Error(fmt.Sprintf("another agent runs on this host (process %d)", other.PID), "the two remove each other's links and flows, so that containers lose their networks",
+				fmt.Sprintf("end one of the two: kill %d; and keep it from starting again ('systemctl disable socketplane', or 'docker plugin disable' for the managed plugin)", other.PID))
+		}
 		return OK("%s answers, since %s", version, started.Format(time.RFC3339))
 	}}
 }
@@ -68,7 +78,11 @@ const withoutAgent = "no container can be added to a network or taken from one; 
 
 // withoutSocket is the verdict where nobody serves the admin socket, as why says: an agent that runs may have another, or have lost its own.
 func (f Files) withoutSocket(why, tail string) Finding {
-	if p, runs := f.running("socketplane", "agent"); runs {
+	p, runs := f.agent(func(pid int) bool {
+		known, same := f.namespace(pid)
+		return same || !known // one in another network namespace, such as a container's, serves another host
+	})
+	if runs {
 		return p.unreachable("the agent", why+": it was removed or replaced, or this agent has another --admin-socket"+tail,
 			"this command does not reach it", "systemctl restart socketplane.socket socketplane; or name the agent's socket with --admin-socket")
 	}

@@ -155,6 +155,15 @@ func TestChecks(t *testing.T) {
 		return Clocks(ClockDeps{Hosts: peers(h2), Ask: func(context.Context, netip.Addr) (time.Duration, error) { return 3 * time.Millisecond, err },
 			Reached: func(context.Context, netip.Addr) bool { return reached }, Synced: func() (bool, error) { return synced, unsure }})
 	}
+	twin := func(namespace string) Files {
+		f := host(t, map[string]string{"/proc/77/status": "Name:\tsocketplane\nState:\tS (sleeping)", "/proc/77/cmdline": "socketplane\x00agent", "/proc/77/ns/x": "", "/proc/self/ns/x": ""})
+		for path, to := range map[string]string{"/proc/77/ns/net": namespace, "/proc/self/ns/net": "net:[7]"} {
+			if err := os.Symlink(to, filepath.Join(f.Root, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return f
+	}
 	for name, tt := range map[string]struct {
 		check Check
 		state string
@@ -165,7 +174,8 @@ func TestChecks(t *testing.T) {
 		"module not built":      {KernelModule(kernel("kernel/drivers/net/vxlan.ko:"), no), "ok", []string{"not applicable", "6.1.0", "user space"}},
 		"no modules":            {KernelModule(host(t, map[string]string{"proc/sys/kernel/osrelease": "6.1.0"}), no), "ok", []string{"not applicable", "user space"}},
 		"kernel unknown":        {KernelModule(host(t, nil), no), "unknown", []string{"release"}},
-		"agent":                 {AgentUp("v1", time.Now()), "ok", []string{"v1"}},
+		"agent":                 {AgentUp(twin("net:[1]"), "v1", time.Now()), "ok", []string{"v1"}},
+		"two agents":            {AgentUp(twin("net:[7]"), "v1", time.Now()), "error", []string{"another agent", "process 77", "kill 77"}},
 		"versions":              {Versions("v1", peers(h2)), "ok", nil},
 		"versions differ":       {Versions("v2", peers(h2)), "warning", []string{"h2 has v1", "v2"}},
 		"versions, no store":    {Versions("v1", noPeers), "unknown", []string{"consul is away"}},

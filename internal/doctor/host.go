@@ -67,9 +67,8 @@ func (f Files) Process(pid int) (Process, error) {
 	return p, nil
 }
 
-// running finds a process of a name that was started with a word among its arguments, in this network namespace: those of others, such as
-// containers, serve other hosts.
-func (f Files) running(name, word string) (Process, bool) {
+// agent finds an agent, of a package or Docker's managed plugin, that is as said.
+func (f Files) agent(is func(pid int) bool) (Process, bool) {
 	entries, err := os.ReadDir(filepath.Join("/", f.Root, "proc"))
 	if err != nil {
 		return Process{}, false
@@ -80,21 +79,21 @@ func (f Files) running(name, word string) (Process, bool) {
 			continue
 		}
 		p, err := f.Process(pid)
-		if err != nil || !p.Exists || p.Name != name || f.elsewhere(pid) {
+		if err != nil || !p.Exists || p.Name != "socketplane" || !is(pid) {
 			continue
 		}
-		if args, err := f.Text(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && slices.Contains(strings.Split(args, "\x00"), word) {
+		if args, err := f.Text(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && slices.ContainsFunc(strings.Split(args, "\x00"), func(arg string) bool { return arg == "agent" || arg == "managed" }) {
 			return p, true
 		}
 	}
 	return Process{}, false
 }
 
-// elsewhere says that a process is known to be in another network namespace.
-func (f Files) elsewhere(pid int) bool {
+// namespace says whether a process is in this network namespace, where that can be read.
+func (f Files) namespace(pid int) (known, same bool) {
 	theirs, err := os.Readlink(filepath.Join("/", f.Root, fmt.Sprintf("/proc/%d/ns/net", pid)))
 	own, ownErr := os.Readlink(filepath.Join("/", f.Root, "/proc/self/ns/net"))
-	return err == nil && ownErr == nil && theirs != own
+	return err == nil && ownErr == nil, theirs == own
 }
 
 // stopped finds a process of a name that a signal keeps from running; 0 if there is none.
