@@ -68,7 +68,7 @@ const consulAnswer = 2 * time.Second
 func (d StoreDeps) judge(seen, err error) Finding {
 	saw, cure := d.known(seen)
 	if saw == "" {
-		saw, cure = "the store does not answer as it should", "see that Consul runs at "+d.Address+" ('consul members' there), or give its address with --consul-addr"
+		saw, cure = "the store does not answer as it should", "as said; see Consul's log at "+d.Address+", or give another address with --consul-addr"
 	}
 	if d.Own && !errors.Is(seen, store.ErrNoLeader) {
 		cure = "see the cluster"

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -48,6 +49,8 @@ func Consul(ctx context.Context, address string) error {
 	}
 	leader := ""
 	switch err := json.Unmarshal(text, &leader); {
+	case bytes.Contains(text, []byte("No cluster leader")), bytes.Contains(text, []byte("No known Consul servers")): // agents say so with status 500
+		return fmt.Errorf("ask Consul: %w: %s", ErrNoLeader, text)
 	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("ask Consul: %s: %s", resp.Status, strings.TrimSpace(string(text)))
 	case err != nil:
