@@ -216,7 +216,8 @@ func (w Way) Reached(ctx context.Context, to netip.Addr) bool {
 		_, err := w.Tunnel(ctx, to, smallProbe)
 		errs <- err
 	}()
-	return <-errs == nil || <-errs == nil
+	first := <-errs
+	return first == nil || <-errs == nil
 }
 
 // neighbour looks up the route, and, until silence ends, whether anybody on the segment has the address, where it is on one.
