@@ -76,6 +76,10 @@ func openJournal(dir string, log *slog.Logger) (*journal.Journal, error) {
 		return nil, fmt.Errorf("the machine's boot can't be told from earlier ones: %w: mount /proc", err)
 	}
 	j, lost, err := journal.Open(filepath.Join(dir, journalFile), strings.TrimSpace(string(boot)))
+	if err == nil && j.Damage() > 0 {
+		log.Warn("the journal of addresses was damaged: it is taken up to there, and completed with what this host's containers have",
+			"file", filepath.Join(dir, journalFile), "bytes", j.Damage())
+	}
 	if err == nil && lost {
 		log.Info("the journal of addresses begins anew: addresses without endpoints are given back")
 	}

@@ -46,7 +46,12 @@ type Journal struct {
 	live  int64    // of the records that are still there
 	all   map[string][]byte
 	batch []byte // memory for the next one
+
+	damage int64 // bytes that were given up by Open, but for a batch that a killed process had written in part
 }
+
+// Damage is how many bytes Open could not read and gave up, as somebody or a disk has changed them; whatever was behind the first of them is lost.
+func (j *Journal) Damage() int64 { return j.damage }
 
 // Open reads the journal at path or makes it (mode 0600). boot names the machine's present life: a journal of an
 // earlier one is discarded, as whatever was not synced may be damaged or missing. lost says that it was, or that there was
@@ -60,12 +65,15 @@ func Open(path, boot string) (j *Journal, lost bool, err error) {
 	data, err := io.ReadAll(j.file)
 	if err == nil {
 		valid := j.replay(data)
+		if rest := data[valid:]; !cut(rest) {
+			j.damage = int64(len(rest))
+		}
 		if err := j.readable(); err != nil {
 			return nil, false, errors.Join(err, j.file.Close())
 		}
 		if lost = string(j.all[bootKey]) != boot; lost {
 			clear(j.all)
-			valid, j.live = 0, 0
+			valid, j.live, j.damage = 0, 0, 0
 		}
 		j.size = int64(valid)
 		crashpoint.Hit("journal: open")
@@ -145,6 +153,15 @@ func (j *Journal) replay(data []byte) int {
 		j.apply(records)
 		at += headerSize + n
 	}
+}
+
+// cut says whether there is no more than the beginning of a batch.
+func cut(rest []byte) bool {
+	if len(rest) < headerSize {
+		return true
+	}
+	n := int(binary.BigEndian.Uint32(rest))
+	return n <= maxBatch && len(rest) < headerSize+n
 }
 
 func split(body []byte) (records []record, ok bool) {

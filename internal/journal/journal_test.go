@@ -124,6 +124,47 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestDamage: what was changed in the middle is told, with what is lost behind it; a batch that was cut off is not, as a killed process leaves one.
+func TestDamage(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	path := filepath.Join(dir, "j")
+	j := open(t, path, "b", true)
+	var sizes []int
+	for i := range 4 {
+		if err := j.Apply(ctx, put(fmt.Sprint("a", i), "value")); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, int(info.Size()))
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func([]byte) []byte
+		damage int
+		left   int
+	}{
+		"whole":         {func(b []byte) []byte { return b }, 0, 4},
+		"cut off":       {func(b []byte) []byte { return b[:sizes[3]-3] }, 0, 3},
+		"a bit flipped": {func(b []byte) []byte { b[sizes[1]-2] ^= 1; return b }, sizes[3] - sizes[0], 1},
+		"an odd length": {func(b []byte) []byte { b[sizes[1]] = 0xff; return b }, sizes[3] - sizes[1], 2},
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, c.change(slices.Clone(data)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := open(t, file, "b", false)
+		if got.Damage() != int64(c.damage) || len(content(t, got)) != c.left {
+			t.Errorf("%s: %d bytes are damaged, %d records are left; want %d and %d", name, got.Damage(), len(content(t, got)), c.damage, c.left)
+		}
+	}
+}
+
 func TestAnotherBoot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
 	j := open(t, path, "one", true)
