@@ -2,8 +2,10 @@ package reconcile_test
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,47 @@ func (h *host) forwardingEntries(device string) string {
 	lines := strings.Split(run(h.t, "bridge", "-n", h.ns, "fdb", "show", "dev", device), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// lines is a log that counts.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// TestDriftIsSaidOnce: a program that changes flows again and again is one trouble, not a line each time.
+func TestDriftIsSaidOnce(t *testing.T) {
+	h := newHost(t)
+	var log lines
+	h.opts.Resync, h.opts.Logger = 100*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil))
+	h.start()
+	h.attach(network("a", 1), "a-1")
+	cookie := h.generations()[0]
+	for range 5 {
+		before := h.agent.Status().Drift.Flows
+		h.ovs.Ofctl("add-flow", bridge, cookie+",table=10,priority=7,ip,actions=drop")
+		eventually(t, "it is mended", func() error {
+			if h.agent.Status().Drift.Flows == before {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	if n := log.count("flows of the switch are not what they were"); n != 1 {
+		t.Errorf("it is said %d times", n)
+	}
 }
 
 func TestDriftIsMended(t *testing.T) {

@@ -143,11 +143,11 @@ func (r *Reconciler) mendFlows(ctx context.Context) error {
 	var c openflow.Change
 	want.from(have, &c)
 	if len(c.Add) == 0 && len(c.Delete) == 0 {
+		r.drift.Note(nil)
 		return nil
 	}
 	example := slices.Concat(c.Add, c.Delete)[0]
-	r.log.Warn("flows of the switch are not what they were: somebody else changed them; mending",
-		"missing_or_changed", len(c.Add), "foreign", len(c.Delete), "example", example.Key())
+	r.drift.Note(fmt.Errorf("%d are missing or changed, %d are foreign", len(c.Add), len(c.Delete)), "example", example.Key())
 	r.setStatus(func(s *Status) {
 		s.Drift.Flows++
 		s.Drift.FlowsAt = time.Now()

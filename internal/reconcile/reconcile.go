@@ -98,6 +98,7 @@ type Reconciler struct {
 	baseFor  pipeline.Config // from what base was computed
 	trouble  retry.Trouble
 	strays   strays
+	drift    retry.Trouble // logs what mendFlows finds
 
 	mu       sync.Mutex        // guards what follows; never held while anything is waited for
 	where    hostlink.Underlay // what SetUnderlay said last
@@ -113,6 +114,9 @@ type desired struct {
 	revision uint64
 }
 
+// driftRest is how long nobody must have changed flows for the next change to be logged: one who does it again and again is one trouble.
+const driftRest = 10 * time.Minute
+
 // New returns a Reconciler; Run makes it work.
 func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 	if opts.Resync == 0 {
@@ -125,8 +129,10 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 		sw: sw, links: links, opts: opts, log: opts.Logger,
 		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
-		trouble:  retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
-		strays:   newStrays(opts.Logger),
+		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
+		strays:  newStrays(opts.Logger),
+		drift: retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Steady: driftRest,
+			Text: "flows of the switch are not what they were: somebody else changed them; mending"},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }
