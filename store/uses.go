@@ -26,6 +26,9 @@ func (u Use) Compare(other Use) int {
 // wideLAN is the prefix length up to which an interface's subnet is taken for a range of which only parts are used: 10.0.0.0/8.
 const wideLAN = 8
 
+// defaultBridge is the network that each Docker has, and that can't be removed.
+const defaultBridge = "bridge"
+
 // String says what uses the subnet.
 func (u Use) String() string {
 	switch {
@@ -100,7 +103,9 @@ func usedError(pool netip.Prefix, u Use, hosts []string) error {
 		others = fmt.Sprintf(" (and so do %d other hosts)", n)
 	}
 	cure := "choose another --subnet, or repeat the command in a moment if Docker chose this one"
-	if u.Network != "" {
+	if u.Network == defaultBridge {
+		cure += fmt.Sprintf(", or give Docker's own bridge another one on %s ('bip' in /etc/docker/daemon.json)", hosts[0])
+	} else if u.Network != "" {
 		cure += fmt.Sprintf(", or remove that network with 'docker network rm %s' on %s", u.Network, hosts[0])
 	}
 	return fmt.Errorf("%w: subnet %s overlaps %s, which host %s uses for %s%s: %s",

@@ -47,6 +47,7 @@ func testUsesRefused(w *world) {
 	made, err := a.Bind(w.ctx, binding("da", "", poolA))
 	w.must(err)
 	w.must(b.PutHost(w.ctx, store.Host{Name: "beta", Uses: []store.Use{lan, {Subnet: poolA, Network: "shop"}, {Subnet: poolB, Network: "shop"}}}))
+	w.must(w.host("d").PutHost(w.ctx, store.Host{Name: "delta", Uses: []store.Use{{Subnet: netip.MustParsePrefix("172.17.0.0/16"), Network: "bridge"}}}))
 	w.must(w.host("c").PutHost(w.ctx, store.Host{Name: "old", Subnets: []netip.Prefix{netip.MustParsePrefix("10.98.0.0/16")}}))
 	before := w.dump()
 	for _, c := range []struct {
@@ -58,6 +59,7 @@ func testUsesRefused(w *world) {
 		{b, "10.2.0.0/24", []string{"host beta"}},
 		{a, "10.99.0.0/16", []string{"host alpha", "eth0", "1 other host"}},
 		{b, "10.99.0.0/16", []string{"host alpha", "eth0", "1 other host"}},
+		{a, "172.17.0.0/16", []string{"host delta", "Docker network bridge", "'bip'"}},
 		{a, "10.98.1.0/24", []string{"host old", "an interface"}},
 	} {
 		pools := []netip.Prefix{netip.MustParsePrefix(c.pool)}

@@ -14,7 +14,8 @@ import (
 func (p *pass) forbidden(pools []netip.Prefix, name string) string {
 	for _, pool := range pools {
 		if i := slices.IndexFunc(p.uses, func(u store.Use) bool { return u.Forbids(pool) }); i >= 0 {
-			return fmt.Sprintf("its subnet %s overlaps %s, which this host uses for %s: remove that network or route here, or choose another subnet for %s",
+			return fmt.Sprintf("its subnet %s overlaps %s, which this host uses for %s: remove that network or route here "+
+				"(Docker's own bridge: give it another 'bip' in /etc/docker/daemon.json), or choose another subnet for %s",
 				pool, p.uses[i].Subnet, p.uses[i], name)
 		}
 	}
