@@ -142,7 +142,7 @@ func TestTableOfOthers(t *testing.T) {
 	inside(t, func(ns string) error {
 		for _, made := range []string{
 			"add chain inet socketplane-tunnels mine",
-			"add chain inet socketplane-tunnels output { type filter hook output priority 0; }; add rule inet socketplane-tunnels output counter",
+			"add chain inet socketplane-tunnels output { type filter hook output priority 0; }; add rule inet socketplane-tunnels output accept",
 		} {
 			nft(t, ns, "add table inet socketplane-tunnels; "+made)
 			want := rules(t, ns)
