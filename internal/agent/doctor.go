@@ -125,7 +125,7 @@ func (a *agent) lookedUnderlay() doctor.Underlay {
 }
 
 func (a *agent) lookedSwitch() doctor.Switch {
-	return doctor.Switch{DB: strings.TrimPrefix(a.cfg.OVSDB, "unix:"), Mgmt: a.sw.MgmtPath(), Restart: a.restartSwitch(), Log: a.ownLog(),
+	return doctor.Switch{Files: doctor.Files{Contained: a.isPlugin()}, DB: strings.TrimPrefix(a.cfg.OVSDB, "unix:"), Mgmt: a.sw.MgmtPath(), Restart: a.restartSwitch(), Log: a.ownLog(),
 		Plane: func(ctx context.Context) doctor.Plane {
 			st := a.plane.Status()
 			return doctor.Plane{Version: a.sw.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), TSO: st.TSO, Flows: st.Flows, Err: st.Err}
@@ -179,7 +179,7 @@ func (a *agent) clusterStatus() func(context.Context) (adminapi.ClusterStatus, e
 }
 
 func (a *agent) lookedDocker() doctor.Docker {
-	d := doctor.Docker{Host: a.cfg.DockerHost}
+	d := doctor.Docker{Files: doctor.Files{Contained: a.isPlugin()}, Host: a.cfg.DockerHost}
 	if a.docker != nil {
 		d.Ready = func() error {
 			err := a.docker.Ready()

@@ -131,6 +131,7 @@ type Local struct {
 
 // Checks are all checks, in the order of Names, for a host whose agent does not answer. Those that need the agent say that they could not look.
 func (l Local) Checks() []Check {
+	l.Files.Contained = l.Files.Contained || l.Managed
 	db := strings.TrimPrefix(l.OVSDB, "unix:")
 	sw := Switch{Files: l.Files, DB: db, Mgmt: db[:strings.LastIndexByte(db, '/')+1] + l.Bridge + ".mgmt", Restart: RestartSwitch(l.Files)}
 	own := map[string]Check{}

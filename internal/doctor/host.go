@@ -14,7 +14,11 @@ import (
 )
 
 // Files reads what the host's kernel shows as files, below Root: "" is the host itself, tests have a directory.
-type Files struct{ Root string }
+type Files struct {
+	Root string
+	// Contained says that other files are a container's own, as those of Docker's managed plugin: that a program is missing says nothing.
+	Contained bool
+}
 
 // Text is a file's content without the space around it.
 func (f Files) Text(path string) (string, error) {

@@ -106,9 +106,22 @@ func forbidden(path string, euid int, follows string) Finding {
 		"'ausearch -m avc -ts recent' (SELinux) or 'dmesg | grep DENIED' (AppArmor) shows the denial; let the agent use the socket")
 }
 
+// contained says that the files are a container's, whose own programs are not the host's.
+func (f Files) contained() bool {
+	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} { // of Docker and of Podman
+		if _, err := os.Stat(filepath.Join("/", f.Root, mark)); err == nil {
+			return true
+		}
+	}
+	return f.Contained
+}
+
 // notInstalled gives the cure where a daemon's program is not on this host; false where it is, or is not looked for.
 func (f Files) notInstalled(name string) (cure string, missing bool) {
 	const switches = "install Open vSwitch: apt-get install openvswitch-switch (Debian, Ubuntu), dnf install openvswitch (Fedora and its kin)"
+	if f.contained() {
+		return "", false
+	}
 	program, cure := name, switches
 	switch name {
 	case "ovsdb-server", "ovs-vswitchd":
