@@ -87,9 +87,9 @@ type agent struct {
 	collected *prometheus.Registry
 	built     time.Time      // when it began to answer
 	users     sync.WaitGroup // calls that are being answered
-	// refused says that Docker was refused something; served is what is wrong with the process's sockets.
-	refused *atomic.Bool
-	served  func() error
+	// refused says that Docker was refused something, starved that the reason was the store; served is what is wrong with the process's sockets.
+	refused, starved *atomic.Bool
+	served           func() error
 
 	publishing sync.Mutex  // guards what follows
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet

@@ -11,6 +11,7 @@ import (
 	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/plugin/netapi"
+	"github.com/socketplane/socketplane/store"
 )
 
 // front is both of Docker's drivers: those of the agent that runs, or a refusal with the cause.
@@ -35,6 +36,9 @@ func asked[Req, Resp any](ctx context.Context, f front, req *Req, call func(*age
 	resp, err := call(a)(ctx, req)
 	if errors.Is(err, reconcile.ErrNotReady) {
 		f.s.refused.Store(true)
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		f.s.starved.Store(true)
 	}
 	return resp, err
 }

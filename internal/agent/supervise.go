@@ -41,6 +41,8 @@ type supervisor struct {
 	kick chan struct{}
 	// refused says that Docker was refused something that it may have wanted for a container with a restart policy.
 	refused atomic.Bool
+	// starved is refused for the reason that the cluster's store did not answer.
+	starved atomic.Bool
 	// damage is what attempts found damaged.
 	damage bolt.Damage
 
@@ -59,6 +61,7 @@ func newSupervisor(cfg config.Config, opts Options) *supervisor {
 		kick: make(chan struct{}, 1), ended: make(chan struct{}), troubles: troubles{},
 	}
 	s.refused.Store(true) // by an earlier process, perhaps
+	s.starved.Store(true)
 	s.metrics.serveReady(s)
 	return s
 }
@@ -142,7 +145,7 @@ func (s *supervisor) attempt(ctx context.Context) (*agent, error) {
 // newAgent is an agent with what it shares with those before and after it.
 func (s *supervisor) newAgent(cfg config.Config) *agent {
 	return &agent{
-		cfg: cfg, opts: s.opts, log: s.log, started: s.started, metrics: s.metrics, refused: &s.refused, served: s.served, damage: &s.damage,
+		cfg: cfg, opts: s.opts, log: s.log, started: s.started, metrics: s.metrics, refused: &s.refused, starved: &s.starved, served: s.served, damage: &s.damage,
 		unreadUses: retry.Trouble{
 			Logger: s.log, Level: slog.LevelWarn, Text: "the subnets that this host uses can't be read; other hosts take them to be as they were", Over: "the subnets that this host uses can be read again",
 		},

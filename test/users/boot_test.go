@@ -91,6 +91,19 @@ func TestCoreBootWithoutAddress(t *testing.T) {
 		}
 	}
 	w.docker(ctx, h, "run", "--rm", "--network", "ours", lab.ImageName, "true")
+	// Where Docker chooses addresses no container starts without the store. Docker tries once, and the agent when the store is back.
+	w.Consul.Stop()
+	w.refused(ctx, h, []string{"store unavailable"}, "restart", "-t", "0", "always-docks")
+	if err := w.Consul.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(ctx, t, patience, func(ctx context.Context) error {
+		out, err := h.Docker(ctx, "inspect", "-f", "{{.State.Running}} {{.State.Error}}", "always-docks")
+		if err == nil && !strings.HasPrefix(out, "true") {
+			err = fmt.Errorf("always-docks runs: %s", out)
+		}
+		return err
+	})
 }
 
 // found is a running container as it is now.
