@@ -20,7 +20,23 @@ func TestCoreAutomaticSubnets(t *testing.T) {
 	w.ip(ctx, h2, "link add weave type bridge", "addr add 10.32.0.1/12 dev weave", "link set weave up")
 	w.ip(ctx, vpn, "link add tun0 type bridge", "addr add 10.8.0.2/24 dev tun0", "link set tun0 up",
 		"route add 0.0.0.0/1 dev tun0", "route add 128.0.0.0/1 dev tun0", "-6 route add ::/1 dev tun0", "-6 route add 8000::/1 dev tun0")
-	w.startAgents(ctx)
+	// The first network is made three seconds after the first agent's start, so on a busy machine it would be made before h2 has told
+	// what it uses, if all started at once.
+	start := func(h *lab.Host) error {
+		if err := h.StartAgent(ctx); err != nil {
+			return err
+		}
+		return h.WaitReady(ctx)
+	}
+	if err := start(h2); err != nil {
+		t.Fatal(err)
+	}
+	w.each(func(h *lab.Host) error {
+		if h == h2 {
+			return nil
+		}
+		return start(h)
+	})
 	if got := w.arrives(ctx, "socketplane"); strings.Join(got, " ") != "10.64.0.0/20" {
 		t.Errorf("the first network has %v", got)
 	}
