@@ -20,12 +20,12 @@ type expectation struct{ network, taken string }
 // called, a network with exactly these subnets is bound to that network, or refused if the cluster has it no
 // more. done takes the id of what Docker has created, if it has: a network with these subnets that a user creates at the same
 // moment is no copy. Nothing of this is seen in the Docker network: Compose refuses networks with options that its file does not have.
-func (d *Driver) Expect(id string, pools []netip.Prefix) (done func(created string)) {
+func (d *Driver) Expect(id string, pools []netip.Prefix) (done func(ctx context.Context, created string)) {
 	key, e := fmt.Sprint(pools), &expectation{network: id}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.expected[key] = e
-	return func(created string) {
+	return func(ctx context.Context, created string) {
 		d.mu.Lock()
 		taken := e.taken
 		if d.expected[key] == e {
@@ -33,7 +33,7 @@ func (d *Driver) Expect(id string, pools []netip.Prefix) (done func(created stri
 		}
 		d.mu.Unlock()
 		if taken != "" && taken != created {
-			d.noCopy(taken)
+			d.noCopy(ctx, taken)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func (d *Driver) expects(pools []netip.Prefix, dockerID string) string {
 }
 
 // noCopy notes that a network was made by a user.
-func (d *Driver) noCopy(dockerID string) {
+func (d *Driver) noCopy(ctx context.Context, dockerID string) {
 	n, err := d.bound(dockerID)
 	if err != nil {
 		return // it could not be made
@@ -65,7 +65,7 @@ func (d *Driver) noCopy(dockerID string) {
 	if d.named && n.looked == nil {
 		n.looked = make(chan struct{})
 	}
-	ctx, cancel := undoing(context.Background())
+	ctx, cancel := undoing(ctx)
 	defer cancel()
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		d.log.Warn("a network that a user made is taken for a copy after a restart", "docker_id", dockerID, "err", err)

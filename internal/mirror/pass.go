@@ -289,7 +289,7 @@ func (p *pass) copyOf(ctx context.Context, id string) error {
 	}
 	done := p.driver.Expect(id, n.Pools)
 	created, err := p.docker.Create(ctx, copied(n))
-	done(created)
+	done(ctx, created)
 	if err == nil {
 		p.accepted(id)
 		p.log.Info("network is brought here", "network", n.Name, "pools", n.Pools)
