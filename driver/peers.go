@@ -172,7 +172,7 @@ func (d *Driver) watchPeers(ctx context.Context, n *segment, known func()) {
 // sightings are the versions of the hosts' records that were read last, by host.
 type sightings struct {
 	versions map[string]uint64
-	// unreadable are the hosts whose record at that version this agent can't read, as a newer one wrote it or somebody has changed it, and why.
+	// unreadable are the hosts whose record at that version this agent can't read, because a newer agent wrote it or another program changed it, and why.
 	unreadable map[string]error
 }
 
@@ -183,7 +183,7 @@ func (s sightings) forget(host string) {
 	delete(s.unreadable, host)
 }
 
-// readPeers fetches the records of the hosts whose version changed, and applies them at once. One that can't be read keeps nobody from the others.
+// readPeers fetches the records of the hosts whose version changed, and applies them at once. A record that can't be read does not delay the others.
 func (d *Driver) readPeers(ctx context.Context, n *segment, versions map[string]uint64, seen sightings) error {
 	delete(versions, d.cluster.Host())
 	fresh := map[string]store.Endpoints{}

@@ -196,7 +196,7 @@ func (d *Driver) renumber(ctx context.Context, dockerID string, now store.Networ
 }
 
 // another says that the cluster's record is that of a network which was made with the subnets of the one that is here, after that one was
-// removed. Where nobody looks at names, networks are the same if their subnets are.
+// removed. Where the agent does not know Docker's names, networks are the same if their subnets are.
 func (d *Driver) another(here binding, now store.Network) bool {
 	return d.named && !here.Asked && here.Name != "" && here.Name != now.Name
 }

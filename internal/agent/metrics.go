@@ -107,7 +107,7 @@ func (m *metrics) serveReady(s *supervisor) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "socketplane_ready",
 			Help: "1 while packets can be forwarded and containers attached."},
-			func() float64 { return bit(s.ready(context.Background()) == nil) }),
+			func() float64 { return bit(s.ready(context.Background()) == nil) }), // Prometheus gives no context
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "socketplane_plugin_in_flight",
 			Help: "Calls of Docker that are being answered, those that wait for their turn included."},
 			func() float64 { return float64(m.inFlight()) }))

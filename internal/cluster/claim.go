@@ -29,7 +29,7 @@ const (
 )
 
 // Claim finds out whether this host may take part in the cluster that it is in, before its Consul starts: a second Consul of one id or address
-// cuts the first one off. It asks other members, and whoever is at the address where this host was last, but only if that is not where it is
+// cuts the first one off. It asks other members, and the machine at the address where this host was last, but only if that is not where it is
 // now. The error wraps store.ErrSameID if this machine is a copy of another that is up, or ErrAddressTaken. Call it before Run.
 func (c *Cluster) Claim(ctx context.Context) error {
 	rec, creds := c.records.get(), c.keeper.Credentials()
@@ -74,7 +74,7 @@ func (r refusal) err() error {
 	return fmt.Errorf("%w: %s", ErrAddressTaken, r.Why)
 }
 
-// ask returns the first answer to the question whether this host may be where it is: nil, or a refusal. Another error means that nobody answered.
+// ask returns the first answer to the question whether this host may be where it is: nil, or a refusal. Another error means that no member answered.
 func (c *Cluster) ask(ctx context.Context, former netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()

@@ -27,7 +27,7 @@ import (
 var (
 	// ErrUnavailable says that Docker does not answer.
 	ErrUnavailable = errors.New("docker does not answer")
-	// ErrNotTried says that nobody has asked it yet: Run has not begun, or its first connection is being made.
+	// ErrNotTried says that Docker has not been asked yet: Run has not begun, or its first connection is being made.
 	ErrNotTried = fmt.Errorf("%w: not tried yet", ErrUnavailable)
 	// ErrNotFound says that Docker has no such thing.
 	ErrNotFound = errors.New("docker does not have it")

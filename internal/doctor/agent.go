@@ -76,7 +76,7 @@ func Agent(files Files, adminSocket string, unit func(context.Context) string) C
 // withoutAgent is what follows when no agent answers.
 const withoutAgent = "no container can be added to a network or taken from one; those that run keep talking"
 
-// withoutSocket is the verdict where nobody serves the admin socket, as why says: an agent that runs may have another, or have lost its own.
+// withoutSocket is the verdict where no process serves the admin socket, for the reason why: an agent that runs may have another, or have lost its own.
 func (f Files) withoutSocket(why, tail string) Finding {
 	p, runs := f.agent(func(pid int) bool {
 		known, same := f.namespace(pid)

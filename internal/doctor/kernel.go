@@ -37,7 +37,7 @@ func Forwarding(files Files, links Links, outward func(context.Context) (dev str
 	}}
 }
 
-// forwardingOf looks at the links' own settings, which somebody may have turned off after the host's was turned on.
+// forwardingOf looks at the links' own settings, which may be off although the host's is on.
 func forwardingOf(ctx context.Context, files Files, links Links, outward func(context.Context) (string, int, error)) Finding {
 	all, err := links()
 	if err != nil {

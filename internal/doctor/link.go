@@ -178,7 +178,7 @@ func remakeGateway(mtu int) string {
 		"-o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.enable_ip_masquerade=true -o com.docker.network.driver.mtu=%d docker_gwbridge", mtu)
 }
 
-// openGateway is for a bridge that somebody made without the option with which Docker makes it: by it containers of all networks reach each other.
+// openGateway is for a bridge that was made without the option with which Docker makes it: by it containers of all networks reach each other.
 func openGateway(ctx context.Context, made func(context.Context) (GatewayNetwork, error), mtu int) (Finding, bool) {
 	if made == nil {
 		return Finding{}, false
@@ -193,7 +193,7 @@ func openGateway(ctx context.Context, made func(context.Context) (GatewayNetwork
 	return Finding{}, false
 }
 
-// lostGateway is for a host without the link: Docker may have made it, and somebody removed it.
+// lostGateway is for a host without the link: Docker made it, and another program removed it.
 func lostGateway(ctx context.Context, made func(context.Context) (GatewayNetwork, error)) (Finding, bool) {
 	if made == nil {
 		return Finding{}, false

@@ -248,7 +248,7 @@ func TestNoWays(t *testing.T) {
 	}
 }
 
-// entry is a host whose kernel sends what is for 192.0.2.2 to a MAC that nobody has, if the entry is complete.
+// entry is a host whose kernel sends what is for 192.0.2.2 to a MAC that no station has, if the entry is complete.
 func entry(t *testing.T, flags string) Files {
 	return host(t, map[string]string{"/proc/net/arp": "IP address       HW type     Flags       HW address            Mask     Device\n" +
 		"192.0.2.2        0x1         0x2         02:00:00:00:00:02     *        eth1\n192.0.2.2        0x1         " + flags + "         02:00:00:00:00:99     *        eth0"})

@@ -81,7 +81,7 @@ func TestSightOfMountNamespaces(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			dockerd := mounted(t, program, host, c.script)
-			// Nobody serves Docker's socket; the process's id is in a file beside it.
+			// No process serves Docker's socket; the process's id is in a file beside it.
 			s := Sight{Files: Files{Root: root}, DockerHost: "unix:///run/docker/none.sock", PluginSocket: "/run/docker/plugins/socketplane.sock"}
 			put(t, filepath.Join(root, "run/docker/docker.pid"), fmt.Sprint(dockerd))
 			got := Run(t.Context(), []Check{s.Check()})[0]

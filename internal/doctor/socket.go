@@ -142,7 +142,7 @@ func (f Files) notInstalled(name string) (cure string, missing bool) {
 }
 
 // beside finds a daemon by the process id in the file that it writes beside its socket. A missing socket is no sign that the daemon
-// does not run: somebody may have removed it.
+// does not run: another program may have removed the socket.
 func (f Files) beside(socket, name string) (Process, bool) {
 	text, err := f.Text(filepath.Join(filepath.Dir(socket), name+".pid"))
 	if err != nil {

@@ -14,7 +14,7 @@ func special() []netip.Prefix {
 	}
 }
 
-// Usable says why no network can have the subnet, whoever chooses its addresses; nil if one can.
+// Usable says why no network can have the subnet, with Docker's IPAM or ours; nil if one can.
 func Usable(cidr netip.Prefix) error {
 	cure := "use a private one such as 10.1.0.0/16"
 	if cidr.Addr().Is6() {

@@ -50,7 +50,7 @@ type Journal struct {
 	damage int64 // bytes that were given up by Open, but for a batch that a killed process had written in part
 }
 
-// Damage is how many bytes Open could not read and gave up, as somebody or a disk has changed them; whatever was behind the first of them is lost.
+// Damage is how many bytes Open could not read and gave up, because they were changed on the disk; all records behind the first of them are lost.
 func (j *Journal) Damage() int64 { return j.damage }
 
 // Open reads the journal at path or makes it (mode 0600). boot names the machine's present life: a journal of an

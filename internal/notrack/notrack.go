@@ -132,7 +132,7 @@ func mark(addr netip.Addr, port uint16) []byte {
 	return fmt.Appendf(nil, "%s1 %s %d", ownMark, addr.Unmap(), port)
 }
 
-// owned is nil if the table is ours: one of its rules has our mark, or it has no rules and no chain but ours, as somebody has flushed it.
+// owned is nil if the table is ours: one of its rules has our mark, or it has no rules and no chain but ours, as after a flush.
 func owned(conn *nftables.Conn, table *nftables.Table) error {
 	all, err := conn.ListChainsOfTableFamily(table.Family)
 	if err != nil {

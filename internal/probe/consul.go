@@ -38,7 +38,7 @@ func connect(ctx context.Context, network, addr string) (net.Conn, error) {
 }
 
 // Consul asks the Consul at an address (HOST:PORT, or a URL with http, https or unix) who its leader is, which needs no token. It returns nil
-// if there is one. A certificate that can't be verified here says only that somebody answers: who asks for more may have another authority.
+// if there is one. A certificate that can't be verified here says only that a TLS server answers: other requests may trust another authority.
 func Consul(ctx context.Context, address string) error {
 	url := strings.TrimSuffix(address, "/")
 	path, unix := strings.CutPrefix(url, "unix://")

@@ -38,7 +38,7 @@ func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
 	}
 }
 
-// mendLinks sets up the host ends that somebody set down, and gives back the MTU with which they were made: packets to the switch that are larger than a
+// mendLinks sets up the host ends that were set down, and gives back the MTU with which they were made: packets to the switch that are larger than a
 // host end's MTU are lost. One that is missing went with its container's namespace, and a new one would lead nowhere.
 func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
 	var errs []error

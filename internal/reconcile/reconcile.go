@@ -114,7 +114,7 @@ type desired struct {
 	revision uint64
 }
 
-// driftRest is how long nobody must have changed flows for the next change to be logged: one who does it again and again is one trouble.
+// driftRest is how long flows must be unchanged for the next change by another program to be logged: repeated changes are logged as one trouble.
 const driftRest = 10 * time.Minute
 
 // New returns a Reconciler; Run makes it work.

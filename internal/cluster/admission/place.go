@@ -17,7 +17,7 @@ const upTime = time.Second
 const CopyCure = "on the copy, stop the agent, run 'socketplane clean --yes', which removes its state and with it the id, and start the agent again"
 
 // misplaced refuses a host that is up at another address, as the one that asks is then a copy of it, and a host whose address another host
-// has that is up. The gossip knows for some seconds where a host was that has moved, so whoever it names must also accept connections.
+// has that is up. The gossip knows for some seconds where a host was that has moved, so the machine that it names must also accept connections.
 func (s *server) misplaced(ctx context.Context, who asker) error {
 	switch who.Do {
 	case "", Report, Claim:
@@ -54,7 +54,7 @@ func (s *server) isMember(ctx context.Context, who asker) bool {
 	return err == nil && slices.ContainsFunc(members, func(m store.Member) bool { return m.ID == who.Host.ID && m.Key == who.key })
 }
 
-// up says whether somebody accepts connections there.
+// up says whether a process accepts TCP connections there.
 func up(ctx context.Context, at netip.AddrPort) bool {
 	d := net.Dialer{Timeout: upTime}
 	conn, err := d.DialContext(ctx, "tcp", at.String())

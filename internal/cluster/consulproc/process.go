@@ -155,7 +155,7 @@ type keeper struct {
 	// failing is the pause after what could not even be tried, as on a full disk; trouble logs it.
 	failing retry.Pause
 	trouble retry.Trouble
-	// ends logs ends that nobody had asked for.
+	// ends logs unexpected exits of Consul.
 	ends retry.Trouble
 	// reload says that the process may not know the files that lie there.
 	reload bool
