@@ -36,7 +36,7 @@ func TestCreateBesideBusy(t *testing.T) {
 		_, err := a.join("free", "e")
 		joined <- err
 	}()
-	w.eventually("the switch is asked", func() bool { return a.plane.attached(id) == 1 })
+	w.eventually("the switch is asked", func() bool { return a.plane.count() == 1 })
 	created := make(chan error, 1)
 	go func() {
 		other := &netRequest{"other", "10.3.0.0/24"}

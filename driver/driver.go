@@ -31,21 +31,6 @@ var (
 	ErrUnknown = errors.New("unknown")
 )
 
-// Dataplane forwards packets. SetNetwork and RemoveNetwork remember what they were
-// given also when they fail, and bring it about as soon as they can.
-type Dataplane interface {
-	// Ready is nil when packets can be forwarded, else it says what is missing and the cure.
-	Ready() error
-	// MTU is the containers' MTU that this host's underlay can carry, in bytes.
-	MTU() int
-	// SetNetwork makes the network be forwarded exactly so.
-	SetNetwork(context.Context, dataplane.Network) error
-	// Attach is SetNetwork which also makes the links of one of its endpoints.
-	Attach(ctx context.Context, n dataplane.Network, endpoint string) error
-	// RemoveNetwork removes everything of the network.
-	RemoveNetwork(ctx context.Context, id string) error
-}
-
 // Addresses are the claims of this host, for networks whose addresses Docker chooses.
 type Addresses interface {
 	Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr, mac string) error
@@ -84,7 +69,7 @@ type Options struct {
 type Driver struct {
 	cluster *store.Cluster
 	local   store.KV
-	dp      Dataplane
+	dp      dataplane.Plane
 	addrs   Addresses
 	space   string
 	engine  func() string // Options.EngineAPI
@@ -122,7 +107,7 @@ type Driver struct {
 type Deps struct {
 	Cluster   *store.Cluster
 	Local     store.KV
-	Dataplane Dataplane
+	Dataplane dataplane.Plane
 	Addresses Addresses
 }
 

@@ -57,7 +57,14 @@ func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 	go func() { journalled <- d.put(ctx, joined.key(), joined) }()
 	was := *e
 	*e = joined
-	err := d.dp.Attach(ctx, d.plane(n), e.ID)
+	err := d.attachLinks(ctx, n, e)
+	if errors.Is(err, dataplane.ErrUnknownNetwork) { // its first endpoint
+		*e = was
+		err = d.apply(ctx, n)
+		if *e = joined; err == nil {
+			err = d.attachLinks(ctx, n, e)
+		}
+	}
 	unwritten := <-journalled
 	if err == nil && unwritten == nil {
 		return nil
@@ -72,6 +79,12 @@ func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 		err = errors.Join(err, d.apply(ctx, n))
 	}
 	return err
+}
+
+func (d *Driver) attachLinks(ctx context.Context, n *segment, e *endpoint) error {
+	local := e.plane()
+	local.Addrs = withLinkLocal(local.Addrs, e.ID, e.Container, n.linkLocalOwners())
+	return d.dp.Attach(ctx, dataplane.Change{Network: n.rec.Network, Local: []dataplane.Endpoint{local}}, e.ID)
 }
 
 // Leave detaches an endpoint. Its links stay until DeleteEndpoint: libnetwork

@@ -36,7 +36,7 @@ func planePeer(r store.Endpoints, owners map[netip.Addr]linkLocalOwner) dataplan
 		if err != nil || len(hw) != len(dataplane.MAC{}) {
 			continue
 		}
-		peer.Endpoints = append(peer.Endpoints, dataplane.PeerEndpoint{MAC: dataplane.MAC(hw), Addrs: withLinkLocal(e.Addrs, e.ID, e.Container, owners)})
+		peer.Endpoints = append(peer.Endpoints, dataplane.PeerEndpoint{ID: e.ID, MAC: dataplane.MAC(hw), Addrs: withLinkLocal(e.Addrs, e.ID, e.Container, owners)})
 	}
 	return peer
 }

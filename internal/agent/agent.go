@@ -25,12 +25,12 @@ import (
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
-	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/underlay"
@@ -72,7 +72,7 @@ type agent struct {
 	links    *hostlink.Links
 	underlay *underlay.Tracker
 	sw       *ovsctl.Switch
-	plane    *reconcile.Reconciler
+	plane    *ovs.Reconciler
 	ipam     *ipamdriver.Driver
 	driver   *driver.Driver
 	docker   *dockerwatch.Watcher // nil without Docker's API
@@ -187,7 +187,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if a.cfg.Tunnel == config.TunnelAuto {
 		tunnel = ""
 	}
-	a.plane = reconcile.New(a.sw, a.links, reconcile.Options{
+	a.plane = ovs.New(a.sw, a.links, ovs.Options{
 		Tunnel: tunnel, VXLANPort: a.cfg.VXLANPort, Host: a.id, Underlay: a.where(), Logger: a.log,
 	})
 	var pools []ipamdriver.PoolRange

@@ -13,10 +13,10 @@ import (
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/probe"
-	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/ovsctl/pipeline"
 	"github.com/socketplane/socketplane/store"
 )
@@ -311,9 +311,9 @@ func (a *agent) lookedWay(peers func(context.Context) ([]doctor.Peer, error)) do
 		Tunnel: func(ctx context.Context, to netip.Addr, size int) (doctor.Answer, error) {
 			n, from, err := a.plane.Probe(ctx, to, size)
 			switch {
-			case errors.Is(err, reconcile.ErrNoTunnel):
+			case errors.Is(err, ovs.ErrNoTunnel):
 				err = doctor.ErrNoTunnel
-			case errors.Is(err, reconcile.ErrNoAnswer):
+			case errors.Is(err, ovs.ErrNoAnswer):
 				err = doctor.ErrNoAnswer
 			}
 			return doctor.Answer{Size: n, Host: from.String()}, err

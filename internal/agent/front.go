@@ -8,7 +8,7 @@ import (
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
 
-	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/plugin/netapi"
 	"github.com/socketplane/socketplane/store"
@@ -34,7 +34,7 @@ func asked[Req, Resp any](ctx context.Context, f front, req *Req, call func(*age
 	}
 	defer done()
 	resp, err := call(a)(ctx, req)
-	if errors.Is(err, reconcile.ErrNotReady) {
+	if errors.Is(err, ovs.ErrNotReady) {
 		f.s.refused.Store(true)
 	}
 	if errors.Is(err, store.ErrUnavailable) {

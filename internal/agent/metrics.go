@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/meter"
-	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/store"
 )
@@ -168,7 +168,7 @@ func (a *agent) endpoints() (sum int) {
 }
 
 // reconciled counts what the data plane had to do.
-type reconciled struct{ plane *reconcile.Reconciler }
+type reconciled struct{ plane *ovs.Reconciler }
 
 var (
 	descRuns = prometheus.NewDesc("socketplane_reconcile_runs_total",

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
-	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -30,7 +30,7 @@ func (a *agent) startRefused(ctx context.Context) error {
 		}
 		var texts []string
 		if a.refused.Swap(false) {
-			texts = append(texts, NotReady, reconcile.ErrNotReady.Error())
+			texts = append(texts, NotReady, ovs.ErrNotReady.Error())
 		}
 		stored := a.starved.Load() && a.storeAnswers(ctx) == nil
 		if stored {

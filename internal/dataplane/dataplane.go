@@ -1,8 +1,6 @@
-// Package dataplane holds the plain values by which the drivers tell what
-// should be forwarded on this host. It is the seam between those who know what
-// a network is (driver) and those who know Open vSwitch and the kernel
-// (internal/reconcile, ovsctl, internal/hostlink). It imports the standard
-// library only and does nothing.
+// Package dataplane is the seam between those who know what a network is (driver, internal/netview) and those who forward its packets
+// (internal/dataplane/ovs): plain values, and the interface Plane. It imports the standard library only and does nothing. It must not
+// know stores, Docker, Open vSwitch or the kernel.
 package dataplane
 
 import (
@@ -63,6 +61,8 @@ type Peer struct {
 
 // PeerEndpoint is an endpoint on another host.
 type PeerEndpoint struct {
+	// ID is the endpoint's, unique in its network.
+	ID    string
 	MAC   MAC
 	Addrs []netip.Addr
 }

@@ -47,7 +47,7 @@ var rules = []struct {
 	{"internal/logging", []string{"internal/config"}, []string{"net"}, "a logger must not know what is logged"},
 	{"internal/adminapi", nil, nil, "the wire must not know what answers"},
 	{"internal/crashpoint", nil, []string{"net"}, "places to die must not know who writes"},
-	{"internal/dataplane", nil, []string{"os", "net", "context"}, "plain values do nothing"},
+	{"internal/dataplane", nil, []string{"os", "net"}, "plain values do nothing"},
 	{"internal/ipalloc", nil, []string{"os", "net", "context", "time"}, "address arithmetic has no I/O and no clock"},
 	{"driver", []string{"store", "internal/dataplane", "internal/retry", "internal/ipalloc", "internal/netopt", "ipamdriver", "plugin/netapi", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"drivers know neither OVS nor Consul nor HTTP"},

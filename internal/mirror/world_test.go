@@ -319,8 +319,18 @@ func (p *plane) SetNetwork(_ context.Context, n dataplane.Network) error {
 	return nil
 }
 
-func (p *plane) Attach(ctx context.Context, n dataplane.Network, _ string) error {
-	return p.SetNetwork(ctx, n)
+func (p *plane) Apply(ctx context.Context, c dataplane.Change) error {
+	p.mu.Lock()
+	n, known := p.networks[c.Network]
+	p.mu.Unlock()
+	if !known {
+		return dataplane.ErrUnknownNetwork
+	}
+	return p.SetNetwork(ctx, c.Apply(n))
+}
+
+func (p *plane) Attach(ctx context.Context, c dataplane.Change, _ string) error {
+	return p.Apply(ctx, c)
 }
 
 func (p *plane) RemoveNetwork(_ context.Context, id string) error {

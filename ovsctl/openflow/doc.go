@@ -3,5 +3,5 @@
 // one connection that sends them.
 //
 // It imports the standard library only, and knows neither OVSDB nor what a
-// network is: ovsctl/pipeline makes the flows, internal/reconcile decides when.
+// network is: ovsctl/pipeline makes the flows, internal/dataplane/ovs decides when.
 package openflow

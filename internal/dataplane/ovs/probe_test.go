@@ -1,4 +1,4 @@
-package reconcile_test
+package ovs_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
-	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/ovsctl/pipeline"
 )
 
@@ -44,12 +44,12 @@ func checkProbes(t *testing.T, p *pair) {
 	if size, from, err := probed(p.a, patience, peerVTEP, 0); err != nil || size != p.netA.MTU || from != pipeline.ProbeMAC(p.b.opts.Host) {
 		t.Errorf("largest: %d bytes, answered by %s: %v", size, from, err)
 	}
-	if _, _, err := probed(p.a, patience, "192.0.2.99", 64); !errors.Is(err, reconcile.ErrNoTunnel) {
+	if _, _, err := probed(p.a, patience, "192.0.2.99", 64); !errors.Is(err, ovs.ErrNoTunnel) {
 		t.Errorf("a stranger: %v", err)
 	}
 	p.mustTalk(t) // probes leave nothing behind
 	run(t, "ip", "netns", "exec", p.b.ns, "nft", "add table inet test; add chain inet test in { type filter hook input priority 0; }; add rule inet test in udp dport 4789 drop")
-	if _, _, err := probed(p.a, inVain, peerVTEP, 64); !errors.Is(err, reconcile.ErrNoAnswer) {
+	if _, _, err := probed(p.a, inVain, peerVTEP, 64); !errors.Is(err, ovs.ErrNoAnswer) {
 		t.Errorf("with the port closed: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package reconcile_test
+package ovs_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
-	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 )
 
 func TestNetworksComeAndGo(t *testing.T) {
@@ -158,7 +158,7 @@ func TestWhatIsWantedWhileItCannotBeDone(t *testing.T) {
 	h.attach(m, "b-1")
 	h.ovs.StopVswitchd()
 	eventually(t, "the loss is noticed", func() error {
-		if err := h.agent.Ready(); !errors.Is(err, reconcile.ErrNotReady) || !strings.Contains(err.Error(), "ovs-vswitchd is not running") {
+		if err := h.agent.Ready(); !errors.Is(err, ovs.ErrNotReady) || !strings.Contains(err.Error(), "ovs-vswitchd is not running") {
 			return errors.Join(errors.New("not noticed"), err)
 		}
 		return nil
@@ -167,7 +167,7 @@ func TestWhatIsWantedWhileItCannotBeDone(t *testing.T) {
 		h.agent.RemoveNetwork(h.ctx(), n.ID), h.agent.SetNetwork(h.ctx(), network("b")),
 		h.agent.Attach(h.ctx(), network("c", 1), "c-1"),
 	} {
-		if !errors.Is(err, reconcile.ErrNotReady) {
+		if !errors.Is(err, ovs.ErrNotReady) {
 			t.Errorf("without a switch: %v", err)
 		}
 	}

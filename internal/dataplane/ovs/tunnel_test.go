@@ -1,4 +1,4 @@
-package reconcile_test
+package ovs_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
-	"github.com/socketplane/socketplane/internal/reconcile"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 )
 
 // pair is two hosts with an endpoint each on one network.
@@ -175,7 +175,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 					h.agent.Ready(), h.agent.SetNetwork(context.Background(), network("a", 1)),
 					h.agent.Attach(context.Background(), network("a", 1), "a-1"),
 				} {
-					if !errors.Is(err, reconcile.ErrNotReady) || !strings.Contains(err.Error(), c.want) {
+					if !errors.Is(err, ovs.ErrNotReady) || !strings.Contains(err.Error(), c.want) {
 						return fmt.Errorf("it says: %w", err)
 					}
 				}

@@ -1,4 +1,4 @@
-package reconcile_test
+package ovs_test
 
 import (
 	"cmp"
@@ -19,11 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/hostlink"
-	"github.com/socketplane/socketplane/internal/reconcile"
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
-	"github.com/socketplane/socketplane/internal/testenv/ovs"
+	testovs "github.com/socketplane/socketplane/internal/testenv/ovs"
 	"github.com/socketplane/socketplane/ovsctl"
 )
 
@@ -43,15 +43,15 @@ var spaces atomic.Int32
 type host struct {
 	t     testing.TB
 	ns    string
-	ovs   *ovs.Switch
+	ovs   *testovs.Switch
 	links *hostlink.Links
-	opts  reconcile.Options
+	opts  ovs.Options
 	agent *agent // the one that runs, if any
 }
 
 // agent is one life of a Reconciler.
 type agent struct {
-	*reconcile.Reconciler
+	*ovs.Reconciler
 	sw   *ovsctl.Switch
 	stop func()
 }
@@ -68,16 +68,16 @@ func newSpace(t testing.TB) string {
 }
 
 // newHost makes a host whose underlay is the loopback device until join joins it to another.
-func newHost(t testing.TB, options ...ovs.Option) *host {
+func newHost(t testing.TB, options ...testovs.Option) *host {
 	t.Helper()
 	h := &host{t: t, ns: newSpace(t)}
-	h.ovs = ovs.Start(t, append([]ovs.Option{ovs.InNetNS("/run/netns/" + h.ns), ovs.WithTSO()}, options...)...)
+	h.ovs = testovs.Start(t, append([]testovs.Option{testovs.InNetNS("/run/netns/" + h.ns), testovs.WithTSO()}, options...)...)
 	h.inside(func() (err error) {
 		h.links, err = hostlink.New(hostlink.Options{})
 		return err
 	})
 	t.Cleanup(func() { _ = h.links.Close() })
-	h.opts = reconcile.Options{
+	h.opts = ovs.Options{
 		VXLANPort: 4789, Resync: time.Minute, Logger: logger(t), Host: h.ns,
 		Underlay: hostlink.Underlay{Addr: netip.MustParseAddr("127.0.0.1"), Dev: "lo", Index: 1, MTU: 1500},
 	}
@@ -130,9 +130,9 @@ func (h *host) begin(networks ...dataplane.Network) *agent {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a := &agent{Reconciler: reconcile.New(sw, h.links, h.opts), sw: sw}
+	a := &agent{Reconciler: ovs.New(sw, h.links, h.opts), sw: sw}
 	for _, n := range networks {
-		if err := a.SetNetwork(context.Background(), n); !errors.Is(err, reconcile.ErrNotReady) {
+		if err := a.SetNetwork(context.Background(), n); !errors.Is(err, ovs.ErrNotReady) {
 			h.t.Fatalf("SetNetwork before Run: %v", err)
 		}
 	}
@@ -168,6 +168,17 @@ func (h *host) restart(networks ...dataplane.Network) {
 	h.t.Helper()
 	h.agent.stop()
 	h.start(networks...)
+}
+
+// Attach gives the network with the endpoint as one that has not joined, and then attaches it, as the driver does.
+func (a *agent) Attach(ctx context.Context, n dataplane.Network, id string) error {
+	before, i := n, slices.IndexFunc(n.Local, func(e dataplane.Endpoint) bool { return e.ID == id })
+	before.Local = slices.Clone(n.Local)
+	before.Local[i].Attached = false
+	if err := a.SetNetwork(ctx, before); err != nil {
+		return err
+	}
+	return a.Reconciler.Attach(ctx, dataplane.Change{Network: n.ID, Local: n.Local[i : i+1]}, id)
 }
 
 // attach joins an endpoint as Docker does: the container is a namespace.

@@ -1,4 +1,4 @@
-package reconcile_test
+package ovs_test
 
 import (
 	"fmt"

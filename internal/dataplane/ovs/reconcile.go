@@ -1,4 +1,4 @@
-// Package reconcile makes the host forward what the drivers want: it compares the desired
+// Package ovs makes the host forward what the drivers want: it compares the desired
 // networks with what OVSDB, the switch and the kernel report, and applies the difference.
 //
 // It owns the bridge's flows, ports and tunnels as a whole and the order in which they change. It
@@ -6,7 +6,7 @@
 //
 // The order: a frame must never meet a port whose guards are not there, and a device goes only
 // after its port. So flows come before ports, and ports go before links.
-package reconcile
+package ovs
 
 import (
 	"context"
@@ -187,9 +187,33 @@ func (r *Reconciler) RemoveNetwork(ctx context.Context, id string) error {
 	return r.serve(ctx, id)
 }
 
-// Attach makes the links of one of the network's endpoints, and then is SetNetwork. The switch
+// Apply changes a network that was set before.
+func (r *Reconciler) Apply(ctx context.Context, c dataplane.Change) error {
+	want, err := r.changed(c)
+	if err != nil {
+		return err
+	}
+	return r.SetNetwork(ctx, want)
+}
+
+// changed is a network as it is wanted, with a change.
+func (r *Reconciler) changed(c dataplane.Change) (dataplane.Network, error) {
+	r.mu.Lock()
+	former, known := r.desired[c.Network]
+	r.mu.Unlock()
+	if !known {
+		return dataplane.Network{}, fmt.Errorf("%w: %s", dataplane.ErrUnknownNetwork, c.Network)
+	}
+	return c.Apply(former.Network), nil
+}
+
+// Attach is Apply that also makes the links of one of the network's endpoints. The switch
 // has the endpoint's port when it returns. If it fails, what was wanted before stays wanted.
-func (r *Reconciler) Attach(ctx context.Context, want dataplane.Network, endpoint string) error {
+func (r *Reconciler) Attach(ctx context.Context, c dataplane.Change, endpoint string) error {
+	want, err := r.changed(c)
+	if err != nil {
+		return err
+	}
 	i := slices.IndexFunc(want.Local, func(e dataplane.Endpoint) bool { return e.ID == endpoint })
 	if i < 0 {
 		return fmt.Errorf("attach: network %s has no endpoint %s on this host", want.ID, endpoint)
