@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/socketplane/socketplane/store"
 )
@@ -41,7 +40,7 @@ func (c copies) write(ctx context.Context, want map[string]copied) error {
 			ops = append(ops, store.Op{Kind: store.OpPut, Key: key, Value: store.Encode(r.record)})
 		}
 	}
-	for batch := range slices.Chunk(ops, store.MaxOps) {
+	for _, batch := range store.Chunks(ops) {
 		for _, op := range batch {
 			c.written[op.Key] = "" // it may take effect though it fails
 		}

@@ -179,18 +179,11 @@ func (d *Driver) put(ctx context.Context, key string, record any) error {
 
 // drop removes records of the host's own store.
 func (d *Driver) drop(ctx context.Context, keys ...string) error {
-	for len(keys) > 0 {
-		n := min(len(keys), store.MaxOps)
-		ops := make([]store.Op, n)
-		for i, k := range keys[:n] {
-			ops[i] = store.Op{Kind: store.OpRemove, Key: k}
-		}
-		if err := d.local.Apply(ctx, ops...); err != nil {
-			return err
-		}
-		keys = keys[n:]
+	ops := make([]store.Op, len(keys))
+	for i, k := range keys {
+		ops[i] = store.Op{Kind: store.OpRemove, Key: k}
 	}
-	return nil
+	return store.ApplyAll(ctx, d.local, ops...)
 }
 
 // undoing gives a handler's cleanup some time, though the handler's own may be over.

@@ -190,3 +190,41 @@ func TestFirstContainerWithMACOfAnother(t *testing.T) {
 		return err == nil
 	})
 }
+
+// TestManyPeersAreWritten: what is known of 30 hosts with 100 labelled containers each is more than one transaction of this host's store takes, and is on its
+// disk all the same: a restart without the cluster's store knows it.
+func TestManyPeersAreWritten(t *testing.T) {
+	const hosts, each = 30, 100
+	w := newWorld(t)
+	a := w.host("a").run()
+	w.must(a.create("na", "LocalDefault"))
+	network := a.Networks()[0].ID
+	for i := range hosts {
+		id := fmt.Sprintf("peer%02d", i)
+		other := store.NewCluster(w.kv, id)
+		w.must(other.PutHost(w.ctx, store.Host{Name: id, VTEP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}))
+		_, err := other.Bind(w.ctx, store.Binding{ID: network, DockerID: "d" + id, Pools: []netip.Prefix{mustPrefix(subnet)}})
+		w.must(err)
+		var all []store.Endpoint
+		for k := range each {
+			n := i*each + k
+			all = append(all, store.Endpoint{ID: fmt.Sprintf("%064x", n), MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", n>>8, n&255),
+				Addrs:     []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)})},
+				Container: &store.Container{ID: fmt.Sprintf("%064x", n), Name: fmt.Sprint("c", n), Labels: map[string]string{"com.docker.compose.config-hash": strings.Repeat("x", 600)}}})
+		}
+		w.must(other.PutEndpoints(w.ctx, network, all))
+	}
+	a.container("na", "ea", "10.1.0.7/24")
+	const want = hosts*each + 1
+	w.eventually("a knows all", func() bool { return strings.Count(a.plane.String(), "\n")+1 == want })
+	w.eventually("a's disk has all", func() bool {
+		entries, err := a.local.KV.List(w.ctx, store.LocalPeers)
+		w.must(err)
+		return len(entries) == hosts
+	})
+	a.shared.set(true)
+	a.boot()
+	if got := strings.Count(a.plane.String(), "\n") + 1; got != want {
+		t.Errorf("after a restart without the store %d endpoints are known, want %d", got, want)
+	}
+}

@@ -61,12 +61,8 @@ func (a address) state() ipalloc.State {
 
 // note writes the journal, in as many steps as it takes.
 func (d *Driver) note(ctx context.Context, ops ...store.Op) error {
-	for len(ops) > 0 {
-		n := min(len(ops), store.MaxOps)
-		if err := d.journal.Apply(ctx, ops[:n]...); err != nil {
-			return fmt.Errorf("this host's journal of addresses can't be written: %w", err)
-		}
-		ops = ops[n:]
+	if err := store.ApplyAll(ctx, d.journal, ops...); err != nil {
+		return fmt.Errorf("this host's journal of addresses can't be written: %w", err)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -66,7 +65,6 @@ func ValidPrefix(prefix string) error {
 // that wraps ErrInvalid. Every implementation asks it first, so that what one
 // store refuses is refused by all.
 func ValidOps(ops []Op) error {
-	count, size := 0, 0
 	for _, op := range ops {
 		if err := ValidKey(op.Key); err != nil {
 			return err
@@ -74,14 +72,11 @@ func ValidOps(ops []Op) error {
 		if len(op.Value) > MaxValue {
 			return fmt.Errorf("%w: the value of %s has %d bytes, more than %d", ErrInvalid, op.Key, len(op.Value), MaxValue)
 		}
-		n, err := weight(op)
-		if err != nil {
+		if err := validKind(op); err != nil {
 			return err
 		}
-		count += n
-		// A character of a key grows to six when JSON escapes it.
-		size += n*(opOverhead+6*len(op.Key)) + base64.StdEncoding.EncodedLen(len(op.Value))
 	}
+	count, size := cost(ops)
 	if count > MaxOps {
 		return fmt.Errorf("%w: %d operations in one transaction, more than %d (OpDelete counts twice)", ErrInvalid, count, MaxOps)
 	}
@@ -91,17 +86,17 @@ func ValidOps(ops []Op) error {
 	return nil
 }
 
-// weight is how many of Consul's operations op costs.
-func weight(op Op) (int, error) {
+// validKind returns nil if the operation's kind is known and has the version that it needs.
+func validKind(op Op) error {
 	switch op.Kind {
 	case OpSet, OpCheck, OpPut, OpRemove:
-		return 1, nil
+		return nil
 	case OpDelete:
 		if op.Version == 0 {
-			return 0, fmt.Errorf("%w: OpDelete of %s with version 0", ErrInvalid, op.Key)
+			return fmt.Errorf("%w: OpDelete of %s with version 0", ErrInvalid, op.Key)
 		}
-		return 2, nil
+		return nil
 	default:
-		return 0, fmt.Errorf("%w: unknown kind of operation %d on %s", ErrInvalid, op.Kind, op.Key)
+		return fmt.Errorf("%w: unknown kind of operation %d on %s", ErrInvalid, op.Kind, op.Key)
 	}
 }
