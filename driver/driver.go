@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -97,6 +98,7 @@ type Driver struct {
 	expected map[string]*expectation
 	removals map[string]Removal        // that are not settled, by Docker's id
 	cut      map[string][]netip.Prefix // subnets of the networks that were cut off, by Docker's id
+	unread   retry.Trouble             // records of networks that can't be read
 	leaked   bool                      // a binding may be left that the journal does not know
 	wake     chan struct{}             // something is dirty
 	read     chan struct{}             // closed when the other hosts were read; nil when they were, and before Run
@@ -128,6 +130,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
 		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, hasLink: opts.HasLink, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
+		unread:   retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Text: "records of networks can't be read; these networks stay as they are here"},
 		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
 		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
 	}

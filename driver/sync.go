@@ -137,10 +137,11 @@ func (d *Driver) syncBindings(ctx context.Context) error {
 // endUnknown ends bindings of this host that are neither known here nor being made, and compares the others. The
 // cluster is asked first: what is made meanwhile is known when it is looked for.
 func (d *Driver) endUnknown(ctx context.Context) error {
-	networks, err := d.cluster.Networks(ctx)
+	networks, unread, err := d.cluster.AllNetworks(ctx)
 	if err != nil {
 		return err
 	}
+	d.noteUnread(unread.Err())
 	errs := []error{d.rejoin(ctx, networks)}
 	for _, n := range networks {
 		id := n.Hosts[d.cluster.Host()]
@@ -154,6 +155,13 @@ func (d *Driver) endUnknown(ctx context.Context) error {
 		errs = append(errs, d.renumber(ctx, id, n))
 	}
 	return errors.Join(errs...)
+}
+
+// noteUnread says once which networks' records can't be read: their bindings are not compared.
+func (d *Driver) noteUnread(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unread.Note(err)
 }
 
 // endUnfinished ends the binding of a network that is not known here. Docker's user may be trying to make it again at

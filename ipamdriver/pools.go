@@ -254,10 +254,11 @@ func (d *Driver) free(t occupied, v6 bool) func(func(netip.Prefix) bool) {
 }
 
 func (d *Driver) takenSubnets(ctx context.Context) (t occupied, err error) {
-	pools, err := d.cluster.Pools(ctx)
+	pools, unread, err := d.cluster.AllPools(ctx)
 	if err != nil {
 		return t, err
 	}
+	t.used = unread.Subnets()
 	for _, p := range pools {
 		t.used = append(t.used, p.CIDR)
 	}

@@ -71,7 +71,10 @@ func (c *Cluster) EndAsk(ctx context.Context, a Ask) error {
 // Asks lists all Asks.
 func (c *Cluster) Asks(ctx context.Context) ([]Ask, error) {
 	var asks []Ask
-	err := list(ctx, c.kv, AsksPrefix, func(_ Entry, a Ask) { asks = append(asks, a) })
+	_, err := listKnown(ctx, c.kv, AsksPrefix, func(_ Entry, a Ask) error {
+		asks = append(asks, a)
+		return nil
+	})
 	return asks, err
 }
 

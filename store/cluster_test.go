@@ -136,7 +136,7 @@ func TestCluster(t *testing.T) {
 		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
 		"declare": testDeclare, "declare-race": testDeclareRace, "create": testCreate, "release": testRelease,
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
-		"endpoints": testEndpoints, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "ended-context": testEndedContext,
+		"endpoints": testEndpoints, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
 		"member-changes": testMemberChanges, "tokens": testTokens,
 		"import": testImport, "import-collides": testImportCollides, "import-gives-way": testImportGivesWay, "import-big": testImportBig,

@@ -33,7 +33,10 @@ func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone,
 	}
 	noted := map[string]Gone{}
 	versions := map[string]uint64{}
-	err = list(ctx, c.kv, GonePrefix, func(e Entry, g Gone) { noted[g.ID], versions[g.ID] = g, e.Version })
+	_, err = listKnown(ctx, c.kv, GonePrefix, func(e Entry, g Gone) error {
+		noted[g.ID], versions[g.ID] = g, e.Version
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +72,9 @@ func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone,
 // Gones lists the notes of hosts that are not alive.
 func (c *Cluster) Gones(ctx context.Context) (map[string]Gone, error) {
 	noted := map[string]Gone{}
-	err := list(ctx, c.kv, GonePrefix, func(_ Entry, g Gone) { noted[g.ID] = g })
+	_, err := listKnown(ctx, c.kv, GonePrefix, func(_ Entry, g Gone) error {
+		noted[g.ID] = g
+		return nil
+	})
 	return noted, err
 }

@@ -82,7 +82,7 @@ func testHosts(w *world) {
 
 // testNewerSchema: what a newer agent wrote is refused with the cure, and never overwritten.
 func testNewerSchema(w *world) {
-	newer := `{"schema":2,"hosts":{"b":"db"}}`
+	newer := `{"schema":99,"hosts":{"b":"db"}}`
 	for _, key := range []string{
 		store.PoolKey(poolA), store.NetworkKey("n"), store.BlockKey(poolB, store.BlockOf(poolB, addr("10.2.0.1"))), store.HostKey("b"),
 	} {
@@ -91,17 +91,20 @@ func testNewerSchema(w *world) {
 	a, before := w.host("a"), w.dump()
 	_, acquire := a.AcquirePool(w.ctx, poolA)
 	_, bind := a.Bind(w.ctx, binding("da", "", poolA))
-	_, networks := a.Networks(w.ctx)
+	_, unread, err := a.AllNetworks(w.ctx)
+	w.must(err)
+	_, unreadPools, err := a.AllPools(w.ctx)
+	w.must(err)
 	members, err := a.Hosts(w.ctx)
 	w.must(err)
 	w.wants(members.Unreadable["b"], store.ErrNewer, "upgrade socketplane")
 	for name, err := range map[string]error{
-		"acquire": acquire, "bind": bind, "networks": networks,
+		"acquire": acquire, "bind": bind, "networks": unread.Err(), "pools": unreadPools.Err(),
 		"release": a.ReleasePool(w.ctx, poolA), "unbind": a.Unbind(w.ctx, "n", "da"),
 		"claim": a.Claim(w.ctx, poolB, addr("10.2.0.1"), store.HostOwner("a")), "unclaim": a.Unclaim(w.ctx, poolB, store.HostOwner("a"), addr("10.2.0.1")),
 	} {
 		w.Log(name)
-		w.wants(err, store.ErrInvalid, "schema 2", "upgrade socketplane")
+		w.wants(err, store.ErrInvalid, "schema 99", "upgrade socketplane")
 	}
 	if after := w.dump(); !slices.Equal(after, before) {
 		w.Fatalf("changed %q to %q", before, after)

@@ -77,12 +77,15 @@ func (c *Cluster) Import(ctx context.Context, from KV) (Imported, error) {
 
 // cargoes reads all that this host has.
 func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
-	networks, err := c.Networks(ctx)
+	networks, unread, err := c.AllNetworks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	pools, err := c.Pools(ctx)
+	pools, unreadPools, err := c.AllPools(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(unread.Err(), unreadPools.Err()); err != nil { // nothing of this host is left behind
 		return nil, err
 	}
 	first, err := c.kv.Get(ctx, DefaultMadeKey)
@@ -146,9 +149,12 @@ func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
 	if err != nil {
 		return err
 	}
-	pools, err := c.Pools(ctx)
+	pools, unread, err := c.AllPools(ctx)
 	if err != nil {
 		return err
+	}
+	for _, cidr := range unread.Subnets() {
+		pools = append(pools, Pool{CIDR: cidr, Network: "of a record that can't be read"})
 	}
 	var found []string
 	for i := range all {

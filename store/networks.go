@@ -56,10 +56,9 @@ func (c *Cluster) NetworkNamed(ctx context.Context, name string) (Network, error
 	return c.Network(ctx, string(e.Value))
 }
 
-// Networks lists all networks of the cluster.
+// Networks lists the networks of the cluster, without those whose records can't be read, which [Cluster.AllNetworks] tells.
 func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
-	var networks []Network
-	err := list(ctx, c.kv, NetworksPrefix, func(_ Entry, n Network) { networks = append(networks, n) })
+	networks, _, err := c.AllNetworks(ctx)
 	return networks, err
 }
 

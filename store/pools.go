@@ -17,10 +17,9 @@ func (c *Cluster) Pool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
 	return p, err
 }
 
-// Pools lists all pools of the cluster.
+// Pools lists the pools of the cluster, without those whose records can't be read, which [Cluster.AllPools] tells.
 func (c *Cluster) Pools(ctx context.Context) ([]Pool, error) {
-	var pools []Pool
-	err := list(ctx, c.kv, PoolsPrefix, func(_ Entry, p Pool) { pools = append(pools, p) })
+	pools, _, err := c.AllPools(ctx)
 	return pools, err
 }
 
@@ -78,15 +77,19 @@ func (c *Cluster) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, 
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	pools, err := c.Pools(ctx)
+	pools, unread, err := c.AllPools(ctx)
 	if err != nil {
 		return nil, err
 	}
+	there := unread.Subnets()
+	for _, p := range pools {
+		there = append(there, p.CIDR)
+	}
 	for _, cidr := range cidrs {
-		for _, p := range pools {
-			if p.CIDR.Overlaps(cidr) && p.CIDR != cidr {
+		for _, other := range there {
+			if other.Overlaps(cidr) && other != cidr {
 				return nil, fmt.Errorf("%w: %s overlaps %s, a subnet of the cluster: choose another --subnet",
-					ErrOverlap, cidr, p.CIDR)
+					ErrOverlap, cidr, other)
 			}
 		}
 	}
@@ -144,11 +147,11 @@ func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, err
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	pools, err := c.Pools(ctx)
+	pools, unread, err := c.AllPools(ctx)
 	if err != nil {
 		return nil, err
 	}
-	others := slices.ContainsFunc(pools, func(p Pool) bool {
+	others := len(unread) > 0 || slices.ContainsFunc(pools, func(p Pool) bool {
 		return !slices.ContainsFunc(unused, func(u versioned) bool { return u.CIDR == p.CIDR })
 	})
 	switch {

@@ -10,10 +10,17 @@ import (
 	"time"
 )
 
-// Schema is the version of the records that this agent writes. It reads
-// records up to it, and refuses newer ones: they may mean something that it
-// would destroy.
+// Schema is the version of a store's records as a whole, and of each record whose type does not say otherwise. A record is written with the
+// schema that it needs. An agent refuses one that is newer than it knows, that one alone: it may mean something that the agent would destroy.
 const Schema = 1
+
+// newest is the highest schema of a record's type that this agent reads.
+func newest(record any) int {
+	if r, ok := record.(interface{ newest() int }); ok {
+		return r.newest()
+	}
+	return Schema
+}
 
 // Network is a network of the cluster.
 type Network struct {
@@ -203,9 +210,9 @@ func Decode[T any](e Entry) (T, error) {
 	if err != nil {
 		return record, err
 	}
-	if schema > Schema {
+	if known := newest(record); schema > known {
 		return record, fmt.Errorf("%w: %w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",
-			ErrInvalid, ErrNewer, e.Key, schema, Schema)
+			ErrInvalid, ErrNewer, e.Key, schema, known)
 	}
 	if err := json.Unmarshal(e.Value, &record); err != nil {
 		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)

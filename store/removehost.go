@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -29,7 +30,7 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 // forgetHost removes everything of a host but its record.
 func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 	gone := NewCluster(c.kv, id)
-	networks, err := c.Networks(ctx)
+	networks, unread, err := c.AllNetworks(ctx)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 			}
 		}
 	}
-	pools, err := c.Pools(ctx)
+	pools, unreadPools, err := c.AllPools(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,6 +49,10 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 		if err := gone.leavePool(ctx, p.CIDR); err != nil {
 			return err
 		}
+	}
+	// What the host has in these is not known: an agent that can read them must remove the host.
+	if err := errors.Join(unread.Err(), unreadPools.Err()); err != nil {
+		return fmt.Errorf("what host %s has in some records is not known: %w", id, err)
 	}
 	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: UseKey(id)})
 }

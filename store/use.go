@@ -30,10 +30,11 @@ func (c *Cluster) PutUse(ctx context.Context, pools map[netip.Prefix]PoolUse) er
 // Uses reads what all hosts tell of one pool, by host.
 func (c *Cluster) Uses(ctx context.Context, pool netip.Prefix) (map[string]PoolUse, error) {
 	all := map[string]PoolUse{}
-	err := list(ctx, c.kv, UsePrefix, func(_ Entry, u HostUse) {
+	_, err := listKnown(ctx, c.kv, UsePrefix, func(_ Entry, u HostUse) error {
 		if use, ok := u.Pools[pool]; ok {
 			all[u.Host] = use
 		}
+		return nil
 	})
 	return all, err
 }

@@ -215,9 +215,18 @@ func (a *agent) stale(ctx context.Context) ([]string, error) {
 	if a.pending(ctx) {
 		found = append(found, "something that was removed waits for the store or the switch")
 	}
-	networks, err := a.cluster.Networks(ctx)
+	networks, unread, err := a.cluster.AllNetworks(ctx)
 	if err != nil {
 		return nil, err
+	}
+	_, unreadPools, err := a.cluster.AllPools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range []store.Unreadable{unread, unreadPools} {
+		for _, why := range u {
+			found = append(found, why.Error())
+		}
 	}
 	members, err := a.cluster.Hosts(ctx)
 	if err != nil {

@@ -48,7 +48,7 @@ func (e *kindError) Unwrap() []error { return []error{e.err, e.kind} }
 
 // Networks lists the cluster's networks.
 func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) {
-	networks, err := a.cluster.Networks(ctx)
+	networks, unread, err := a.cluster.AllNetworks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,9 @@ func (a *agent) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) 
 			return nil, err
 		}
 		all = append(all, d)
+	}
+	for key, why := range unread {
+		all = append(all, adminapi.NetworkDetail{ID: store.Last(key), State: "unreadable", Trouble: why.Error()})
 	}
 	slices.SortFunc(all, func(a, b adminapi.NetworkDetail) int {
 		return cmp.Or(cmp.Compare(strconv.FormatBool(a.Name == ""), strconv.FormatBool(b.Name == "")),

@@ -273,7 +273,11 @@ func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
 		return s, err
 	}
 	s.hosts = members.Hosts
-	s.pools, err = t.cluster.Pools(ctx)
+	pools, unread, err := t.cluster.AllPools(ctx)
+	for _, cidr := range unread.Subnets() {
+		pools = append(pools, store.Pool{CIDR: cidr, Network: "of a record that can't be read"})
+	}
+	s.pools = pools
 	return s, err
 }
 
