@@ -29,9 +29,11 @@ import (
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/retry"
+	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
@@ -78,6 +80,8 @@ type agent struct {
 	docker   *dockerwatch.Watcher // nil without Docker's API
 	mirror   *mirror.Mirror       // nil without Docker's API
 	subnets  *subnets.Tracker
+	roster   *roster.Roster
+	janitor  *janitor.Janitor
 	metrics  *metrics
 	// network and addresses are the drivers, as Docker calls them.
 	network   plugin.NetworkDriver
@@ -95,7 +99,7 @@ type agent struct {
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
 	unreadUses retry.Trouble
 
-	synced atomic.Int64 // when the cluster's records were last found or made true, in nanoseconds since 1970; 0 for never
+	synced atomic.Int64 // when nothing was left to be told to the store, and it answered last, in nanoseconds since 1970; 0 for never
 }
 
 // run runs what the agent does by itself, until ctx ends or a part fails.
@@ -125,11 +129,8 @@ func (a *agent) run(ctx context.Context) error {
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.subnets.Run) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
-	janitor := newJanitor(a.cluster, a.cfg.HostExpiry, a.cfg.GarbageGrace, a.log)
-	if a.storage.managed != nil {
-		janitor.remove = a.storage.managed.Forget
-	}
-	run(janitor.run)
+	run(a.roster.Run)
+	run(a.janitor.Run)
 	if a.mirror != nil {
 		run(a.docker.Run)
 		run(a.startRefused)
@@ -173,6 +174,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), a.id)
+	a.buildRoster()
 	a.seat = newSeat()
 	if err = a.claimSeat(ctx); err != nil && !errors.Is(err, errSeatUnknown) {
 		return err
@@ -226,6 +228,19 @@ func (a *agent) build(ctx context.Context) (err error) {
 	return nil
 }
 
+// buildRoster makes what follows the cluster's hosts, and what removes those that are gone.
+func (a *agent) buildRoster() {
+	a.roster = roster.New(a.cluster, roster.Options{Logger: a.log, Back: func() {
+		a.resync.Store(true)
+		a.janitor.Again()
+	}})
+	opts := janitor.Options{Expiry: a.cfg.HostExpiry, Grace: a.cfg.GarbageGrace, Members: a.roster.Members, Logger: a.log}
+	if a.storage.managed != nil {
+		opts.Remove = a.storage.managed.Forget
+	}
+	a.janitor = janitor.New(a.cluster, opts)
+}
+
 // engineAPI is the API version of this host's Docker Engine, "" while it is not known.
 func (a *agent) engineAPI() string {
 	if a.docker == nil {
@@ -254,7 +269,7 @@ func (a *agent) buildMirror() {
 	})
 }
 
-// lastSync is when the cluster's records were last found or made true; zero for never.
+// lastSync is when nothing was left to be told to the store, and it answered last; zero for never.
 func (a *agent) lastSync() time.Time {
 	if at := a.synced.Load(); at != 0 {
 		return time.Unix(0, at)

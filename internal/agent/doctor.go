@@ -16,6 +16,7 @@ import (
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
+	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/probe"
 	"github.com/socketplane/socketplane/ovsctl/pipeline"
 	"github.com/socketplane/socketplane/store"
@@ -232,7 +233,7 @@ func (a *agent) stale(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, err := a.leftovers(ctx, members)
+	left, err := janitor.Leftovers(ctx, a.cluster, members, a.cfg.HostExpiry, a.cfg.GarbageGrace)
 	if err != nil {
 		return nil, err
 	}

@@ -104,6 +104,7 @@ func (a *agent) publishHost(ctx context.Context, look bool) error {
 	}
 	if errors.Is(err, store.ErrNotFound) && a.written != nil {
 		a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
+		a.resync.Store(true) // it has forgotten its networks and addresses, too
 	}
 	if err := a.cluster.PutHost(ctx, h); err != nil {
 		a.written = nil // it may have been written all the same

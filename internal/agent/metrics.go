@@ -132,7 +132,7 @@ func collect(a *agent) *prometheus.Registry {
 	add(func() float64 { return a.since(a.plane.Status().LastSync) },
 		"socketplane_seconds_since_sync", "Seconds since the switch and the links were last found or made true; since the start if never.")
 	add(func() float64 { return a.since(a.lastSync()) },
-		"socketplane_seconds_since_store_sync", "Seconds since the cluster's records were last found or made true; since the start if never.")
+		"socketplane_seconds_since_store_sync", "Seconds since nothing was left to be told to the store and it answered; since the start if never.")
 	add(func() float64 { return float64(len(a.driver.Networks())) },
 		"socketplane_networks", "Networks on this host.")
 	add(func() float64 { return float64(a.endpoints()) },

@@ -18,7 +18,7 @@ const resolvConf = "/etc/resolv.conf"
 // buildSubnets makes what keeps the cluster's subnets and those of this host apart.
 func (a *agent) buildSubnets() {
 	opts := subnets.Options{
-		Local: a.local, Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
+		Hosts: a.roster, Local: a.local, Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
 		MTU: a.outwardMTU, ResolvConf: resolvConf, Logger: a.log,
 		Changed: func() {
 			if a.mirror != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -15,10 +16,13 @@ import (
 const (
 	syncSoon  = 2 * time.Second
 	syncEvery = time.Minute
+	// syncRarely is between two passes that nothing asked for; a quarter of it spreads the hosts. A pass lists what grows with the cluster.
+	syncRarely = time.Hour
 )
 
-// finisher finishes what handlers could not: soon while there is something, and now and then anyway. What fails is tried again after pauses that
-// grow up to syncEvery, but as soon as a store that was away answers.
+// finisher finishes what handlers could not: at the start, soon while there is something, when the store was away, when the cluster may know other
+// things of this host than before, and else rarely. What fails is tried again after pauses that grow up to syncEvery, but as soon as a store that was
+// away answers.
 type finisher struct {
 	sync    func(context.Context) error
 	pending func(context.Context) bool
@@ -26,34 +30,42 @@ type finisher struct {
 	answers func(context.Context) error
 	// resync asks for a pass at once.
 	resync *atomic.Bool
-	// done is called after a pass without an error.
+	// done is called when nothing is left: after a pass without an error, and each syncEvery while the store answers.
 	done func(time.Time)
 	log  *slog.Logger
+
+	last   time.Time // a pass without an error, or the last answer of the store since
+	passed time.Time // the last pass without an error
+	next   time.Time // not before this is tried what failed
+	failed bool      // the last pass did
+	away   bool      // the store did not answer when it was asked last
 }
 
 func (f *finisher) run(ctx context.Context) error {
 	pause := retry.Pause{First: syncSoon, Last: syncEvery}
 	trouble := retry.Trouble{Logger: f.log, Level: slog.LevelWarn, Text: "something is left to be finished; it is tried again", Over: "what was left is finished"}
-	var last, next time.Time
-	away := false // the last pass failed because the store did not answer
+	rarely := syncRarely - rand.N(syncRarely/4)
 	ticker := time.NewTicker(syncSoon)
 	defer ticker.Stop()
 	for {
 		asked := f.resync.Swap(false)
-		due := asked || f.pending(ctx) || time.Since(last) > syncEvery
-		if due && (asked || !time.Now().Before(next) || away && f.answers(ctx) == nil) {
+		switch due := asked || f.failed || f.away || f.pending(ctx) || time.Since(f.passed) > rarely; {
+		case due && (asked || !time.Now().Before(f.next) || f.away && f.answers(ctx) == nil):
 			err := f.pass(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
 			trouble.Note(err)
-			if away = errors.Is(err, store.ErrUnavailable); err != nil {
-				next = time.Now().Add(pause.Next(0))
-			} else {
-				pause.Reset()
-				last = time.Now()
-				f.done(last)
+			f.away, f.failed = errors.Is(err, store.ErrUnavailable), err != nil
+			if err != nil {
+				f.next = time.Now().Add(pause.Next(0))
+				break
 			}
+			pause.Reset()
+			f.passed = time.Now()
+			f.well(f.passed)
+		case !due && time.Since(f.last) > syncEvery:
+			f.look(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -61,6 +73,18 @@ func (f *finisher) run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// look asks the store whether it is there: after it was away, other hosts may have decided on this one.
+func (f *finisher) look(ctx context.Context) {
+	if f.away = f.answers(ctx) != nil; !f.away {
+		f.well(time.Now())
+	}
+}
+
+func (f *finisher) well(at time.Time) {
+	f.last = at
+	f.done(at)
 }
 
 func (f *finisher) pass(ctx context.Context) error {

@@ -46,6 +46,13 @@ func (s *syncing) fail(err error) {
 	s.err, s.left = err, true
 }
 
+// gone makes the store answer with err while nothing is left.
+func (s *syncing) gone(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 func startSyncing(ctx context.Context) (s *syncing, stop func()) {
 	s = &syncing{}
 	s.finisher = finisher{
@@ -92,8 +99,11 @@ func TestSyncTroubleIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := startSyncing(t.Context())
 		defer stop()
-		if passes, said := s.during(t, 10*time.Minute); passes < 8 || passes > 11 || said != "" {
-			t.Errorf("ten minutes without trouble: %d passes, %q", passes, said)
+		if passes, said := s.during(t, 10*time.Minute); passes != 0 || said != "" {
+			t.Errorf("ten minutes after the first pass, without trouble: %d passes, %q", passes, said)
+		}
+		if passes, said := s.during(t, 2*time.Hour); passes < 1 || passes > 2 || said != "" {
+			t.Errorf("two hours without trouble: %d passes, %q", passes, said)
 		}
 		s.fail(errors.New("another host has the address"))
 		if passes, said := s.during(t, 9*time.Minute); passes < 10 || passes > 25 || lines(said) != 1 {
@@ -126,6 +136,15 @@ func TestSyncFollowsTheStore(t *testing.T) {
 		s.fail(nil)
 		if passes, _ := s.during(t, syncSoon+time.Millisecond); passes == 0 {
 			t.Error("the store is back, and nothing is finished")
+		}
+		s.during(t, 5*time.Minute)
+		s.gone(store.ErrUnavailable)
+		if passes, said := s.during(t, 5*time.Minute); passes == 0 || lines(said) != 1 {
+			t.Errorf("the store went away with nothing left: %d passes:\n%s", passes, said)
+		}
+		s.gone(nil)
+		if passes, _ := s.during(t, syncSoon+time.Millisecond); passes == 0 {
+			t.Error("the store is back, and what it has of this host is not compared")
 		}
 		s.fail(errors.New("lasting"))
 		s.during(t, 10*time.Minute)

@@ -161,6 +161,8 @@ type Mirror struct {
 	refusals    map[string]int                    // by the cluster's id: how often Docker has refused a copy in a row
 	unknown     map[string]time.Time              // by endpoint: since when it has been seen without a container
 
+	declared declarations
+
 	mu       sync.Mutex
 	troubles map[string]Trouble // by Docker's name
 	notes    map[string]string  // by the cluster's id
@@ -208,7 +210,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer parts.Wait()
 	parts.Go(func() { m.judge(ctx) })
 	if m.opts.Follow {
-		parts.Go(func() { m.watch(ctx) })
+		parts.Go(func() { m.watchDeclared(ctx) })
 	}
 	told := false
 	for failures := 0; ctx.Err() == nil; {
@@ -239,25 +241,6 @@ func (m *Mirror) Run(ctx context.Context) error {
 // retry is the pause after so many failures before this one.
 func (m *Mirror) retry(failures int) time.Duration {
 	return min(retryFirst<<min(failures, 8), retryLast, m.opts.Times.Pass)
-}
-
-// watch wakes the mirror when the cluster declares something else.
-func (m *Mirror) watch(ctx context.Context) {
-	var index uint64
-	for failures := 0; ctx.Err() == nil; {
-		_, next, err := m.cluster.WatchDeclared(ctx, index)
-		if err == nil {
-			index, failures = next, 0
-			m.Wake()
-			continue
-		}
-		index = 0
-		select {
-		case <-ctx.Done():
-		case <-time.After(m.retry(failures)):
-		}
-		failures++
-	}
 }
 
 // report notes what a pass found in the way of networks, and logs what is new.

@@ -56,7 +56,7 @@ func (m *Mirror) pass(ctx context.Context) error {
 		p.bound[b.DockerID] = b
 	}
 	p.leaving, p.leavingNames = m.beingRemoved()
-	if p.declared, err = m.cluster.DeclaredNames(ctx); p.declared == nil {
+	if p.declared, err = m.declarations(ctx); p.declared == nil {
 		return errors.Join(described, err)
 	} else if err != nil {
 		p.trouble("", "declarations", "%s", err)

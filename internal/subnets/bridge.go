@@ -79,6 +79,7 @@ func (t *Tracker) wantsBridge() bool {
 	}
 	if t.missing.IsZero() {
 		t.missing = time.Now()
+		time.AfterFunc(removedByHand, t.nudge)
 	}
 	return time.Since(t.missing) >= removedByHand
 }

@@ -9,6 +9,7 @@ package subnets
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -23,7 +24,7 @@ import (
 
 // Pauses of Run.
 const (
-	passEvery = 10 * time.Second
+	passEvery = 5 * time.Minute       // though nothing tells of a change
 	askEvery  = time.Minute           // for Docker's address pools, which change with its configuration only
 	passAgain = time.Second           // after an error
 	gather    = 20 * time.Millisecond // changes that come together make one pass
@@ -48,8 +49,17 @@ type Docker interface {
 	MakeGatewayBridge(ctx context.Context, subnet netip.Prefix, mtu int) error
 }
 
+// Hosts are the cluster's hosts as they are known without asking the store.
+type Hosts interface {
+	// Members are shared, and false before the store's first answer.
+	Members() (store.Membership, bool)
+	// Subscribe signals that Members has changed.
+	Subscribe(context.Context) <-chan struct{}
+}
+
 // Options are the settings of a Tracker.
 type Options struct {
+	Hosts Hosts
 	// Docker is nil without its API: then its networks have no names, and docker_gwbridge is left to it.
 	Docker Docker
 	// Local is this host's own store, in which the last reserved subnets are kept for the next boot.
@@ -74,8 +84,8 @@ type Tracker struct {
 	opts    Options
 	log     *slog.Logger
 	wake    chan struct{}
-	// changed says that Docker's networks may have changed since the last pass.
-	changed atomic.Bool
+	// changed says that Docker's networks may have changed since the last pass, and poolsChanged that the cluster's pools may.
+	changed, poolsChanged atomic.Bool
 
 	// What follows belongs to Run's pass.
 	published []store.Use
@@ -83,6 +93,7 @@ type Tracker struct {
 	missing   time.Time
 	asked     time.Time // when Docker last told its address pools
 	hadBridge bool
+	known     []store.Pool // of the cluster, as they were read last
 
 	mu     sync.Mutex // guards what follows
 	passed bool       // a pass has succeeded
@@ -107,6 +118,7 @@ func New(cluster *store.Cluster, links Links, opts Options) *Tracker {
 // Wake makes a pass come soon that asks Docker, too. It never blocks.
 func (t *Tracker) Wake() {
 	t.changed.Store(true)
+	t.poolsChanged.Store(true)
 	t.nudge()
 }
 
@@ -133,6 +145,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 	watchers.Go(func() { t.watchPools(ctx) })
 	watchers.Go(func() { t.watchRoutes(ctx) })
 	t.changed.Store(true)
+	t.poolsChanged.Store(true)
 	if err := t.restore(ctx); err != nil && ctx.Err() == nil {
 		t.log.Warn("Docker may choose subnets of the cluster until the store answers, as those reserved before the boot can't be restored", "err", err)
 	}
@@ -153,6 +166,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 			pause(ctx, gather)
 		case <-time.After(wait):
 			t.changed.Store(true)
+			t.poolsChanged.Store(true)
 		}
 	}
 	return nil
@@ -262,23 +276,39 @@ func (t *Tracker) Uses(ctx context.Context) ([]store.Use, error) {
 // Routed are subnets that this host reaches by routers and VPNs.
 func (t *Tracker) Routed(ctx context.Context) ([]netip.Prefix, error) { return t.links.Routed(ctx) }
 
-// look reads what the cluster knows.
+// errHostsUnread says that no answer of the store has told the cluster's hosts since the agent's start.
+var errHostsUnread = fmt.Errorf("%w: the cluster's hosts are not known yet", store.ErrUnavailable)
+
+// look gathers what the cluster knows. The hosts are those that were told last, unless docker_gwbridge is to be made: hosts that choose its subnet at the
+// same moment know of each other only if each reads the others' records after it has published its own.
 func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
 	s := state{self: t.cluster.Host(), own: own}
 	t.mu.Lock()
 	s.docker = t.pools
 	t.mu.Unlock()
-	members, err := t.cluster.Hosts(ctx)
-	if err != nil {
-		return s, err
+	members, known := t.opts.Hosts.Members()
+	if t.opts.Docker != nil && t.opts.Docker.Ready() == nil && t.wantsBridge() {
+		var err error
+		if members, err = t.cluster.Hosts(ctx); err != nil {
+			return s, err
+		}
+	} else if !known {
+		return s, errHostsUnread
 	}
 	s.hosts = members.Hosts
-	pools, unread, err := t.cluster.AllPools(ctx)
-	for _, cidr := range unread.Subnets() {
-		pools = append(pools, store.Pool{CIDR: cidr, Network: "of a record that can't be read"})
+	if t.poolsChanged.Swap(false) {
+		pools, unread, err := t.cluster.AllPools(ctx)
+		if err != nil {
+			t.poolsChanged.Store(true)
+			return s, err
+		}
+		for _, cidr := range unread.Subnets() {
+			pools = append(pools, store.Pool{CIDR: cidr, Network: "of a record that can't be read"})
+		}
+		t.known = pools
 	}
-	s.pools = pools
-	return s, err
+	s.pools = t.known
+	return s, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

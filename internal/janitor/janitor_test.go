@@ -1,7 +1,6 @@
-package agent
+package janitor
 
 import (
-	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -46,7 +45,10 @@ func TestExpiryDespiteClocks(t *testing.T) {
 			if err := kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: store.AliveKey("a"), Value: []byte("a")}); err != nil {
 				t.Fatal(err)
 			}
-			j := newJanitor(a, expiry, time.Hour, slog.New(slog.DiscardHandler))
+			j := New(a, Options{Expiry: expiry, Grace: time.Hour, Members: func() (store.Membership, bool) {
+				members, err := a.Hosts(t.Context())
+				return members, err == nil
+			}})
 			there := func(after, set time.Duration) bool {
 				if err := j.tidy(t.Context(), moment{began.Add(after + set), after}); err != nil {
 					t.Fatal(err)
