@@ -15,10 +15,14 @@ const (
 	nicira          = 0x00002320
 	niciraRegMove   = 6
 	niciraRegLoad   = 7
+	niciraResubmit  = 14 // NXAST_RESUBMIT_TABLE
 	niciraRegLoad2  = 33
 	instructionGoto = 1
 	instructionDo   = 4 // OFPIT_APPLY_ACTIONS
 )
+
+// sameInPort is OFPP_IN_PORT in 16 bits: a resubmit that leaves the ingress port as it is.
+const sameInPort = 0xfff8
 
 // appendInstructions appends what a flow does: apply-actions and goto-table.
 func appendInstructions(b []byte, f Flow) ([]byte, error) {
@@ -55,6 +59,9 @@ func appendActionWire(b []byte, a Action) ([]byte, error) {
 		return appendSetField(b, a.Field)
 	case Move:
 		return appendMove(b, a)
+	case Resubmit:
+		b = put16(put32(put16(put16(b, actionExperiment), 16), nicira), niciraResubmit)
+		return append(put16(b, sameInPort), a.Table, 0, 0, 0), nil
 	default:
 		return b, fmt.Errorf("%w: no such action: %T", ErrInvalid, a)
 	}
@@ -190,6 +197,10 @@ func decodeNicira(subtype uint16, body []byte) (a Action, opaque string) {
 	case niciraRegLoad:
 		if f, ok := decodeRegLoad(body); ok {
 			return SetField{f}, ""
+		}
+	case niciraResubmit:
+		if len(body) == 6 && be16(body) == sameInPort {
+			return Resubmit{Table: body[2]}, ""
 		}
 	case niciraRegMove:
 		if m, ok := decodeMove(body); ok {

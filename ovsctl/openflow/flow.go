@@ -77,7 +77,7 @@ type Field struct {
 // Match is the conjunction of its fields; the order has no meaning.
 type Match []Field
 
-// Action is one of Output, SetField, Move.
+// Action is one of Output, SetField, Move, Resubmit.
 type Action interface{ isAction() }
 
 // Output sends the packet to a port. The ingress port is silently left out by
@@ -99,7 +99,12 @@ type SetField struct{ Field }
 // Move copies the whole of one field to another of the same width.
 type Move struct{ Src, Dst FieldID }
 
+// Resubmit looks the packet up in a table, carries out what the flow there says, and comes back: what that changed in
+// the packet stays changed. Open vSwitch allows 4,096 for one packet, 64 within each other (ofproto-dpif-xlate.c). It is Nicira's extension.
+type Resubmit struct{ Table uint8 }
+
 func (Output) isAction()   {}
+func (Resubmit) isAction() {}
 func (SetField) isAction() {}
 func (Move) isAction()     {}
 

@@ -205,3 +205,9 @@ func flowStatsRequest(xid uint32, cookie, mask uint64) []byte {
 	b = put32(put16(put16(b, matchTypeOXM), 4), 0)
 	return simpleMessage(typeMultipartRequest, xid, b)
 }
+
+// EncodedLength is the length in bytes of the message that adds a flow; a message has at most 65,535.
+func EncodedLength(f Flow) (int, error) {
+	b, err := appendFlowMod(nil, 0, mod{flow: f, command: commandAdd})
+	return len(b), err
+}

@@ -110,6 +110,7 @@ var flowCases = []struct {
 	{"in_port", match(U32(InPort, 3)), []Action{Output{4}}, 0, "priority=N,in_port=3 actions=output:4"},
 	{"in_port local", match(U32(InPort, 0xfffffffe)), []Action{Output{0xfffffffe}}, 0, "priority=N,in_port=LOCAL actions=LOCAL"},
 	{"to in_port", nil, []Action{Output{PortIn}}, 0, "priority=N actions=IN_PORT"},
+	{"resubmit", nil, []Action{Resubmit{70}, Resubmit{71}}, 0, "priority=N actions=resubmit(,70),resubmit(,71)"},
 	{"eth_dst", match(MAC(EthDst, mac1)), set(MAC(EthDst, mac2)), 0, "priority=N,dl_dst=02:42:00:00:00:01 actions=set_field:02:42:00:00:00:02->eth_dst"},
 	{"eth_src", match(MAC(EthSrc, mac1)), set(MAC(EthSrc, mac2)), 0, "priority=N,dl_src=02:42:00:00:00:01 actions=set_field:02:42:00:00:00:02->eth_src"},
 	{"multicast", match(MaskedMAC(EthDst, [6]byte{1}, [6]byte{1})), nil, 0, "priority=N,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 actions=drop"},

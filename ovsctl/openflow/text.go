@@ -86,6 +86,8 @@ func appendAction(b []byte, a Action) []byte {
 	case Move:
 		b = append(append(b, "move:"...), a.Src.actionName()...)
 		return append(append(b, "[]->"...), a.Dst.actionName()+"[]"...)
+	case Resubmit:
+		return append(strconv.AppendUint(append(b, "resubmit(,"...), uint64(a.Table), 10), ')')
 	default:
 		return append(b, '?')
 	}

@@ -28,23 +28,10 @@ const (
 // groupBit is the bit that marks an Ethernet address as multicast or broadcast.
 var groupBit = [6]byte{0: 1}
 
-// builder collects flows. The first of several with the same table, priority and
-// match stays: the switch would keep only one of them, and this says which.
-type builder struct {
-	flows []openflow.Flow
-	seen  map[string]struct{}
-}
+// builder collects flows.
+type builder struct{ flows []openflow.Flow }
 
-func newBuilder() *builder { return &builder{seen: map[string]struct{}{}} }
-
-func (b *builder) add(f openflow.Flow) {
-	key := f.Key()
-	if _, dup := b.seen[key]; dup {
-		return
-	}
-	b.seen[key] = struct{}{}
-	b.flows = append(b.flows, f)
-}
+func (b *builder) add(f openflow.Flow) { b.flows = append(b.flows, f) }
 
 // match joins fields to a match of its own, so that no two flows share a slice.
 func match(parts ...[]openflow.Field) openflow.Match {

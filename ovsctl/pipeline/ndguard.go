@@ -31,29 +31,27 @@ func baseNDGuard(b *builder) {
 		Match: match(nd(icmpNeighbourSolicit),
 			fields(openflow.Addr(openflow.NDTarget, netip.IPv6Unspecified()))),
 	})
-	b.add(openflow.Flow{Table: TableNDGuard, Priority: ndOther, Goto: TableNeighbour})
+	b.add(openflow.Flow{Table: TableNDGuard, Priority: ndOther, Goto: next(TableNDGuard, laneSentIPv6)})
 }
 
 // ndGuard lets an endpoint solicit with its own link-layer address or none
 // (absent reads as zero), and advertise its own addresses with the same.
-func ndGuard(b *builder, v view) {
-	for _, s := range v.local {
-		if !s.linkLocal.IsValid() {
-			continue
-		}
-		pass := func(typ uint8, more ...openflow.Field) {
-			b.add(openflow.Flow{
-				Table: TableNDGuard, Priority: ndOwn, Goto: TableNeighbour,
-				Match: match(fields(v.reg0(), openflow.U32(openflow.InPort, s.port)), nd(typ), more),
-			})
-		}
-		for _, option := range [][6]byte{s.mac, {}} {
-			pass(icmpNeighbourSolicit, openflow.MAC(openflow.NDSLL, option))
-			for _, a := range s.known() {
-				if a.Is6() {
-					pass(icmpNeighbourAdvert, openflow.Addr(openflow.NDTarget, a),
-						openflow.MAC(openflow.NDTLL, option))
-				}
+func ndGuard(b *builder, v view, s station) {
+	if !s.linkLocal.IsValid() {
+		return
+	}
+	pass := func(typ uint8, more ...openflow.Field) {
+		b.add(openflow.Flow{
+			Table: TableNDGuard, Priority: ndOwn, Goto: next(TableNDGuard, laneSentIPv6),
+			Match: match(fields(v.reg0(), openflow.U32(openflow.InPort, s.port)), nd(typ), more),
+		})
+	}
+	for _, option := range [][6]byte{s.mac, {}} {
+		pass(icmpNeighbourSolicit, openflow.MAC(openflow.NDSLL, option))
+		for _, a := range s.known() {
+			if a.Is6() {
+				pass(icmpNeighbourAdvert, openflow.Addr(openflow.NDTarget, a),
+					openflow.MAC(openflow.NDTLL, option))
 			}
 		}
 	}

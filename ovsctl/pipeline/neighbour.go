@@ -29,44 +29,46 @@ func baseNeighbour(b *builder) {
 	// option), and its target answers for itself; to a group it is malformed.
 	bare := match(nd(icmpNeighbourSolicit), fields(openflow.MAC(openflow.NDSLL, [6]byte{})))
 	drop(neighbourBareGroup, match(bare, fields(toGroup())))
-	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourBare, Match: bare, Goto: TableUnicast})
+	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourBare, Match: bare, Goto: next(TableNeighbour, laneSent)})
 
 	drop(neighbourUnknown, match(fields(ethType(ethARP), openflow.U16(openflow.ARPOp, arpRequest))))
 	drop(neighbourUnknown, match(fields(ethType(ethARP), toGroup())))
 	drop(neighbourUnknown, match(icmpv6(icmpNeighbourSolicit)))
 	drop(neighbourUnknown, match(icmpv6(icmpNeighbourAdvert), fields(toGroup())))
-	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourMiss, Goto: TableUnicast})
+	b.add(openflow.Flow{Table: TableNeighbour, Priority: neighbourMiss, Goto: next(TableNeighbour, laneSent)})
 }
 
-// neighbour answers for every known address, by turning the question round.
-// Only frames from local ports come here: each host answers its own endpoints.
-func neighbour(b *builder, v view) {
-	for _, s := range v.local {
-		for _, a := range s.known() {
-			// An endpoint that asks for its own address announces it or looks for
-			// a rival; an answer would look like one.
-			b.add(openflow.Flow{
-				Table: TableNeighbour, Priority: neighbourSelf,
-				Match: match(fields(v.reg0(), openflow.U32(openflow.InPort, s.port)), question(a)),
-			})
-		}
+// neighbourSelfs keeps an endpoint's questions for its own addresses unanswered: it
+// announces them or looks for a rival, and an answer would look like one.
+func neighbourSelfs(b *builder, v view, s station) {
+	for _, a := range s.known() {
+		b.add(openflow.Flow{
+			Table: TableNeighbour, Priority: neighbourSelf,
+			Match: match(fields(v.reg0(), openflow.U32(openflow.InPort, s.port)), question(a)),
+		})
 	}
-	for _, s := range v.stations() {
-		for _, a := range s.known() {
-			f := openflow.Flow{
-				Table: TableNeighbour, Priority: neighbourAnswer,
-				Match: match(fields(v.reg0()), question(a)),
-			}
-			switch {
-			case a.Is4():
-				f.Actions = replyARP(a, s.mac)
-			case v.answer:
-				f.Actions, f.Goto = advertise(a, s.mac), TableAdvertise
-			default:
-				f.Actions, f.Goto = direct(s.mac), TableUnicast
-			}
-			b.add(f)
+}
+
+// neighbour answers for the station's addresses, by turning the question round.
+// Only frames from local ports come here: each host answers its own endpoints.
+func neighbour(b *builder, v view, s station, w Wins) {
+	for _, a := range s.known() {
+		if !w.addr(a) {
+			continue
 		}
+		f := openflow.Flow{
+			Table: TableNeighbour, Priority: neighbourAnswer,
+			Match: match(fields(v.reg0()), question(a)),
+		}
+		switch {
+		case a.Is4():
+			f.Actions = replyARP(a, s.mac)
+		case v.answer:
+			f.Actions, f.Goto = advertise(a, s.mac), next(TableNeighbour, laneAnswer)
+		default:
+			f.Actions, f.Goto = direct(s.mac), next(TableNeighbour, laneSentIPv6)
+		}
+		b.add(f)
 	}
 }
 

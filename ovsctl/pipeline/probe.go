@@ -80,7 +80,7 @@ func Probe(cfg Config, n dataplane.Network, devicePort uint32, to netip.Addr, fr
 	frame[6] |= groupBit[0]
 	binary.BigEndian.PutUint16(frame[12:], probeType)
 	copy(frame[headerEther:], nonce)
-	return frame, newTunnel(cfg.Tunnel, n, devicePort).to(to)
+	return frame, newTunnel(cfg.Tunnel, Segment{VNI: n.VNI, Device: devicePort}).to(to)
 }
 
 // Answered says whether a frame is a probe's answer with this nonce and size, and who answered, as ProbeMAC.

@@ -23,25 +23,23 @@ func baseSpoofGuard(b *builder) {
 
 // spoofGuard lets an endpoint's frames pass when they are untagged, from its own
 // MAC and, for protocols that carry addresses, from its own address.
-func spoofGuard(b *builder, v view) {
-	for _, s := range v.local {
-		own := fields(v.reg0(), openflow.U32(openflow.InPort, s.port),
-			openflow.MAC(openflow.EthSrc, s.mac), openflow.U16(openflow.VLANTCI, 0))
-		pass := func(priority uint16, next uint8, more ...openflow.Field) {
-			b.add(openflow.Flow{
-				Table: TableSpoofGuard, Priority: priority,
-				Match: match(own, more), Goto: next,
-			})
-		}
-		for _, a := range s.known() {
-			if a.Is6() {
-				pass(guardOwn, TableNDGuard, ethType(ethIPv6), openflow.Addr(openflow.IPv6Src, a))
-				continue
-			}
-			pass(guardOwn, TableNeighbour, ethType(ethIPv4), openflow.Addr(openflow.IPv4Src, a))
-			pass(guardOwn, TableNeighbour, ethType(ethARP),
-				openflow.MAC(openflow.ARPSHA, s.mac), openflow.Addr(openflow.ARPSPA, a))
-		}
-		pass(guardOther, TableNeighbour)
+func spoofGuard(b *builder, v view, s station) {
+	own := fields(v.reg0(), openflow.U32(openflow.InPort, s.port),
+		openflow.MAC(openflow.EthSrc, s.mac), openflow.U16(openflow.VLANTCI, 0))
+	pass := func(priority uint16, l lane, more ...openflow.Field) {
+		b.add(openflow.Flow{
+			Table: TableSpoofGuard, Priority: priority,
+			Match: match(own, more), Goto: next(TableSpoofGuard, l),
+		})
 	}
+	for _, a := range s.known() {
+		if a.Is6() {
+			pass(guardOwn, laneSentIPv6, ethType(ethIPv6), openflow.Addr(openflow.IPv6Src, a))
+			continue
+		}
+		pass(guardOwn, laneSent, ethType(ethIPv4), openflow.Addr(openflow.IPv4Src, a))
+		pass(guardOwn, laneSent, ethType(ethARP),
+			openflow.MAC(openflow.ARPSHA, s.mac), openflow.Addr(openflow.ARPSPA, a))
+	}
+	pass(guardOther, laneSent)
 }

@@ -13,22 +13,13 @@ const staleKnown = 100
 // has its destination address, and corrects the MAC: a container that moved has
 // the same address and another MAC, and its neighbours remember the old one for
 // minutes. A link-local address needs no such flow: it changes with the MAC.
-func stale(b *builder, v view) {
-	local := map[netip.Addr]bool{}
-	for _, s := range v.local {
-		for _, a := range s.addrs {
-			local[a] = true
-		}
+func stale(b *builder, v view, s station, w Wins) {
+	extra, way, ok := v.way(s)
+	if !ok {
+		return
 	}
-	for _, s := range v.stations() {
-		extra, way, ok := v.way(s)
-		if !ok {
-			continue
-		}
-		for _, a := range s.addrs {
-			if s.port == 0 && local[a] {
-				continue // its match differs (RegOrigin), so the builder can't tell
-			}
+	for _, a := range s.addrs {
+		if w.addr(a) {
 			b.add(openflow.Flow{
 				Table: TableStale, Priority: staleKnown,
 				Match:   match(fields(v.reg0()), extra, destination(a)),

@@ -14,13 +14,13 @@ type tunnel struct {
 	port uint32 // 0: no tunnel
 }
 
-func newTunnel(kind dataplane.TunnelKind, n dataplane.Network, devicePort uint32) tunnel {
-	t := tunnel{kind: kind, vni: n.VNI}
+func newTunnel(kind dataplane.TunnelKind, s Segment) tunnel {
+	t := tunnel{kind: kind, vni: s.VNI}
 	switch kind {
 	case dataplane.TunnelOVS:
 		t.port = dataplane.PortTunnel
 	case dataplane.TunnelKernel:
-		t.port = devicePort
+		t.port = s.Device
 	}
 	return t
 }

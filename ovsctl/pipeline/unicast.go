@@ -12,34 +12,22 @@ const (
 func baseUnicast(b *builder) {
 	b.add(openflow.Flow{
 		Table: TableUnicast, Priority: unicastGroup,
-		Match: match(fields(toGroup())), Goto: TableFlood,
+		Match: match(fields(toGroup())), Goto: next(TableUnicast, laneGroup),
 	})
-	b.add(openflow.Flow{Table: TableUnicast, Priority: unicastMiss, Goto: TableStale})
+	b.add(openflow.Flow{Table: TableUnicast, Priority: unicastMiss, Goto: next(TableUnicast, laneUnknown)})
 }
 
-// unicast takes a frame to the endpoint that has its destination MAC.
-func unicast(b *builder, v view) {
-	local := localMACs(v)
-	for _, s := range v.stations() {
-		if s.port == 0 && local[s.mac] {
-			continue // its match differs (RegOrigin), so the builder can't tell
-		}
-		extra, actions, ok := v.way(s)
-		if !ok {
-			continue
-		}
-		b.add(openflow.Flow{
-			Table: TableUnicast, Priority: unicastKnown,
-			Match:   match(fields(v.reg0()), extra, fields(openflow.MAC(openflow.EthDst, s.mac))),
-			Actions: actions,
-		})
+// unicast takes a frame to the endpoint that has its destination MAC. A loser's flow
+// has to be left out: its match may differ from the winner's (RegOrigin), and the
+// switch would have both.
+func unicast(b *builder, v view, s station, w Wins) {
+	extra, actions, ok := v.way(s)
+	if !ok || !w.MAC {
+		return
 	}
-}
-
-func localMACs(v view) map[[6]byte]bool {
-	macs := map[[6]byte]bool{}
-	for _, s := range v.local {
-		macs[s.mac] = true
-	}
-	return macs
+	b.add(openflow.Flow{
+		Table: TableUnicast, Priority: unicastKnown,
+		Match:   match(fields(v.reg0()), extra, fields(openflow.MAC(openflow.EthDst, s.mac))),
+		Actions: actions,
+	})
 }

@@ -8,20 +8,17 @@ import (
 	"github.com/socketplane/socketplane/ovsctl/openflow"
 )
 
-// view is a network as the tables see it: addresses cleaned, link-local ones
-// added, and the way to each endpoint known.
+// view is a network as the tables see it.
 type view struct {
-	network dataplane.Network
-	tunnel  tunnel
-	answer  bool // Config.NDExtensions
-	local   []station
-	remote  []station // in the order of network.Remote
+	vni    uint32
+	tunnel tunnel
+	answer bool // Config.NDExtensions
 }
 
 // station is an endpoint together with the way to it.
 type station struct {
 	mac dataplane.MAC
-	// addrs are the addresses that it was given.
+	// addrs are the addresses that it was given, each once.
 	addrs []netip.Addr
 	// linkLocal is valid when any of addrs is IPv6. On networks without IPv6
 	// Docker turns it off inside the containers, so there is nothing to know.
@@ -30,35 +27,16 @@ type station struct {
 	vtep      netip.Addr // remote endpoints
 }
 
-func newView(cfg Config, n dataplane.Network, devicePort uint32) view {
-	v := view{network: n, tunnel: newTunnel(cfg.Tunnel, n, devicePort), answer: cfg.NDExtensions}
-	for _, e := range n.Local {
-		if e.Port != 0 {
-			s := newStation(e.MAC, e.Addrs)
-			s.port = e.Port
-			v.local = append(v.local, s)
-		}
-	}
-	for _, p := range n.Remote {
-		if !p.VTEP.IsValid() {
-			continue
-		}
-		for _, e := range p.Endpoints {
-			s := newStation(e.MAC, e.Addrs)
-			s.vtep = p.VTEP.Unmap()
-			v.remote = append(v.remote, s)
-		}
-	}
-	return v
+func newView(cfg Config, s Segment) view {
+	return view{vni: s.VNI, tunnel: newTunnel(cfg.Tunnel, s), answer: cfg.NDExtensions}
 }
 
 func newStation(mac dataplane.MAC, addrs []netip.Addr) station {
 	s := station{mac: mac}
 	for _, a := range addrs {
-		if !a.IsValid() {
+		if a = a.Unmap().WithZone(""); !a.IsValid() || slices.Contains(s.addrs, a) {
 			continue
 		}
-		a = a.Unmap().WithZone("")
 		s.addrs = append(s.addrs, a)
 		if a.Is6() {
 			s.linkLocal = LinkLocal(mac)
@@ -67,16 +45,22 @@ func newStation(mac dataplane.MAC, addrs []netip.Addr) station {
 	return s
 }
 
+// Addresses are all addresses by which an endpoint is found: those that it was given, in the form in which Wins is
+// asked for them, and its link-local one if any of them is IPv6. Each is there once.
+func Addresses(mac dataplane.MAC, given []netip.Addr) []netip.Addr {
+	return newStation(mac, given).known()
+}
+
 // known are all addresses of the station: given and link-local.
 func (s station) known() []netip.Addr {
-	if !s.linkLocal.IsValid() {
+	if !s.linkLocal.IsValid() || slices.Contains(s.addrs, s.linkLocal) {
 		return s.addrs
 	}
 	return append(slices.Clip(s.addrs), s.linkLocal)
 }
 
 // reg0 matches frames of this network.
-func (v view) reg0() openflow.Field { return openflow.U32(RegNetwork, v.network.VNI) }
+func (v view) reg0() openflow.Field { return openflow.U32(RegNetwork, v.vni) }
 
 // way is the actions that take a frame to the station and the extra match that
 // they need: only frames from local ports may leave by tunnel, else two hosts
@@ -89,23 +73,6 @@ func (v view) way(s station) (extra []openflow.Field, actions []openflow.Action,
 	actions = v.tunnel.to(s.vtep)
 	return fields(openflow.U32(RegOrigin, FromLocal)), actions, actions != nil
 }
-
-// vteps are the other hosts that have endpoints, each once: a host that came
-// back under another id is there twice for a while.
-func (v view) vteps() []netip.Addr {
-	var vteps []netip.Addr
-	seen := map[netip.Addr]bool{}
-	for _, s := range v.remote {
-		if !seen[s.vtep] {
-			seen[s.vtep] = true
-			vteps = append(vteps, s.vtep)
-		}
-	}
-	return vteps
-}
-
-// stations are the local endpoints, then the remote ones.
-func (v view) stations() []station { return append(slices.Clip(v.local), v.remote...) }
 
 // LinkLocal is the IPv6 link-local address that a kernel derives from a MAC
 // (modified EUI-64, RFC 4291 appendix A).
