@@ -15,8 +15,7 @@ import (
 // ErrUnreachable is what the client's errors wrap when no agent answered.
 var ErrUnreachable = errors.New("agent not reachable")
 
-// maxAnswer is the largest answer that the client reads, in bytes: a thousand networks with a thousand hosts take
-// less than a megabyte.
+// maxAnswer is the largest answer that the client reads as a whole, in bytes; what grows with the cluster is a list, which is read as it comes.
 const maxAnswer = 16 << 20
 
 // Client asks the agent of this host. It is safe for concurrent use and needs no closing.
@@ -57,6 +56,52 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("ask the agent for %s: %w", path, err)
 	}
 	return c.do(req, into)
+}
+
+// getList asks for a list that is read as it comes.
+func getList[T any](ctx context.Context, c *Client, path, name string, each func(T) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the agent for %s: %w", path, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return c.unreachable(err)
+		}
+		return answered(resp.StatusCode, body)
+	}
+	body := &limited{Reader: io.LimitReader(resp.Body, maxList)}
+	err = readList(body, name, each)
+	var broken *brokenList
+	switch {
+	case err == nil, errors.As(err, &broken):
+		return err
+	case body.err != nil:
+		return c.unreachable(body.err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return c.unreachable(err)
+	}
+	return fmt.Errorf("what serves %s does not answer like an agent: check --admin-socket: %w", c.path, err)
+}
+
+// limited keeps the error of a reader, which a decoder mixes with its own.
+type limited struct {
+	io.Reader
+	err error // other than the end
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.err = err
+	}
+	return n, err
 }
 
 func (c *Client) do(req *http.Request, into any) error {

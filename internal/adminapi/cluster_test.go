@@ -44,12 +44,17 @@ func (j *joiner) Tokens(context.Context) ([]adminapi.Token, error) {
 }
 func (j *joiner) RemoveToken(_ context.Context, id string) error { return j.say("rm %s", id) }
 
-func (j *joiner) Networks(context.Context) ([]adminapi.NetworkDetail, error) { return nil, j.err }
-func (j *joiner) Endpoints(context.Context) ([]adminapi.Endpoint, error)     { return nil, j.err }
-func (j *joiner) Doctor(context.Context) ([]adminapi.Check, error)           { return nil, j.err }
-func (j *joiner) RemoveNetwork(_ context.Context, n string) error            { return j.say("network %s", n) }
-func (j *joiner) AttachNetwork(_ context.Context, n string) error            { return j.say("attach %s", n) }
-func (j *joiner) RemoveHost(_ context.Context, h string) error               { return j.say("host %s", h) }
+func (j *joiner) Networks(context.Context, func(adminapi.NetworkDetail) error) error { return j.err }
+func (j *joiner) Network(context.Context, string) (adminapi.NetworkDetail, error) {
+	return adminapi.NetworkDetail{}, j.err
+}
+func (j *joiner) Endpoints(context.Context, string, func(adminapi.Endpoint) error) error {
+	return j.err
+}
+func (j *joiner) Doctor(context.Context) ([]adminapi.Check, error) { return nil, j.err }
+func (j *joiner) RemoveNetwork(_ context.Context, n string) error  { return j.say("network %s", n) }
+func (j *joiner) AttachNetwork(_ context.Context, n string) error  { return j.say("attach %s", n) }
+func (j *joiner) RemoveHost(_ context.Context, h string) error     { return j.say("host %s", h) }
 func (j *joiner) CreateNetwork(context.Context, adminapi.NetworkRequest) (adminapi.NetworkDetail, error) {
 	return adminapi.NetworkDetail{}, j.err
 }

@@ -7,12 +7,13 @@
 //
 // and, where the agent is an [Operator]:
 //
-//	GET    /v1/networks                200 {"networks": [NetworkDetail, …]}
+//	GET    /v1/networks                200 {"networks": [NetworkDetail, …]}, a list
+//	GET    /v1/networks/NAME           200 NetworkDetail, with its addresses
 //	POST   /v1/networks                NetworkRequest, 200 NetworkDetail
 //	DELETE /v1/networks/NAME           200
 //	POST   /v1/networks/NAME/attach    200
 //	DELETE /v1/hosts/NAME              200
-//	GET    /v1/endpoints               200 {"endpoints": [Endpoint, …]}
+//	GET    /v1/endpoints[?network=N]   200 {"endpoints": [Endpoint, …]}, a list
 //	GET    /v1/doctor                  200 {"checks": [Check, …]}
 //	GET    /v1/support                 200 a tar.gz (where it is a [Supporter])
 //
@@ -33,6 +34,8 @@
 // 404 says that there is no such thing, 409 that the cluster's state forbids it, 400 that it can never be.
 // Every answer other than 200 is {"error": "…"}. Fields are added, never renamed, within one Schema: a client ignores
 // fields that it does not know, and an older agent leaves out those that it does not know.
+//
+// A list is written as it is found: what goes wrong after the first item stands behind it as "error", and it is not whole.
 //
 // It imports the standard library only. What it needs of an agent it declares ([Agent]); it must not know any
 // implementation.

@@ -17,8 +17,11 @@ const maxRequest = 1 << 20
 // operate adds what an Operator answers.
 func operate(mux *http.ServeMux, o Operator) {
 	mux.HandleFunc("GET "+pathNetworks, func(w http.ResponseWriter, r *http.Request) {
-		all, err := o.Networks(r.Context())
-		finish(w, err, networkList{Schema, orEmpty(all)})
+		list(w, "networks", func(each func(NetworkDetail) error) error { return o.Networks(r.Context(), each) })
+	})
+	mux.HandleFunc("GET "+pathNetworks+"/{name}", func(w http.ResponseWriter, r *http.Request) {
+		n, err := o.Network(r.Context(), r.PathValue("name"))
+		finish(w, err, n)
 	})
 	mux.HandleFunc("POST "+pathNetworks, func(w http.ResponseWriter, r *http.Request) {
 		var request NetworkRequest
@@ -39,8 +42,9 @@ func operate(mux *http.ServeMux, o Operator) {
 		finish(w, o.RemoveHost(r.Context(), r.PathValue("name")), status{"ok"})
 	})
 	mux.HandleFunc("GET "+pathEndpoints, func(w http.ResponseWriter, r *http.Request) {
-		all, err := o.Endpoints(r.Context())
-		finish(w, err, endpointList{Schema, orEmpty(all)})
+		list(w, "endpoints", func(each func(Endpoint) error) error {
+			return o.Endpoints(r.Context(), r.URL.Query().Get(queryNetwork), each)
+		})
 	})
 	mux.HandleFunc("GET "+pathDoctor, func(w http.ResponseWriter, r *http.Request) {
 		all, err := o.Doctor(r.Context())

@@ -10,11 +10,21 @@ import (
 	"strings"
 )
 
-// Networks asks for the cluster's networks.
+// queryNetwork names the one network whose endpoints are asked for.
+const queryNetwork = "network"
+
+// Networks asks for the cluster's networks, without their addresses.
 func (c *Client) Networks(ctx context.Context) ([]NetworkDetail, error) {
-	var list networkList
-	err := c.get(ctx, pathNetworks, &list)
-	return list.Networks, err
+	var all []NetworkDetail
+	err := getList(ctx, c, pathNetworks, "networks", func(n NetworkDetail) error { all = append(all, n); return nil })
+	return all, err
+}
+
+// Network asks for one network, given by name, ID, or the beginning of one network's ID.
+func (c *Client) Network(ctx context.Context, network string) (NetworkDetail, error) {
+	var n NetworkDetail
+	err := c.get(ctx, pathNetworks+"/"+segment(network), &n)
+	return n, err
 }
 
 // CreateNetwork asks for a new network.
@@ -40,10 +50,17 @@ func (c *Client) RemoveHost(ctx context.Context, host string) error {
 }
 
 // Endpoints asks for all endpoints of the cluster.
-func (c *Client) Endpoints(ctx context.Context) ([]Endpoint, error) {
-	var list endpointList
-	err := c.get(ctx, pathEndpoints, &list)
-	return list.Endpoints, err
+func (c *Client) Endpoints(ctx context.Context) ([]Endpoint, error) { return c.EndpointsOn(ctx, "") }
+
+// EndpointsOn asks for the endpoints on one network, given by name or ID; those of all if it is empty.
+func (c *Client) EndpointsOn(ctx context.Context, network string) ([]Endpoint, error) {
+	path := pathEndpoints
+	if network != "" {
+		path += "?" + url.Values{queryNetwork: {network}}.Encode()
+	}
+	var all []Endpoint
+	err := getList(ctx, c, path, "endpoints", func(e Endpoint) error { all = append(all, e); return nil })
+	return all, err
 }
 
 // Doctor asks the agent to look at its host.

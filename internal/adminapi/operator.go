@@ -19,8 +19,11 @@ var (
 
 // Operator is what an Agent implements to answer all commands. Methods are called concurrently.
 type Operator interface {
-	// Networks lists the cluster's networks, sorted by name, those without last by ID.
-	Networks(ctx context.Context) ([]NetworkDetail, error)
+	// Networks gives each of the cluster's networks, sorted by name, those without last by ID, and ends with the first error of each. Addresses are
+	// left out: they are told of one network that is asked for alone.
+	Networks(ctx context.Context, each func(NetworkDetail) error) error
+	// Network is one network, given by name, ID, or the beginning of one network's ID.
+	Network(ctx context.Context, network string) (NetworkDetail, error)
 	// CreateNetwork makes a network for all hosts; they have it a moment later.
 	CreateNetwork(ctx context.Context, r NetworkRequest) (NetworkDetail, error)
 	// RemoveNetwork begins to remove a network, given by name or ID, from all hosts.
@@ -29,8 +32,9 @@ type Operator interface {
 	AttachNetwork(ctx context.Context, network string) error
 	// RemoveHost removes a host, given by name or ID, that will not come back.
 	RemoveHost(ctx context.Context, host string) error
-	// Endpoints lists all hosts' endpoints on all networks, sorted by network, container and ID.
-	Endpoints(ctx context.Context) ([]Endpoint, error)
+	// Endpoints gives each of all hosts' endpoints, sorted by network, container and ID, and ends with the first error of each. With a network's name or
+	// ID only those on it are meant; one that is not there has none.
+	Endpoints(ctx context.Context, network string, each func(Endpoint) error) error
 	// Doctor looks at this host.
 	Doctor(ctx context.Context) ([]Check, error)
 }
@@ -164,14 +168,6 @@ type Check struct {
 
 // networkList and the like are the answers' bodies.
 type (
-	networkList struct {
-		Schema   int             `json:"schema"`
-		Networks []NetworkDetail `json:"networks"`
-	}
-	endpointList struct {
-		Schema    int        `json:"schema"`
-		Endpoints []Endpoint `json:"endpoints"`
-	}
 	checkList struct {
 		Schema int     `json:"schema"`
 		Checks []Check `json:"checks"`

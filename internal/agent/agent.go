@@ -32,6 +32,7 @@ import (
 	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/subnets"
@@ -54,8 +55,11 @@ type Options struct {
 	V1Socket string
 }
 
+var _ adminapi.Operator = (*agent)(nil)
+
 // agent is a running agent.
 type agent struct {
+	*operator.Operator
 	cfg      config.Config
 	opts     Options
 	log      *slog.Logger
@@ -217,6 +221,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.driver.Replay(ctx)
 	a.buildMirror()
+	a.buildOperator()
 	a.network, a.addresses = joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}
 	a.admin = adminapi.Handler(a)
 	a.collected = collect(a)
@@ -239,6 +244,20 @@ func (a *agent) buildRoster() {
 		opts.Remove = a.storage.managed.Forget
 	}
 	a.janitor = janitor.New(a.cluster, opts)
+}
+
+// buildOperator makes what answers the command line.
+func (a *agent) buildOperator() {
+	deps := operator.Deps{
+		Cluster: a.cluster, Follows: a.mirror != nil && a.cfg.Mirror, Addresses: a.ipam, MTU: a.driver.MTU, Logger: a.log,
+	}
+	if a.mirror != nil { // else it would be an interface with nil in it
+		deps.Mirror = a.mirror
+	}
+	if a.storage.managed != nil {
+		deps.Member = a.removeMember
+	}
+	a.Operator = operator.New(deps)
 }
 
 // engineAPI is the API version of this host's Docker Engine, "" while it is not known.

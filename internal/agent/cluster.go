@@ -19,6 +19,7 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -134,7 +135,7 @@ func clusterSpoken(err error) error {
 	case errors.Is(err, trust.ErrToken):
 		return fmt.Errorf("%w: %w", adminapi.ErrInvalid, err)
 	}
-	return spoken(err)
+	return operator.Spoken(err)
 }
 
 func summaryOf(st cluster.Status) adminapi.ClusterSummary {

@@ -120,6 +120,16 @@ func (a *agent) peers(ctx context.Context, members func(context.Context) (store.
 	return peers, nil
 }
 
+// largest is the largest packet, in bytes, that this host's containers send on a network; 0 if none is attached to it. A container keeps the MTU
+// with which it joined.
+func largest(n store.Network, mine store.Endpoints) int {
+	size := 0
+	for _, e := range mine.Endpoints {
+		size = max(size, n.MTU, e.MTU)
+	}
+	return size
+}
+
 func (a *agent) lookedUnderlay() doctor.Underlay {
 	u, err := a.underlay.Current()
 	return doctor.Underlay{Addr: u.Addr, Dev: u.Dev, MTU: u.MTU, Err: err}

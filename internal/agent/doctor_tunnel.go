@@ -18,7 +18,7 @@ func (a *agent) tunnelChecks() []doctor.Check {
 			drift := a.plane.Status().Drift
 			return drift.Stray, drift.StraysAt
 		}),
-		doctor.ContainerMTU(a.driver.MTU, a.mtuTroubles),
+		doctor.ContainerMTU(a.driver.MTU, a.MTUTroubles),
 	}
 }
 

@@ -33,7 +33,7 @@ func (a *agent) Support(ctx context.Context, w io.Writer) error {
 		{Name: "settings.txt", Read: a.tellSettings},
 		{Name: "info.json", Read: func(ctx context.Context) ([]byte, error) { return told(a.Info(ctx)) }},
 		{Name: "doctor.json", Read: func(ctx context.Context) ([]byte, error) { return told(a.Doctor(ctx)) }},
-		{Name: "networks.json", Read: func(ctx context.Context) ([]byte, error) { return told(a.Networks(ctx)) }},
+		{Name: "networks.json", Read: func(ctx context.Context) ([]byte, error) { return told(a.allNetworks(ctx)) }},
 		{Name: "log.txt", Read: a.tellLog},
 		{Name: "metrics.txt", Read: a.tellMetrics},
 		{Name: "goroutines.txt", Read: tellGoroutines},
@@ -177,4 +177,14 @@ func records(ctx context.Context, list func(context.Context, string) ([]store.En
 		}
 	}
 	return bundle.Records(keys, values), errors.Join(errs...)
+}
+
+// allNetworks are the cluster's networks.
+func (a *agent) allNetworks(ctx context.Context) ([]adminapi.NetworkDetail, error) {
+	var all []adminapi.NetworkDetail
+	err := a.Networks(ctx, func(n adminapi.NetworkDetail) error {
+		all = append(all, n)
+		return nil
+	})
+	return all, err
 }

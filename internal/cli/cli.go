@@ -55,7 +55,7 @@ func Run(ctx context.Context, d Deps, args []string) int {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		// The rest of the sentence says so.
 		line = strings.TrimPrefix(line, adminapi.ErrNotFound.Error()+": ")
-		fmt.Fprintf(d.Stderr, "socketplane: %s\n", line)
+		fmt.Fprintf(d.Stderr, "socketplane: %s\n", plain(line))
 	}
 	switch usage := (*usageError)(nil); {
 	case errors.As(err, &usage):

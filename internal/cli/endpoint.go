@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -27,12 +28,11 @@ func newEndpointList(d Deps) *cobra.Command {
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		all, err := asked(cmd, ask, (*adminapi.Client).Endpoints)
+		all, err := asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) ([]adminapi.Endpoint, error) {
+			return c.EndpointsOn(ctx, network)
+		})
 		if err != nil {
 			return err
-		}
-		if network != "" {
-			all = slices.DeleteFunc(all, func(e adminapi.Endpoint) bool { return e.Network != network && e.NetworkID != network })
 		}
 		if quiet {
 			return lines(d.Stdout, all, func(e adminapi.Endpoint) string { return e.ID })

@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,12 +35,12 @@ func settle(ctx context.Context, d Deps, c *adminapi.Client, wait time.Duration,
 	defer line.end()
 	last := ""
 	for {
-		all, err := c.Networks(ctx)
+		n, err := c.Network(ctx, id)
+		found := &n
+		if errors.Is(err, adminapi.ErrNotFound) {
+			found, err = nil, nil
+		}
 		if err == nil {
-			var found *adminapi.NetworkDetail
-			if i := slices.IndexFunc(all, func(n adminapi.NetworkDetail) bool { return n.ID == id }); i >= 0 {
-				found = &all[i]
-			}
 			ok, why := done(found)
 			if ok {
 				return nil

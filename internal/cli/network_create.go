@@ -72,11 +72,7 @@ func newNetworkCreate(d Deps) *cobra.Command {
 
 // networkDone tells of the network that a command has changed: its name, or as it is now.
 func networkDone(cmd *cobra.Command, d Deps, ask asker, f *format, id string) error {
-	all, err := asked(cmd, ask, (*adminapi.Client).Networks)
-	if err != nil {
-		return err
-	}
-	n, err := pick(all, id)
+	n, err := network(cmd, ask, id)
 	if err != nil {
 		return err
 	}

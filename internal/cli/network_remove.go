@@ -32,11 +32,7 @@ func newNetworkRemove(d Deps) *cobra.Command {
 		return removeEach(d, format, quiet, args, func(name string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
-			all, err := c.Networks(ctx)
-			if err != nil {
-				return err
-			}
-			n, err := pick(all, name)
+			n, err := c.Network(ctx, name)
 			if err != nil {
 				return err
 			}
@@ -84,11 +80,7 @@ func newNetworkAttach(d Deps) *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 		defer cancel()
-		all, err := c.Networks(ctx)
-		if err != nil {
-			return err
-		}
-		n, err := pick(all, args[0])
+		n, err := c.Network(ctx, args[0])
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -80,19 +80,17 @@ func newNetworkInspect(d Deps) *cobra.Command {
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		all, err := asked(cmd, ask, (*adminapi.Client).Networks)
+		n, err := network(cmd, ask, args[0])
 		if err != nil {
 			return err
 		}
-		n, err := pick(all, args[0])
+		endpoints, err := asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) ([]adminapi.Endpoint, error) {
+			return c.EndpointsOn(ctx, n.ID)
+		})
 		if err != nil {
 			return err
 		}
-		endpoints, err := asked(cmd, ask, (*adminapi.Client).Endpoints)
-		if err != nil {
-			return err
-		}
-		endpoints = slices.DeleteFunc(endpoints, func(e adminapi.Endpoint) bool { return e.NetworkID != n.ID })
+		endpoints = slices.DeleteFunc(endpoints, func(e adminapi.Endpoint) bool { return e.NetworkID != n.ID }) // another may have the id for a name
 		shown := struct {
 			Schema int `json:"schema"`
 			adminapi.NetworkDetail
@@ -105,35 +103,11 @@ func newNetworkInspect(d Deps) *cobra.Command {
 	return cmd
 }
 
-// pick finds a network by name, id, or the beginning of one network's id. Docker takes another network's id for a name; then
-// the text means two networks, and a command must not choose.
-func pick(all []adminapi.NetworkDetail, name string) (adminapi.NetworkDetail, error) {
-	var called, is, begun []adminapi.NetworkDetail
-	for _, n := range all {
-		switch {
-		case n.Name == name && n.Name != "":
-			called = append(called, n)
-		case n.ID == name:
-			is = append(is, n)
-		case name != "" && strings.HasPrefix(n.ID, name):
-			begun = append(begun, n)
-		}
-	}
-	if len(called) > 0 && len(is) > 0 {
-		return adminapi.NetworkDetail{}, fmt.Errorf("%s is the name of one network (id %s) and the id of another (%s): give the id of the first, "+
-			"or the name or the beginning of the id of the second", plain(name), called[0].ID, plain(title(is[0])))
-	}
-	// One that is being removed has its name until the last host has let go; another may have the name already.
-	slices.SortStableFunc(called, func(a, b adminapi.NetworkDetail) int { return cmp.Compare(a.State, b.State) })
-	for _, found := range [][]adminapi.NetworkDetail{called, is} {
-		if len(found) > 0 {
-			return found[0], nil
-		}
-	}
-	if len(begun) == 1 {
-		return begun[0], nil
-	}
-	return adminapi.NetworkDetail{}, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", errNoSuch, plain(name))
+// network asks for one network, given by name, id, or the beginning of one network's id.
+func network(cmd *cobra.Command, ask asker, name string) (adminapi.NetworkDetail, error) {
+	return asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) (adminapi.NetworkDetail, error) {
+		return c.Network(ctx, name)
+	})
 }
 
 func networkShown(w io.Writer, n adminapi.NetworkDetail, endpoints []adminapi.Endpoint, p palette) error {

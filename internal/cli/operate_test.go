@@ -31,10 +31,29 @@ type cluster struct {
 	removed   []string // hosts
 }
 
-func (c *cluster) Networks(context.Context) ([]adminapi.NetworkDetail, error) {
+func (c *cluster) Networks(_ context.Context, each func(adminapi.NetworkDetail) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.networks), nil
+	for _, n := range c.networks {
+		if err := each(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) Network(_ context.Context, name string) (adminapi.NetworkDetail, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, is := range []func(adminapi.NetworkDetail) bool{
+		func(n adminapi.NetworkDetail) bool { return n.Name == name },
+		func(n adminapi.NetworkDetail) bool { return strings.HasPrefix(n.ID, name) },
+	} {
+		if i := slices.IndexFunc(c.networks, is); i >= 0 {
+			return c.networks[i], nil
+		}
+	}
+	return adminapi.NetworkDetail{}, fmt.Errorf("%w: the cluster has no network %s: see 'socketplane network ls'", adminapi.ErrNotFound, name)
 }
 
 func (c *cluster) CreateNetwork(_ context.Context, r adminapi.NetworkRequest) (adminapi.NetworkDetail, error) {
@@ -83,8 +102,17 @@ func (c *cluster) RemoveHost(_ context.Context, name string) error {
 	return nil
 }
 
-func (c *cluster) Endpoints(context.Context) ([]adminapi.Endpoint, error) { return c.endpoints, nil }
-func (c *cluster) Doctor(context.Context) ([]adminapi.Check, error)       { return c.checks, nil }
+func (c *cluster) Endpoints(_ context.Context, network string, each func(adminapi.Endpoint) error) error {
+	for _, e := range c.endpoints {
+		if network == "" || e.Network == network || e.NetworkID == network {
+			if err := each(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+func (c *cluster) Doctor(context.Context) ([]adminapi.Check, error) { return c.checks, nil }
 
 func busy() *cluster {
 	hosts := func(first string, endpoints int) []adminapi.NetworkHost {

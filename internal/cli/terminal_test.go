@@ -118,19 +118,17 @@ type slow struct {
 	after int32
 }
 
-func (s *slow) Networks(ctx context.Context) ([]adminapi.NetworkDetail, error) {
-	all, err := s.cluster.Networks(ctx)
-	for i := range all {
-		if all[i].Name == "db" {
-			state := "absent"
-			if s.asked.Add(1) > s.after {
-				state = "present"
-			}
-			all[i].Hosts = []adminapi.NetworkHost{{ID: "a", Name: "alpha", State: "present", Alive: true}, {ID: "b", Name: "beta", State: state, Alive: true},
-				{ID: "c", Name: "gone", State: "absent"}}
+func (s *slow) Network(ctx context.Context, name string) (adminapi.NetworkDetail, error) {
+	n, err := s.cluster.Network(ctx, name)
+	if n.Name == "db" {
+		state := "absent"
+		if s.asked.Add(1) > s.after {
+			state = "present"
 		}
+		n.Hosts = []adminapi.NetworkHost{{ID: "a", Name: "alpha", State: "present", Alive: true}, {ID: "b", Name: "beta", State: state, Alive: true},
+			{ID: "c", Name: "gone", State: "absent"}}
 	}
-	return all, err
+	return n, err
 }
 
 // TestProgress: a command that waits says on a terminal what for, and takes it away when it is done; with --quiet, and elsewhere, it is still.

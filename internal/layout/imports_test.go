@@ -61,6 +61,8 @@ var rules = []struct {
 		"address management knows no bridges"},
 	{"internal/dockerwatch", []string{"internal/crashpoint", "internal/retry", "github.com/moby/moby", "github.com/containerd/errdefs"}, nil,
 		"Docker's door must not know who goes through it"},
+	{"internal/operator", []string{"store", "internal/adminapi", "internal/mirror", "ipamdriver", "internal/dataplane", "internal/ipalloc", "internal/netopt"}, []string{"net", "os"},
+		"who answers must not know how the agent is put together"},
 	{"internal/roster", []string{"store", "internal/retry"}, []string{"net", "os"}, "who knows the hosts must not know who asks"},
 	{"internal/janitor", []string{"store", "internal/retry"}, []string{"net", "os"}, "who tidies must not know who keeps the cluster's members"},
 	{"internal/mirror", []string{"store", "driver", "ipamdriver", "internal/dockerwatch", "internal/netopt", "golang.org/x/sync/errgroup"}, []string{"net/http"},

@@ -1,4 +1,4 @@
-package agent
+package operator
 
 import (
 	"errors"
@@ -57,7 +57,7 @@ func TestCheckRequest(t *testing.T) {
 // TestWantedRange: a range is declared as a CIDR without host bits, which engines from 28 on demand of copies.
 func TestWantedRange(t *testing.T) {
 	r := adminapi.NetworkRequest{Name: "web", Subnets: []netip.Prefix{netip.MustParsePrefix("10.3.0.0/16")}, Ranges: []netip.Prefix{netip.MustParsePrefix("10.3.1.5/24")}}
-	want, err := (&agent{}).wanted(t.Context(), r)
+	want, err := New(Deps{}).wanted(t.Context(), r)
 	if err != nil || len(want.Subnets) != 1 || want.Subnets[0].Range.String() != "10.3.1.0/24" {
 		t.Errorf("wanted is %+v, %v", want, err)
 	}
@@ -65,15 +65,15 @@ func TestWantedRange(t *testing.T) {
 
 // TestSpoken: an operator reads one sentence, and its kind crosses the socket.
 func TestSpoken(t *testing.T) {
-	err := spoken(fmt.Errorf("%w: network web is used by containers on h2: remove these first", store.ErrHasEndpoints))
+	err := Spoken(fmt.Errorf("%w: network web is used by containers on h2: remove these first", store.ErrHasEndpoints))
 	if !errors.Is(err, adminapi.ErrConflict) || err.Error() != "network web is used by containers on h2: remove these first" {
 		t.Errorf("%v", err)
 	}
 	down := fmt.Errorf("%w: consul at 192.0.2.1:8500", store.ErrUnavailable)
-	if got := spoken(down); got != down {
+	if got := Spoken(down); got != down {
 		t.Errorf("%v", got)
 	}
-	if spoken(nil) != nil {
+	if Spoken(nil) != nil {
 		t.Error("nil is spoken")
 	}
 }

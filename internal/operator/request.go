@@ -1,4 +1,4 @@
-package agent
+package operator
 
 import (
 	"cmp"
@@ -17,20 +17,20 @@ import (
 )
 
 // wanted completes a request to what the store takes.
-func (a *agent) wanted(ctx context.Context, r adminapi.NetworkRequest) (store.NewNetwork, error) {
+func (o *Operator) wanted(ctx context.Context, r adminapi.NetworkRequest) (store.NewNetwork, error) {
 	want := store.NewNetwork{Name: r.Name, MTU: r.MTU, Internal: r.Internal}
 	want.IPv6, want.Labels = r.IPv6, r.Labels
 	want.Options = netopt.Copied(r.Options)
 	pools := slices.Clone(r.Subnets)
 	if len(pools) == 0 {
-		p, err := a.ipam.Propose(ctx, false)
+		p, err := o.deps.Addresses.Propose(ctx, false)
 		if err != nil {
 			return want, err
 		}
 		pools = append(pools, p)
 	}
 	if r.IPv6 && !slices.ContainsFunc(pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		p, err := a.ipam.Propose(ctx, true)
+		p, err := o.deps.Addresses.Propose(ctx, true)
 		if err != nil {
 			return want, err
 		}

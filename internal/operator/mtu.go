@@ -1,4 +1,4 @@
-package agent
+package operator
 
 import (
 	"cmp"
@@ -10,37 +10,27 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// mtuTroubles says where containers or networks have another MTU than all hosts can carry, a line each, for all networks.
-func (a *agent) mtuTroubles(ctx context.Context) ([]string, error) {
-	networks, err := a.cluster.Networks(ctx)
+// MTUTroubles says where containers or networks have another MTU than all hosts can carry, a line each, for all networks.
+func (o *Operator) MTUTroubles(ctx context.Context) ([]string, error) {
+	networks, err := o.deps.Cluster.Networks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	members, err := a.cluster.Hosts(ctx)
+	members, err := o.deps.Cluster.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var all []string
 	for _, n := range networks {
-		endpoints, err := a.cluster.AllEndpoints(ctx, n.ID)
+		endpoints, err := o.deps.Cluster.AllEndpoints(ctx, n.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, line := range mtuNotes(n, members.Hosts, endpoints, a.driver.MTU()) {
+		for _, line := range mtuNotes(n, members.Hosts, endpoints, o.deps.MTU()) {
 			all = append(all, fmt.Sprintf("network %s: %s", n.Title(), line))
 		}
 	}
 	return all, nil
-}
-
-// largest is the largest packet, in bytes, that this host's containers send on a network; 0 if none is attached to it. A container keeps the MTU
-// with which it joined.
-func largest(n store.Network, mine store.Endpoints) int {
-	size := 0
-	for _, e := range mine.Endpoints {
-		size = max(size, n.MTU, e.MTU)
-	}
-	return size
 }
 
 // mtuNotes says where hosts can't carry the network's own MTU, and which containers have another one than new ones get. least is what
