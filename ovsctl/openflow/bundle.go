@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/socketplane/socketplane/internal/crashpoint"
 )
@@ -17,7 +18,7 @@ type bundle struct {
 
 	mu      sync.Mutex
 	refused error  // the first
-	count   int    // of the refused mods
+	flows   []Flow // that were refused
 	stage   uint16 // the last control that was answered
 }
 
@@ -38,6 +39,8 @@ func (c *Conn) change(ctx context.Context, mods []mod) error {
 	defer c.end(k)
 	id := k.first
 	crashpoint.Hit("openflow: bundle")
+	c.count(func(n *counters) *atomic.Uint64 { return &n.bundles }, 1)
+	c.count(func(n *counters) *atomic.Uint64 { return &n.flowMods }, len(mods))
 	if err := c.sendBundle(ctx, id, mods); err != nil {
 		// The switch would keep the bundle for ten seconds.
 		c.postpone(bundleControl(0, id, bundleDiscard))
@@ -73,7 +76,7 @@ func (c *Conn) sendBundle(ctx context.Context, id uint32, mods []mod) error {
 		xid++
 		var err error
 		if buf, err = appendBundleAdd(buf, xid, id, mods[i]); err != nil {
-			return fmt.Errorf("%s: %w", mods[i], err)
+			return &FlowError{Flow: mods[i].flow, Err: fmt.Errorf("%s: %w", mods[i], err)}
 		}
 		if len(buf) >= bufferSize {
 			if err := c.send(ctx, buf); err != nil {
@@ -115,8 +118,7 @@ func (b *bundle) handle(m message, index uint32) {
 // was one.
 func (b *bundle) refuse(body []byte, index uint32) {
 	if n := uint32(len(b.mods)); index >= 1 && index <= n {
-		b.count++
-		if b.count == 1 {
+		if b.flows = append(b.flows, b.mods[index-1].flow); len(b.flows) == 1 {
 			b.refused = decodeError(body, b.mods[index-1].String())
 		}
 	} else if b.refused == nil {
@@ -138,8 +140,8 @@ func (b *bundle) reach(stage uint16) {
 func (b *bundle) result() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e, ok := b.refused.(*Error); ok && b.count > 1 {
-		e.More = b.count - 1
+	if e, ok := b.refused.(*Error); ok && len(b.flows) > 0 {
+		e.More, e.Flows = len(b.flows)-1, b.flows
 	}
 	return b.refused
 }

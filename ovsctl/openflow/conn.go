@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,14 +34,16 @@ type Conn struct {
 	writes chan []byte
 	// later are messages of which nobody waits for the writing, above all the
 	// reader: it and the switch could else wait for each other.
-	later chan []byte
-	done  chan struct{}
+	later    chan []byte
+	done     chan struct{}
+	counters counters
 
-	mu    sync.Mutex
-	err   error // why it is closed
-	calls []*call
-	xid   uint32
-	frame func([]byte) // see Listen
+	mu      sync.Mutex
+	err     error // why it is closed
+	calls   []*call
+	xid     uint32
+	frame   func([]byte)      // see Listen
+	monitor func([]FlowEvent) // see Monitor
 	// unanswered counts the echo requests since the last message from the switch.
 	// Not a time: this process may have been the one that stood still.
 	unanswered int
@@ -156,9 +159,12 @@ func (c *Conn) read(r io.Reader) {
 func (c *Conn) dispatch(m message) {
 	c.mu.Lock()
 	c.unanswered = 0
-	call, frame := c.find(m.xid), c.frame
+	call, frame, monitor := c.find(m.xid), c.frame, c.monitor
 	c.mu.Unlock()
+	c.count(func(n *counters) *atomic.Uint64 { return &n.received }, headerLength+len(m.body))
 	switch {
+	case call == nil && monitor != nil && isMonitorReply(m):
+		c.told(m, monitor)
 	case m.kind == typePacketIn && frame != nil:
 		if f, ok := packetInFrame(m.body); ok {
 			frame(f)
@@ -203,7 +209,9 @@ func (c *Conn) write() {
 		case b = <-c.later:
 		case b = <-c.writes:
 		}
-		if _, err := c.nc.Write(b); err != nil {
+		n, err := c.nc.Write(b)
+		c.count(func(n *counters) *atomic.Uint64 { return &n.sent }, n)
+		if err != nil {
 			c.fail(err)
 			return
 		}

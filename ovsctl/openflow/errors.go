@@ -27,6 +27,41 @@ type Error struct {
 	Subject string
 	// More counts other changes that were refused in the same call.
 	More int
+	// Flows are the flows that the switch refused in this call, the subject's first. It may have refused no other, and looked no further:
+	// what it can't read it says of each, what it can't apply of the first.
+	Flows []Flow
+}
+
+// FlowError is the error of a flow that has no wire form; it wraps ErrInvalid.
+type FlowError struct {
+	Flow Flow
+	Err  error
+}
+
+// Error is that of the flow.
+func (e *FlowError) Error() string { return e.Err.Error() }
+
+// Unwrap gives ErrInvalid.
+func (e *FlowError) Unwrap() error { return e.Err }
+
+// Refused are the flows on account of which a call failed, none if it failed for another reason. The rest of the change may be
+// tried again without them; it may have others that were not looked at.
+func Refused(err error) []Flow {
+	var flows []Flow
+	switch e := err.(type) {
+	case nil:
+	case *Error:
+		flows = e.Flows
+	case *FlowError:
+		flows = []Flow{e.Flow}
+	case interface{ Unwrap() []error }: // Fill's, of several connections
+		for _, one := range e.Unwrap() {
+			flows = append(flows, Refused(one)...)
+		}
+	default:
+		return Refused(errors.Unwrap(err))
+	}
+	return flows
 }
 
 // Error names the subject, the cause by its names in OpenFlow, and how many more.

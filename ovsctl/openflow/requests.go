@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 )
 
 // cookieButOne is the mask of all bits of a cookie but the first. With all of them Open vSwitch finds
@@ -24,7 +25,7 @@ type Change struct {
 
 // Apply applies a change in one bundle: all of it or nothing, visible to packets
 // at once and in force when it returns nil. An *Error says what the switch
-// refused; ErrInvalid what was not even sent. If the connection or ctx ends while
+// refused; ErrInvalid what was not even sent; Refused has the flows of either. If the connection or ctx ends while
 // the switch commits, it is not known whether it did.
 func (c *Conn) Apply(ctx context.Context, change Change) error {
 	mods := make([]mod, 0, len(change.Delete)+len(change.Add))
@@ -94,6 +95,8 @@ func (c *Conn) Dump(ctx context.Context, cookie, mask uint64) ([]Flow, error) {
 			flows, more, err = decodeFlowStatsReply(m.body, flows)
 			return more, err
 		})
+	c.count(func(n *counters) *atomic.Uint64 { return &n.dumps }, 1)
+	c.count(func(n *counters) *atomic.Uint64 { return &n.dumpedFlows }, len(flows))
 	if err != nil {
 		return nil, err
 	}

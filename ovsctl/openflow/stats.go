@@ -31,31 +31,34 @@ func decodeFlowStatsReply(body []byte, flows []Flow) (all []Flow, more bool, err
 // decodeFlowStats reads one flow; its values alias b.
 func decodeFlowStats(b []byte) (Flow, error) {
 	f := Flow{Table: b[2], Priority: be16(b[12:]), Cookie: be64(b[24:])}
-	idle, hard := be16(b[14:]), be16(b[16:])
-	b = b[flowStatsLength:]
+	timeouts := be32(b[14:]) // idle and hard
+	return f, decodeMatchAndInstructions(b[flowStatsLength:], &f, timeouts != 0)
+}
 
+// decodeMatchAndInstructions reads what ends a flow's description into f.
+func decodeMatchAndInstructions(b []byte, f *Flow, timeouts bool) error {
 	if len(b) < 8 || be16(b) != matchTypeOXM {
-		return f, fmt.Errorf("%w: flow without an OXM match", ErrProtocol)
+		return fmt.Errorf("%w: flow without an OXM match", ErrProtocol)
 	}
 	n := int(be16(b[2:]))
 	padded := (n + 7) / 8 * 8
 	if n < 4 || padded > len(b) {
-		return f, fmt.Errorf("%w: match of length %d with %d bytes left", ErrProtocol, n, len(b))
+		return fmt.Errorf("%w: match of length %d with %d bytes left", ErrProtocol, n, len(b))
 	}
 	match, unknown, err := decodeMatch(b[4:n])
 	if err != nil {
-		return f, err
+		return err
 	}
 	f.Match = match
-	if err := decodeInstructions(b[padded:], &f); err != nil {
-		return f, err
+	if err := decodeInstructions(b[padded:], f); err != nil {
+		return err
 	}
-	if idle != 0 || hard != 0 {
+	if timeouts {
 		f.Opaque = "timeout"
 	}
 	if unknown != "" {
 		// Never nil, as that says that Match is all there is.
 		f.Opaque, f.rawMatch = unknown, b[4:n:n]
 	}
-	return f, nil
+	return nil
 }
