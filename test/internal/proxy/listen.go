@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net"
 	"os"
 	"runtime"
@@ -25,4 +26,23 @@ func ListenIn(netns, addr string) (l net.Listener, err error) {
 	}()
 	<-done
 	return l, err
+}
+
+// DialIn connects from within a network namespace, given by the path of its file: a socket stays in the namespace in which it was made.
+func DialIn(ctx context.Context, netns, network, addr string) (c net.Conn, err error) {
+	f, err := os.Open(netns)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err == nil {
+			c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	}()
+	<-done
+	return c, err
 }

@@ -1,0 +1,202 @@
+package scale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/tally"
+)
+
+// The clusters that are compared: other hosts, and the endpoints of each.
+const (
+	fewHosts, fewEach   = 10, 100
+	manyHosts, manyEach = 500, 20
+)
+
+// What happens to a host.
+const (
+	peerChange = "another host's container starts"
+	localJoin  = "CreateEndpoint and Join here"
+	hostJoins  = "a host joins the network"
+	minute     = "a minute at rest"
+)
+
+// costs are what is counted of each, by the names that bounds use.
+var costs = []struct {
+	name string
+	of   func(c tally.Counts) int64
+}{
+	{"Consul: requests", func(c tally.Counts) int64 {
+		return c.Sum("consul: ", "") - c.Sum("consul: ", ": keys") - c.Sum("consul: ", ": bytes")
+	}},
+	{"Consul: keys read", func(c tally.Counts) int64 { return c.Sum("consul: ", ": keys") }},
+	{"Consul: bytes read", func(c tally.Counts) int64 { return c.Sum("consul: ", ": bytes") }},
+	{"flow-mods and group-mods", func(c tally.Counts) int64 { return c["openflow: flow-mods"] + c["openflow: group-mods"] }},
+	{"flow dumps and counts", func(c tally.Counts) int64 { return c["openflow: flow dumps"] + c["openflow: flow counts"] }},
+	{"OVSDB: operations", func(c tally.Counts) int64 { return c["ovsdb: operations"] }},
+	{"OVSDB: transactions", func(c tally.Counts) int64 { return c["ovsdb: transactions"] }},
+}
+
+// bounds are the most that one of these may cost, in a cluster of any size. A cost without a bound is reported only.
+var bounds = []struct {
+	event, cost string
+	most        int64
+}{
+	{peerChange, "flow-mods and group-mods", 6},
+	{peerChange, "flow dumps and counts", 0},
+	{peerChange, "OVSDB: operations", 0},
+}
+
+// world is a host in a cluster of a size, with a container on the network that all have.
+type world struct {
+	*host
+	peers *peers
+	net   *segment
+	// costs are what was counted, by what happened.
+	costs map[string]tally.Counts
+}
+
+// TestCounts: what one change costs, in requests, keys, bytes, messages and operations, has the same bounds in a small cluster and in a large one.
+func TestCounts(t *testing.T) {
+	worlds := []*world{newWorld(t, fewHosts, fewEach), newWorld(t, manyHosts, manyEach)}
+	for _, w := range worlds {
+		w.change()
+	}
+	atRest(t, worlds)
+	var table strings.Builder
+	for _, event := range []string{peerChange, localJoin, hostJoins, minute} {
+		for _, cost := range costs {
+			bound := "none yet"
+			for _, b := range bounds {
+				if b.event != event || b.cost != cost.name {
+					continue
+				}
+				bound = fmt.Sprint(b.most)
+				for _, w := range worlds {
+					if got := cost.of(w.costs[event]); got > b.most {
+						t.Errorf("%s, %d other hosts: %s: %d, at most %d are right:\n%s", event, len(w.peers.all), cost.name, got, b.most, w.costs[event])
+					}
+				}
+			}
+			fmt.Fprintf(&table, "%-34s %-26s %9d %9d   %s\n", event, cost.name, cost.of(worlds[0].costs[event]), cost.of(worlds[1].costs[event]), bound)
+		}
+	}
+	t.Logf("costs at %d and at %d other hosts, and their bound:\n%s", fewHosts, manyHosts, table.String())
+	if testing.Verbose() {
+		for _, event := range []string{peerChange, localJoin, hostJoins, minute} {
+			t.Logf("%s, %d other hosts:\n%s", event, manyHosts, worlds[1].costs[event])
+		}
+	}
+}
+
+func newWorld(t testing.TB, hosts, each int) *world {
+	t.Helper()
+	w := &world{host: newHost(t), costs: map[string]tally.Counts{}}
+	ctx := t.Context()
+	var err error
+	if w.peers, err = w.newPeers(ctx, hosts, each); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if w.net, err = w.docker().network(ctx, dockerID("net", 0), wide.String(), local.String()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.net.join(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.complete()
+	return w
+}
+
+// complete waits until the switch has a flow to each endpoint of the other hosts.
+func (w *world) complete() {
+	w.t.Helper()
+	w.eventually("all other hosts' endpoints are in the switch", func() error {
+		if got, want := w.flowsTo(macPeer), w.peers.endpoints(); got < want {
+			return fmt.Errorf("%d of %d", got, want)
+		}
+		return nil
+	})
+}
+
+// change makes each change once, and counts.
+func (w *world) change() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	flows := w.monitor("!delete,", macUpdate)
+	defer flows.end()
+	w.during(peerChange, func() error {
+		mac, err := w.peers.all[3].update(ctx)
+		if err == nil {
+			_, err = flows.await(ctx, mac)
+		}
+		return err
+	})
+	w.during(localJoin, func() error { _, err := w.net.join(ctx); return err })
+	w.during(hostJoins, func() error {
+		err := w.peers.add(ctx)
+		if err == nil {
+			w.complete()
+		}
+		return err
+	})
+}
+
+// during counts what the agent asks because of something, and until it rests again.
+func (w *world) during(event string, do func() error) {
+	w.t.Helper()
+	w.settle()
+	before := w.counts()
+	if err := do(); err != nil {
+		w.t.Fatalf("%s: %v", event, err)
+	}
+	w.settle()
+	w.costs[event] = w.counts().Since(before)
+}
+
+// quiet is for how long nothing was asked when what a change causes is over; quietLimit is when it is taken as over anyway.
+const (
+	quiet      = 700 * time.Millisecond
+	quietLimit = 10 * time.Second
+)
+
+// settle waits until the agent has asked nothing for a while.
+func (h *host) settle() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), quietLimit)
+	defer cancel()
+	last, since := h.counts(), time.Now()
+	_ = testenv.Poll(ctx, 50*time.Millisecond, func() bool { // an agent that never rests is measured as it is
+		now := h.counts()
+		if len(now.Since(last)) > 0 {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > quiet
+	})
+}
+
+// atRest counts what agents ask in a minute in which nothing happens. Only the clock says when it is over.
+func atRest(t *testing.T, worlds []*world) {
+	t.Helper()
+	before := make([]tally.Counts, len(worlds))
+	for i, w := range worlds {
+		w.settle()
+		before[i] = w.counts()
+	}
+	over := time.NewTimer(time.Minute)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-t.Context().Done():
+		t.Fatal(errors.New("the test ended"))
+	}
+	for i, w := range worlds {
+		w.costs[minute] = w.counts().Since(before[i])
+	}
+}

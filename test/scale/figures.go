@@ -1,0 +1,67 @@
+package scale
+
+// OutVar is the environment variable that makes TestMeasure run, with the path of the file that gets the Figures as JSON; SizesVar has the
+// numbers of other hosts, separated by commas; AgentVar is the agent's binary instead of one built from this checkout.
+const (
+	OutVar   = "SOCKETPLANE_SCALE_OUT"
+	SizesVar = "SOCKETPLANE_SCALE_SIZES"
+	AgentVar = "SOCKETPLANE_SCALE_AGENT"
+)
+
+// Figures are what TestMeasure has measured. Times are in milliseconds where the name says nothing else.
+type Figures struct {
+	Sizes    []*Size
+	Crowd    *Crowd
+	Networks *Networks
+	Binds    *Binds
+}
+
+// Size is one cluster: a host with one container on a network, on which Hosts others have Each endpoints.
+type Size struct {
+	Hosts, Each int
+	// Update is from a host's write of its endpoints until the new one's flow is in the switch; UpdateCPU is the agent's for one, the mean;
+	// UpdateBytes is what the agent read of Consul for one, the mean.
+	Update      []float64
+	UpdateCPU   float64
+	UpdateBytes float64
+	// Attach is CreateEndpoint and Join of a further container here.
+	Attach []float64
+	// Memory is the agent's in MiB, at rest; MemoryMost the most there ever was.
+	Memory, MemoryMost float64
+	// RestCPU is the agent's share of a core while nothing happens, in percent; RestBytes is what it reads of Consul then, in bytes a second.
+	RestCPU, RestBytes float64
+	// First is from the first start of the agent, without state, until all endpoints are in the switch, with the creation of the network and of a
+	// container, in seconds. Restart is from a further start until a change that was made meanwhile is in the switch, in seconds.
+	First, Restart float64
+	// Gaps is how many flows of other hosts' endpoints were deleted while the agent was restarted, though all endpoints stayed.
+	Gaps int
+	// Endpoints, NetworkList and Inspect are `endpoint ls`, `network ls` and `network inspect`, in seconds.
+	Endpoints, NetworkList, Inspect float64
+	// Failed says what did not work at this size, by the figure's name.
+	Failed map[string]string
+}
+
+// Crowd is one host with many endpoints on one network, made one after the other.
+type Crowd struct {
+	Endpoints int
+	// AgentCPU and SwitchCPU are those of the agent and of ovs-vswitchd for one endpoint, by hundreds of endpoints; Attach is CreateEndpoint and Join,
+	// the median by hundreds.
+	AgentCPU, SwitchCPU, Attach []float64
+	// PlainCPU is ovs-vswitchd's for a plain `ip link add` and `ovs-vsctl add-port`, Plain the time of both, by hundreds of ports.
+	PlainCPU, Plain []float64
+}
+
+// Networks is one host with many networks, a container on each.
+type Networks struct {
+	Count int
+	// Attach is CreateEndpoint and Join on each network, in order.
+	Attach []float64
+}
+
+// Binds is many hosts that bind one network at the same time, with their endpoints, on three Consul servers.
+type Binds struct {
+	Hosts   int
+	Seconds float64
+	// Failed is what went wrong first; empty if nothing did.
+	Failed string
+}

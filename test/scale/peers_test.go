@@ -1,0 +1,138 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+// The first two bytes of MACs, by who has them.
+const (
+	macLocal  = "02:44" // containers of the host that is looked at
+	macPeer   = "02:42" // those that other hosts have from the beginning
+	macUpdate = "02:53" // those that they get while they are looked at
+)
+
+// The network that all have: the host takes its addresses from the first part, the others count up behind it.
+var (
+	wide  = netip.MustParsePrefix("10.64.0.0/14")
+	local = netip.MustParsePrefix("10.64.0.0/16")
+)
+
+// spread is how many addresses each other host has for itself.
+const spread = 160
+
+func macOf(prefix string, i int) string {
+	return fmt.Sprintf("%s:%02x:%02x:%02x:%02x", prefix, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
+}
+
+// peers are the other hosts, as records.
+type peers struct {
+	kv   *consul.Store
+	all  []*peer
+	each int
+}
+
+// peer is another host. Its methods are for one goroutine.
+type peer struct {
+	number    int
+	c         *store.Cluster
+	network   string
+	endpoints []store.Endpoint
+	updates   int
+}
+
+// newPeers writes the records of other hosts with endpoints on the wide network: of the hosts, of their networks, of their endpoints.
+func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
+	kv, err := consul.Open(consul.Options{Address: h.server.Addr})
+	if err != nil {
+		return nil, err
+	}
+	h.t.Cleanup(func() { _ = kv.Close() })
+	p := &peers{kv: kv, each: each}
+	for i := range hosts {
+		p.all = append(p.all, p.peer(i))
+	}
+	// The first one makes the network.
+	if err := p.all[0].arrive(ctx, each); err != nil {
+		return nil, err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for _, o := range p.all[1:] {
+		g.Go(func() error { return o.arrive(gctx, each) })
+	}
+	return p, g.Wait()
+}
+
+func (p *peers) peer(number int) *peer {
+	return &peer{number: number, c: store.NewCluster(p.kv, fmt.Sprintf("%016x", 0x5ca1e000+number))}
+}
+
+// add lets one more host join the network, with as many endpoints as the others have.
+func (p *peers) add(ctx context.Context) error {
+	o := p.peer(len(p.all))
+	p.all = append(p.all, o)
+	return o.arrive(ctx, p.each)
+}
+
+// endpoints is how many the hosts had from the beginning.
+func (p *peers) endpoints() int { return len(p.all) * p.each }
+
+// arrive writes what a host writes that starts, binds the network and has containers.
+func (o *peer) arrive(ctx context.Context, each int) error {
+	if err := o.bind(ctx); err != nil {
+		return err
+	}
+	for range each {
+		o.endpoints = append(o.endpoints, o.endpoint(macPeer))
+	}
+	return o.publish(ctx)
+}
+
+// bind writes the host's own records, and that it has the network.
+func (o *peer) bind(ctx context.Context) error {
+	vtep := netip.AddrFrom4([4]byte{198, 18, byte(1 + o.number/250), byte(1 + o.number%250)})
+	record := store.Host{Name: fmt.Sprintf("peer%04d", o.number), VTEP: vtep, MTU: 1500, Started: time.Now()}
+	if err := o.c.PutHost(ctx, record); err != nil {
+		return fmt.Errorf("record of host %d: %w", o.number, err)
+	}
+	id := o.c.Host()
+	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
+		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
+	}
+	n, err := o.c.Bind(ctx, store.Binding{DockerID: dockerID("net", o.number), Pools: []netip.Prefix{wide}})
+	if err != nil {
+		return fmt.Errorf("host %d binds the network: %w", o.number, err)
+	}
+	o.network = n.ID
+	return nil
+}
+
+// update starts one more container on the host, and returns its MAC.
+func (o *peer) update(ctx context.Context) (mac string, err error) {
+	e := o.endpoint(macUpdate)
+	o.endpoints = append(o.endpoints, e)
+	return e.MAC, o.publish(ctx)
+}
+
+func (o *peer) publish(ctx context.Context) error {
+	if err := o.c.PutEndpoints(ctx, o.network, o.endpoints); err != nil {
+		return fmt.Errorf("endpoints of host %d: %w", o.number, err)
+	}
+	return nil
+}
+
+// endpoint is a further one of the host.
+func (o *peer) endpoint(prefix string) store.Endpoint {
+	number := o.number*spread + len(o.endpoints)
+	at := local.Addr().As4()
+	addr := netip.AddrFrom4([4]byte{at[0], at[1] + 1 + byte(number>>16), byte(number >> 8), byte(number)})
+	return store.Endpoint{ID: dockerID("peer", number), MAC: macOf(prefix, number), Addrs: []netip.Addr{addr}, MTU: 1450}
+}
