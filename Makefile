@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|doctor|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|doctor|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages|scale)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
@@ -70,14 +70,14 @@ crash: bin/lab ## end the agent of a demo host as a crash would: make crash HOST
 	@bin/lab crash $(HOST)
 
 .PHONY: test unit e2e users e2e-all e2e-kernel bench
-# Clusters form, packages install and the doctor looks mostly by waiting: they go beside e2e, and their results come after it.
+# Clusters form, packages install, the doctor looks and hosts are counted mostly by waiting: they go beside e2e, and their results come after it.
 test: ## everything that must pass, with what it needs (root)
 	@$(INSTALL) consul ovs docker engine vm packages debian registry
 	@export SOCKETPLANE_TEST_STRICT=1; failed=0; aside=$$(mktemp); trap 'rm -f "$$aside"' EXIT; { \
 	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
 	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/crash/... ./test/chaos/... || failed=1; \
-	  $(LABTEST) -json ./test/cluster/... ./test/packages/... ./test/doctor/... >"$$aside" 2>&1 & \
+	  $(LABTEST) -json ./test/cluster/... ./test/packages/... ./test/doctor/... ./test/scale/... >"$$aside" 2>&1 & \
 	  { $(call e2e,$(E2E),-json,./test/e2e/...); } || failed=1; \
 	  { $(call e2e,$(USERS),-json,./test/users/...); } || failed=1; \
 	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT),$(PLUGIN_E2E)); } || failed=1; \

@@ -76,6 +76,8 @@ var rules = []struct {
 	{"store/bolt", []string{"internal/crashpoint", "store", "go.etcd.io/bbolt"}, []string{"net/http"}, "a store must not know who uses it"},
 	{"store/storetest", []string{"store"}, nil, "the contract suite must not know the implementations"},
 	{"internal/retry", nil, []string{"os", "net"}, "pauses must not know what is tried"},
+	{"test/internal/tally", nil, []string{"os"}, "who counts must not know what is counted"},
+	{"test/scale", nil, []string{"net", "os"}, "figures are plain values, and the rest are tests"},
 	{"ovsctl", []string{"internal/crashpoint", "internal/retry", "ovsctl", "internal/dataplane", "github.com/ovn-org/libovsdb", "github.com/go-logr/logr"}, nil,
 		"the switch must not know stores or libnetwork"},
 	{"ovsctl/vswitch", []string{"github.com/ovn-org/libovsdb"}, nil, "generated models only"},

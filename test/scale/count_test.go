@@ -16,6 +16,8 @@ import (
 const (
 	fewHosts, fewEach   = 10, 100
 	manyHosts, manyEach = 500, 20
+	// joinEach is how many endpoints the host has that joins.
+	joinEach = 20
 )
 
 // What happens to a host.
@@ -47,9 +49,24 @@ var bounds = []struct {
 	event, cost string
 	most        int64
 }{
+	{peerChange, "Consul: requests", 6},
 	{peerChange, "flow-mods and group-mods", 6},
 	{peerChange, "flow dumps and counts", 0},
 	{peerChange, "OVSDB: operations", 0},
+	{localJoin, "Consul: requests", 8},
+	{localJoin, "flow-mods and group-mods", 14},
+	{localJoin, "flow dumps and counts", 0},
+	{localJoin, "OVSDB: operations", 8},
+	{localJoin, "OVSDB: transactions", 1},
+	{hostJoins, "Consul: requests", 12},
+	{hostJoins, "flow-mods and group-mods", 5 * joinEach},
+	{hostJoins, "flow dumps and counts", 0},
+	{hostJoins, "OVSDB: operations", 0},
+	{minute, "Consul: requests", 60},
+	{minute, "Consul: keys read", 60},
+	{minute, "Consul: bytes read", 60 << 10}, // 1 KiB/s
+	{minute, "flow-mods and group-mods", 0},
+	{minute, "OVSDB: operations", 0},
 }
 
 // world is a host in a cluster of a size, with a container on the network that all have.
@@ -117,7 +134,7 @@ func newWorld(t testing.TB, hosts, each int) *world {
 func (w *world) complete() {
 	w.t.Helper()
 	w.eventually("all other hosts' endpoints are in the switch", func() error {
-		if got, want := w.flowsTo(macPeer), w.peers.endpoints(); got < want {
+		if got, want := w.flowsTo(macPeer), w.peers.first; got < want {
 			return fmt.Errorf("%d of %d", got, want)
 		}
 		return nil
@@ -140,7 +157,7 @@ func (w *world) change() {
 	})
 	w.during(localJoin, func() error { _, err := w.net.join(ctx); return err })
 	w.during(hostJoins, func() error {
-		err := w.peers.add(ctx)
+		err := w.peers.add(ctx, joinEach)
 		if err == nil {
 			w.complete()
 		}

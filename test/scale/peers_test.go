@@ -34,9 +34,10 @@ func macOf(prefix string, i int) string {
 
 // peers are the other hosts, as records.
 type peers struct {
-	kv   *consul.Store
-	all  []*peer
-	each int
+	kv  *consul.Store
+	all []*peer
+	// first is how many endpoints the hosts had when they joined.
+	first int
 }
 
 // peer is another host. Its methods are for one goroutine.
@@ -55,7 +56,7 @@ func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
 		return nil, err
 	}
 	h.t.Cleanup(func() { _ = kv.Close() })
-	p := &peers{kv: kv, each: each}
+	p := &peers{kv: kv, first: hosts * each}
 	for i := range hosts {
 		p.all = append(p.all, p.peer(i))
 	}
@@ -75,15 +76,13 @@ func (p *peers) peer(number int) *peer {
 	return &peer{number: number, c: store.NewCluster(p.kv, fmt.Sprintf("%016x", 0x5ca1e000+number))}
 }
 
-// add lets one more host join the network, with as many endpoints as the others have.
-func (p *peers) add(ctx context.Context) error {
+// add lets one more host join the network.
+func (p *peers) add(ctx context.Context, each int) error {
 	o := p.peer(len(p.all))
 	p.all = append(p.all, o)
-	return o.arrive(ctx, p.each)
+	p.first += each
+	return o.arrive(ctx, each)
 }
-
-// endpoints is how many the hosts had from the beginning.
-func (p *peers) endpoints() int { return len(p.all) * p.each }
 
 // arrive writes what a host writes that starts, binds the network and has containers.
 func (o *peer) arrive(ctx context.Context, each int) error {
