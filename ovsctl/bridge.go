@@ -63,7 +63,7 @@ func (s *Switch) served(ctx context.Context, spec BridgeSpec, cfg int) error {
 		if err != nil {
 			return err
 		}
-		v := viewOf(n, s.bridge)
+		v := s.viewOf(n)
 		if v.root == nil {
 			return fmt.Errorf("%w: %s: the database was emptied meanwhile", ErrNoBridge, s.bridge)
 		}
@@ -212,7 +212,7 @@ func mendBridge(v *view, spec BridgeSpec) []ovsdb.Operation {
 	if m := mendMap(b.OtherConfig, otherConfig()); m != nil {
 		ops = append(ops, mutateMap(vswitch.BridgeTable, b.UUID, "other_config", m))
 	}
-	if p := v.ports[b.Name]; p == nil {
+	if p := v.port(b.Name); p == nil {
 		ops = append(ops, insertLocal(b.Name, spec.ExternalIDs)...)
 		ops = append(ops, refer(vswitch.BridgeTable, b.UUID, "ports", ovsdb.MutateOperationInsert, "local"))
 	}

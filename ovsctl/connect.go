@@ -46,6 +46,8 @@ type Switch struct {
 	done chan struct{}
 
 	handle *os.Process // of vswitchd.id, for run only
+	counts counters
+	news   news
 
 	mu       sync.Mutex
 	session  *session // nil while there is none with its cache in sync
@@ -262,6 +264,7 @@ func (s *Switch) setSession(n *session, cause error) {
 	s.session, s.cause = n, cause
 	s.mu.Unlock()
 	if !again {
+		s.news.note(nil, nil)
 		s.announce(true)
 	}
 }
@@ -293,7 +296,7 @@ func (s *Switch) await(ctx context.Context, is func() bool) error {
 		s.mu.Lock()
 		moved := s.moved
 		s.mu.Unlock()
-		if is() {
+		if is() { // cheap: it is asked after each row that changes
 			return nil
 		}
 		select {

@@ -36,25 +36,32 @@ type Changes struct{ Added, Removed, Mended int }
 
 // SyncPorts makes our ports on our bridge the wanted ones: one transaction adds, mends and removes.
 // Ports without our mark are left alone; where one has a name that is wanted, the others are done
-// all the same and the error wraps ErrForeign. ovs-vswitchd takes the change up afterwards.
+// all the same and the error wraps ErrForeign. ovs-vswitchd takes the change up afterwards. It looks at all ports of the database.
 func (s *Switch) SyncPorts(ctx context.Context, want []Port) (Changes, error) {
-	return s.ports(ctx, want, func(string) bool { return true })
+	return s.ports(ctx, want, nil, true)
+}
+
+// EnsurePorts adds or mends these ports in one transaction, and leaves all others as they are. What SyncPorts says of ports without our
+// mark holds. It looks at these ports only.
+func (s *Switch) EnsurePorts(ctx context.Context, want ...Port) (Changes, error) {
+	return s.ports(ctx, want, nil, false)
 }
 
 // EnsurePort adds or mends one port.
 func (s *Switch) EnsurePort(ctx context.Context, p Port) error {
-	_, err := s.ports(ctx, []Port{p}, func(string) bool { return false })
+	_, err := s.EnsurePorts(ctx, p)
 	return err
 }
 
-// RemovePorts removes those of the named ports that are ours; those that aren't there are no error.
+// RemovePorts removes those of the named ports that are ours, in one transaction; those that aren't there are no error. It looks at
+// these ports only.
 func (s *Switch) RemovePorts(ctx context.Context, names ...string) error {
-	_, err := s.ports(ctx, nil, func(name string) bool { return slices.Contains(names, name) })
+	_, err := s.ports(ctx, nil, names, false)
 	return err
 }
 
-// ports brings the wanted ports about, and removes ours that are not wanted where remove says so.
-func (s *Switch) ports(ctx context.Context, want []Port, remove func(name string) bool) (Changes, error) {
+// ports brings the wanted ports about, and removes those of the named ones that are ours; with rest, all of ours that are not wanted.
+func (s *Switch) ports(ctx context.Context, want []Port, gone []string, rest bool) (Changes, error) {
 	var changes Changes
 	var foreign error
 	if err := check(want, s.bridge); err != nil {
@@ -71,8 +78,11 @@ func (s *Switch) ports(ctx context.Context, want []Port, remove func(name string
 		if !marked(v.bridge.ExternalIDs) {
 			return nil, fmt.Errorf("bridge %s is left alone: %w", s.bridge, ErrForeign)
 		}
+		if rest {
+			gone = slices.Collect(maps.Keys(v.whole().ports))
+		}
 		var ops []ovsdb.Operation
-		ops, changes, foreign = planPorts(v, want, remove)
+		ops, changes, foreign = planPorts(v, want, gone)
 		return ops, nil
 	})
 	if err != nil {
@@ -97,13 +107,13 @@ func check(want []Port, bridge string) error {
 	return nil
 }
 
-func planPorts(v *view, want []Port, remove func(string) bool) (ops []ovsdb.Operation, changes Changes, foreign error) {
+func planPorts(v *view, want []Port, gone []string) (ops []ovsdb.Operation, changes Changes, foreign error) {
 	wanted := map[string]bool{}
 	var added, removed []string
 	for i, p := range want {
 		wanted[p.Name] = true
 		p.ExternalIDs = withMark(p.ExternalIDs, "port")
-		have := v.ports[p.Name]
+		have := v.port(p.Name)
 		switch {
 		case have == nil:
 			name := "p" + strconv.Itoa(i)
@@ -122,8 +132,12 @@ func planPorts(v *view, want []Port, remove func(string) bool) (ops []ovsdb.Oper
 			ops = append(ops, mend...)
 		}
 	}
-	for name, p := range v.ports {
-		if !wanted[name] && v.ours(p) && remove(name) {
+	for _, name := range gone {
+		if wanted[name] {
+			continue
+		}
+		wanted[name] = true // named twice
+		if p := v.port(name); p != nil && v.ours(p) {
 			removed = append(removed, p.UUID)
 			changes.Removed++
 		}
@@ -213,13 +227,26 @@ func (s *Switch) Ports() []PortStatus {
 		return nil
 	}
 	var out []PortStatus
-	for _, p := range v.ports {
+	for _, p := range v.whole().ports {
 		if v.ours(p) {
 			out = append(out, v.status(p))
 		}
 	}
 	slices.SortFunc(out, func(a, b PortStatus) int { return strings.Compare(a.Name, b.Name) })
 	return out
+}
+
+// Port returns one port of ours on our bridge; false if there is none, or no connection.
+func (s *Switch) Port(name string) (PortStatus, bool) {
+	v, err := s.view()
+	if err != nil || v.bridge == nil {
+		return PortStatus{}, false
+	}
+	p := v.port(name)
+	if p == nil || !v.ours(p) {
+		return PortStatus{}, false
+	}
+	return v.status(p), true
 }
 
 // ForeignPorts returns the names of the ports on our bridge that others made, sorted.
@@ -229,8 +256,8 @@ func (s *Switch) ForeignPorts() ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, p := range v.ports {
-		if v.onBridge[p.UUID] && p.Name != v.bridge.Name && !v.ours(p) {
+	for _, p := range v.whole().ports {
+		if v.onBridge(p) && p.Name != v.bridge.Name && !v.ours(p) {
 			names = append(names, p.Name)
 		}
 	}
@@ -272,17 +299,20 @@ func (s *Switch) WaitPort(ctx context.Context, name string) (PortStatus, error) 
 	if err != nil {
 		return PortStatus{}, err
 	}
-	if v.root == nil || v.bridge == nil || v.ports[name] == nil || !v.ours(v.ports[name]) {
+	var p *vswitch.Port
+	if v.root != nil && v.bridge != nil {
+		p = v.port(name)
+	}
+	if p == nil || !v.ours(p) {
 		return PortStatus{}, fmt.Errorf("port %s of bridge %s: not there: add it first", name, s.bridge)
 	}
 	if err := s.follow(ctx, v.root.NextCfg); err != nil {
-		return v.status(v.ports[name]), fmt.Errorf("wait for port %s: %w", name, err)
+		return v.status(p), fmt.Errorf("wait for port %s: %w", name, err)
 	}
 	if v, err = s.view(); err != nil {
 		return PortStatus{}, err
 	}
-	p := v.ports[name]
-	if p == nil {
+	if p = v.port(name); p == nil {
 		return PortStatus{}, fmt.Errorf("%w %s: it was removed meanwhile", ErrPort, name)
 	}
 	st := v.status(p)

@@ -122,7 +122,7 @@ func datapath(column string) string {
 
 // look finds out whether ovs-vswitchd runs, and whether it is another one than before.
 func (s *Switch) look(ctx context.Context, n *session) {
-	v := viewOf(n, s.bridge)
+	v := s.viewOf(n)
 	var id process
 	var err error
 	if v.root != nil && v.bridge != nil {
@@ -135,6 +135,7 @@ func (s *Switch) look(ctx context.Context, n *session) {
 	s.mu.Unlock()
 	if (was == nil) != (now == nil) || before != after {
 		s.log.Info("ovs-vswitchd changed", "pid", after.pid, "error", now)
+		s.news.note(nil, nil)
 		s.announce(true)
 	}
 	if probe {
@@ -275,7 +276,9 @@ func (e *events) OnUpdate(_ string, old, row model.Model) { e.take(old, row) }
 func (e *events) OnDelete(_ string, row model.Model)      { e.take(row, nil) }
 
 func (e *events) take(old, row model.Model) {
+	e.s.counts.events.Add(1)
 	ours := false
+	var ports, bridges []string
 	for _, r := range []model.Model{old, row} {
 		switch r := r.(type) {
 		case *vswitch.OpenvSwitch:
@@ -284,15 +287,21 @@ func (e *events) take(old, row model.Model) {
 				signal(e.s.kick)
 			}
 		case *vswitch.Bridge:
+			bridges = append(bridges, r.Name)
 			if r.Name == e.s.bridge {
 				ours = true
 				signal(e.s.kick)
 			}
 		case *vswitch.Port:
+			ports = append(ports, r.Name)
 			ours = ours || marked(r.ExternalIDs)
 		case *vswitch.Interface:
+			ports = append(ports, r.Name)
 			ours = ours || marked(r.ExternalIDs)
 		}
+	}
+	if ours || len(ports)+len(bridges) > 0 { // else next_cfg or cur_cfg moved
+		e.s.news.note(ports, bridges)
 	}
 	e.s.announce(ours)
 }

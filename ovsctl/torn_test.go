@@ -28,14 +28,15 @@ func TestPortThatIsGoneIsNotMended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	torn.whole()
 	sw.Vsctl("del-port", "socketplane0", "p1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := testenv.Poll(ctx, 5*time.Millisecond, func() bool { return len(s.Ports()) == 0 }); err != nil {
 		t.Fatal("our copy still has the port")
 	}
-	torn.interfaces = nil
-	ops, changes, err := planPorts(torn, []Port{port}, func(string) bool { return true })
+	torn.all.interfaces = nil
+	ops, changes, err := planPorts(torn, []Port{port}, nil)
 	if err != nil || changes.Mended != 1 {
 		t.Fatalf("planned are %+v, %v, so this test proves nothing", changes, err)
 	}

@@ -6,20 +6,29 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ovn-org/libovsdb/cache"
 	"github.com/ovn-org/libovsdb/ovsdb"
 
 	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
 
-// view is the database at one moment, as far as we look at it. The rows belong to the cache and are
-// not to be changed.
+// view is the database at one moment, as far as we look at it: the root and our bridge, and single ports when they are asked for. After
+// whole it has all of them. The rows belong to the cache and are not to be changed.
 type view struct {
-	root       *vswitch.OpenvSwitch // nil in a database that is empty
-	bridge     *vswitch.Bridge      // the one with our name; nil if there is none
+	root   *vswitch.OpenvSwitch // nil in a database that is empty
+	bridge *vswitch.Bridge      // the one with our name; nil if there is none
+
+	cache  *cache.TableCache
+	counts *counters
+	all    *everything // after whole
+}
+
+// everything is all ports of the database.
+type everything struct {
 	ports      map[string]*vswitch.Port
 	interfaces map[string]*vswitch.Interface // by UUID
-	onBridge   map[string]bool               // UUIDs of the bridge's ports
+	onBridge   map[string]bool               // UUIDs of our bridge's ports
 }
 
 // view is the present state. The error wraps ErrNotConnected.
@@ -28,7 +37,7 @@ func (s *Switch) view() (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewOf(n, s.bridge), nil
+	return s.viewOf(n), nil
 }
 
 func (s *Switch) current() (*session, error) {
@@ -40,42 +49,87 @@ func (s *Switch) current() (*session, error) {
 	return s.session, nil
 }
 
-func viewOf(n *session, bridge string) *view {
-	v := &view{ports: map[string]*vswitch.Port{}, interfaces: map[string]*vswitch.Interface{}, onBridge: map[string]bool{}}
+func (s *Switch) viewOf(n *session) *view {
+	v := &view{cache: n.cache, counts: &s.counts}
 	for _, row := range n.cache.Table(vswitch.OpenvSwitchTable).RowsShallow() {
 		v.root = row.(*vswitch.OpenvSwitch)
 	}
 	for _, row := range n.cache.Table(vswitch.BridgeTable).RowsShallow() {
-		if b := row.(*vswitch.Bridge); b.Name == bridge {
+		if b := row.(*vswitch.Bridge); b.Name == s.bridge {
 			v.bridge = b
-			for _, uuid := range b.Ports {
-				v.onBridge[uuid] = true
-			}
 		}
-	}
-	for _, row := range n.cache.Table(vswitch.PortTable).RowsShallow() {
-		p := row.(*vswitch.Port)
-		v.ports[p.Name] = p
-	}
-	for uuid, row := range n.cache.Table(vswitch.InterfaceTable).RowsShallow() {
-		v.interfaces[uuid] = row.(*vswitch.Interface)
 	}
 	return v
 }
 
+// whole reads all ports.
+func (v *view) whole() *everything {
+	if v.all != nil {
+		return v.all
+	}
+	v.all = &everything{ports: map[string]*vswitch.Port{}, interfaces: map[string]*vswitch.Interface{}, onBridge: map[string]bool{}}
+	if v.bridge != nil {
+		for _, uuid := range v.bridge.Ports {
+			v.all.onBridge[uuid] = true
+		}
+	}
+	for _, row := range v.cache.Table(vswitch.PortTable).RowsShallow() {
+		p := row.(*vswitch.Port)
+		v.all.ports[p.Name] = p
+	}
+	for uuid, row := range v.cache.Table(vswitch.InterfaceTable).RowsShallow() {
+		v.all.interfaces[uuid] = row.(*vswitch.Interface)
+	}
+	v.counts.rows.Add(uint64(len(v.all.ports) + len(v.all.interfaces)))
+	return v.all
+}
+
+// port finds a port by its name, of any bridge; nil if there is none.
+func (v *view) port(name string) *vswitch.Port {
+	if v.all != nil {
+		return v.all.ports[name]
+	}
+	v.counts.rows.Add(1)
+	_, row, err := v.cache.Table(vswitch.PortTable).RowByModel(&vswitch.Port{Name: name})
+	if p, ok := row.(*vswitch.Port); ok && err == nil {
+		return p
+	}
+	return nil
+}
+
+// onBridge says whether the port is one of our bridge's.
+func (v *view) onBridge(p *vswitch.Port) bool {
+	switch {
+	case v.bridge == nil:
+		return false
+	case v.all != nil:
+		return v.all.onBridge[p.UUID]
+	}
+	return slices.Contains(v.bridge.Ports, p.UUID)
+}
+
 // ours is the port of that name if it is on our bridge with our mark; the bridge's own port is none.
 func (v *view) ours(p *vswitch.Port) bool {
-	return v.onBridge[p.UUID] && marked(p.ExternalIDs) && p.Name != v.bridge.Name
+	return marked(p.ExternalIDs) && v.onBridge(p) && p.Name != v.bridge.Name
 }
 
 // iface is the port's own interface, nil if it has none of its name (a bond that someone made).
 func (v *view) iface(p *vswitch.Port) *vswitch.Interface {
 	for _, uuid := range p.Interfaces {
-		if i := v.interfaces[uuid]; i != nil && i.Name == p.Name {
+		if i := v.interfaceOf(uuid); i != nil && i.Name == p.Name {
 			return i
 		}
 	}
 	return nil
+}
+
+func (v *view) interfaceOf(uuid string) *vswitch.Interface {
+	if v.all != nil {
+		return v.all.interfaces[uuid]
+	}
+	v.counts.rows.Add(1)
+	i, _ := v.cache.Table(vswitch.InterfaceTable).Row(uuid).(*vswitch.Interface)
+	return i
 }
 
 // touch makes ovs-vswitchd look at the database and set cur_cfg to what next_cfg has become.
@@ -120,7 +174,7 @@ func (s *Switch) change(ctx context.Context, plan func(*view) ([]ovsdb.Operation
 		s.mu.Lock()
 		moved := s.moved // before we look: what we don't see yet will tell
 		s.mu.Unlock()
-		v := viewOf(n, s.bridge)
+		v := s.viewOf(n)
 		ops, perr := plan(v)
 		if perr != nil || len(ops) == 0 {
 			return 0, perr
@@ -154,6 +208,8 @@ func (s *Switch) transact(ctx context.Context, n *session, ops ...ovsdb.Operatio
 		err     error
 	}
 	answers := make(chan answer, 1)
+	s.counts.transactions.Add(1)
+	s.counts.operations.Add(uint64(len(ops)))
 	crashpoint.Hit("ovsdb: transact")
 	go func() { // a stopped server with full buffers takes no requests, and the library then heeds no context
 		results, err := n.client.Transact(ctx, ops...)
