@@ -1,12 +1,13 @@
 package layout_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/token"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 )
 
 // harmless are the functions that write, but nothing that a crash in the middle could leave half done.
@@ -107,8 +108,8 @@ func agents(f file) bool {
 		!slices.Contains([]string{"store/storetest", "internal/cli", "internal/setup", "packaging/generate"}, f.dir())
 }
 
-// hits are the names in calls of crashpoint.Hit below a node.
-func hits(t *testing.T, f file, within ast.Node) (names []string) {
+// hits are the names in calls of crashpoint.Hit below a node; complaints are of names that no test can list.
+func hits(f file, within ast.Node) (names, complaints []string) {
 	ast.Inspect(within, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
@@ -123,23 +124,37 @@ func hits(t *testing.T, f file, within ast.Node) (names []string) {
 		}
 		lit, ok := call.Args[0].(*ast.BasicLit)
 		if !ok {
-			t.Errorf("%s: the name of a crash point must be a literal, as tests list them", f.at(call))
+			complaints = append(complaints, f.at(call)+": the name of a crash point must be a literal, as tests list them")
 			return true
 		}
-		name, err := strconv.Unquote(lit.Value)
-		if err != nil {
-			t.Errorf("%s: %v", f.at(call), err)
-		}
+		name, _ := strconv.Unquote(lit.Value) // the parser has seen it
 		names = append(names, name)
 		return true
 	})
-	return names
+	return names, complaints
 }
 
-// TestEveryWriteIsACrashPoint: a write that no test kills the agent at is a write whose half nobody has seen.
-func TestEveryWriteIsACrashPoint(t *testing.T) {
+// leastWrites is how many writes the check must find in the repository.
+const leastWrites = 20
+
+// crashChecks are about writes and the crash points beside them.
+var crashChecks = []check{
+	{"each write is a crash point", writesAreCrashPoints, []fixture{
+		one("no point", "internal/x/x.go", "package x\n\nimport \"os\"\n\nfunc f() { os.Remove(\"x\") }", "internal/x/x.go:5: f writes"),
+		one("looks for the wrong things", "internal/x/x.go", "package x", "only 0 writes were found"),
+		one("excused in vain", "store/bolt/bolt.go", "package bolt", "store/bolt/bolt.go mapFile (opens the file"),
+	}},
+	{"crash points have names of their own", crashPointNames, []fixture{
+		one("twice", "internal/x/x.go", "package x\n\nfunc f() { crashpoint.Hit(\"a: b\"); crashpoint.Hit(\"a: b\") }", "is also a crash point of"),
+		one("says not what", "internal/x/x.go", "package x\n\nfunc f() { crashpoint.Hit(\"a\") }", "does not say what is written to"),
+		one("not a literal", "internal/x/x.go", "package x\n\nfunc f(s string) { crashpoint.Hit(s) }", "must be a literal"),
+	}},
+}
+
+// writesAreCrashPoints: a write that no test kills the agent at is a write that was never seen half done.
+func writesAreCrashPoints(files []file) (out []string) {
 	found, excused := 0, map[string]bool{}
-	for _, f := range sources(t) {
+	for _, f := range files {
 		if !agents(f) {
 			continue
 		}
@@ -148,7 +163,8 @@ func TestEveryWriteIsACrashPoint(t *testing.T) {
 			if !ok || fn.Body == nil {
 				continue
 			}
-			points, writing := len(hits(t, f, fn.Body)), 0
+			names, _ := hits(f, fn.Body)
+			writing := 0
 			ast.Inspect(fn.Body, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
 				if !ok || !isWrite(f, call) {
@@ -161,37 +177,41 @@ func TestEveryWriteIsACrashPoint(t *testing.T) {
 						return true
 					}
 				}
-				if writing++; writing > points {
-					t.Errorf("%s: %s writes: call crashpoint.Hit before it, and after it where something follows", f.at(call), fn.Name.Name)
+				if writing++; writing > len(names) {
+					out = append(out, fmt.Sprintf("%s: %s writes: call crashpoint.Hit before it, and after it where something follows", f.at(call), fn.Name.Name))
 				}
 				return true
 			})
 		}
 	}
-	if found < 20 {
-		t.Errorf("only %d writes were found: the test looks for the wrong things", found)
+	if found < leastWrites {
+		out = append(out, fmt.Sprintf("only %d writes were found: the test looks for the wrong things", found))
 	}
-	for key, why := range harmless {
+	for _, key := range slices.Sorted(maps.Keys(harmless)) {
 		if !excused[key] {
-			t.Errorf("%s (%s) writes nothing any more: it needs no excuse", key, why)
+			out = append(out, fmt.Sprintf("%s (%s) writes nothing any more: it needs no excuse", key, harmless[key]))
 		}
 	}
+	return out
 }
 
-func TestCrashPointsHaveNamesOfTheirOwn(t *testing.T) {
+func crashPointNames(files []file) (out []string) {
 	seen := map[string]string{}
-	for _, f := range sources(t) {
+	for _, f := range files {
 		if !agents(f) {
 			continue
 		}
-		for _, name := range hits(t, f, f.ast) {
+		names, complaints := hits(f, f.ast)
+		out = append(out, complaints...)
+		for _, name := range names {
 			if seen[name] != "" {
-				t.Errorf("%s: %q is also a crash point of %s", f.name, name, seen[name])
+				out = append(out, fmt.Sprintf("%s: %q is also a crash point of %s", f.name, name, seen[name]))
 			}
 			if !strings.Contains(name, ": ") {
-				t.Errorf("%s: crash point %q does not say what is written to", f.name, name)
+				out = append(out, fmt.Sprintf("%s: crash point %q does not say what is written to", f.name, name))
 			}
 			seen[name] = f.name
 		}
 	}
+	return out
 }

@@ -1,9 +1,9 @@
 package layout_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
-	"testing"
 )
 
 // owners says which packages may import another project's code directly: each outside world has one door.
@@ -26,13 +26,15 @@ var owners = []struct {
 	{"github.com/spf13/pflag", []string{"internal/cli"}, "settings are tied to no flag library"},
 }
 
-// rules hold what packages may import beyond the standard library, and which parts of it they must not.
-var rules = []struct {
+type rule struct {
 	dir    string
 	may    []string // prefixes; own subpackages are not included
 	never  []string // prefixes within the standard library
 	reason string
-}{
+}
+
+// rules hold what packages may import beyond the standard library, and which parts of it they must not.
+var rules = []rule{
 	{"cmd/socketplane", []string{"internal/cli", "internal/agent", "internal/config", "internal/logging", "internal/version"}, nil,
 		"main only wires"},
 	{"internal/setup", nil, []string{"net/http"}, "who sets a service up must not know what it does"},
@@ -92,67 +94,125 @@ var rules = []struct {
 		"what is heard must not know what follows from it"},
 	{"internal/notrack", []string{"github.com/google/nftables", "golang.org/x/sys"}, []string{"net/http"}, "rules must not know what the tunnels carry"},
 	{"internal/underlay", []string{"internal/hostlink"}, nil, "where tunnels end does not depend on who builds them"},
+	{"internal/agent", []string{everything, "github.com/docker/go-plugins-helpers", "github.com/prometheus", "golang.org/x/sync/errgroup"}, nil,
+		"wiring knows all parts, and no outside world"},
+	{"internal/dataplane/ovs", []string{"internal/dataplane", "internal/hostlink", "internal/retry", "ovsctl"}, []string{"net/http"},
+		"the plane knows neither Docker nor the store"},
+	{"internal/layout", nil, []string{"net"}, "what packages promise is read from their sources"},
+	{"internal/probe", []string{"golang.org/x/sys/unix"}, nil, "a probe must not know who asks"},
+	{"internal/subnets", []string{"store", "internal/dockerwatch", "internal/hostlink", "internal/ipalloc"}, []string{"net/http"},
+		"what a host uses does not depend on who avoids it"},
 	{"internal/hostlink", []string{"internal/crashpoint", "internal/dataplane", "github.com/vishvananda", "golang.org/x/sys"}, nil,
 		"links must not know the switch or the store"},
 }
 
-func TestOutsideWorldsHaveOneDoor(t *testing.T) {
-	for _, f := range sources(t) {
+// importChecks hold files to owners, rules and treeRules.
+var importChecks = []check{
+	{"outside worlds have one door", oneDoor, []fixture{
+		one("netlink", "driver/x.go", "package driver\n\nimport _ \"github.com/vishvananda/netlink\"", "only internal/hostlink may"),
+		one("part of it", "driver/x.go", "package driver\n\nimport _ \"github.com/hashicorp/consul/api/watch\"", "only store/consul"),
+	}},
+	{"walls between packages", walls, []fixture{
+		one("own package", "driver/x.go", "package driver\n\nimport _ \"github.com/socketplane/socketplane/ovsctl\"", "driver/x.go imports ovsctl"),
+		one("own subpackage", "plugin/x.go", "package plugin\n\nimport _ \"github.com/socketplane/socketplane/store/consul\"", "plugin/x.go imports store/consul"),
+		one("standard library", "driver/x.go", "package driver\n\nimport _ \"net/http\"", "driver/x.go imports net/http"),
+		one("another's code", "store/x.go", "package store\n\nimport _ \"example.com/x\"", "store/x.go imports example.com/x"),
+		one("in a tree", "test/lab/labprobe/x.go", "package main\n\nimport _ \"example.com/x\"", "test/lab/labprobe/x.go imports example.com/x"),
+	}},
+	{"each directory has a rule", everyDirectory, []fixture{
+		one("none", "internal/fresh/x.go", "package fresh", "internal/fresh has no rule"),
+	}},
+	{"only tests use test packages", testPackages, []fixture{
+		one("testing", "driver/x.go", "package driver\n\nimport _ \"testing\"", "driver/x.go imports testing"),
+		one("testenv", "store/x.go", "package store\n\nimport _ \"github.com/socketplane/socketplane/internal/testenv/ovs\"", "outside tests"),
+	}},
+}
+
+func oneDoor(files []file) (out []string) {
+	for _, f := range files {
 		if f.isTest() || under(f.dir(), "test") {
 			continue
 		}
-		for _, imp := range f.imports(t) {
+		for _, imp := range f.imports() {
 			for _, o := range owners {
 				inside := slices.ContainsFunc(o.dirs, func(d string) bool { return under(f.dir(), d) })
 				if under(imp, o.dependency) && !inside {
-					t.Errorf("%s imports %s, which only %s may: %s", f.name, imp, strings.Join(o.dirs, ", "), o.reason)
+					out = append(out, fmt.Sprintf("%s imports %s, which only %s may: %s", f.name, imp, strings.Join(o.dirs, ", "), o.reason))
 				}
 			}
 		}
 	}
+	return out
 }
 
-func TestWallsBetweenPackages(t *testing.T) {
-	for _, f := range sources(t) {
-		if f.isTest() {
+func walls(files []file) (out []string) {
+	for _, f := range files {
+		r, ok := ruleOf(f.dir())
+		if f.isTest() || !ok {
 			continue
 		}
-		for _, r := range rules {
-			if f.dir() != r.dir {
-				continue
-			}
-			for _, imp := range f.imports(t) {
-				switch {
-				case standard(imp):
-					// net/netip is values only: "net" forbids the package net and what dials, not that.
-					if imp != "net/netip" && slices.ContainsFunc(r.never, func(p string) bool { return under(imp, p) }) {
-						t.Errorf("%s imports %s: %s", f.name, imp, r.reason)
-					}
-				case !slices.ContainsFunc(r.may, func(p string) bool { return allowed(imp, p) }):
-					t.Errorf("%s imports %s: %s", f.name, imp, r.reason)
-				}
+		for _, imp := range f.imports() {
+			// net/netip is values only: "net" forbids the package net and what dials, not that.
+			never := imp != "net/netip" && slices.ContainsFunc(r.never, func(p string) bool { return under(imp, p) })
+			may := standard(imp) || slices.ContainsFunc(r.may, func(p string) bool { return allowed(imp, p) })
+			if never || !may {
+				out = append(out, fmt.Sprintf("%s imports %s: %s", f.name, imp, r.reason))
 			}
 		}
 	}
+	return out
 }
 
-// TestOnlyTestsUseTestPackages: the binary must not carry them.
-func TestOnlyTestsUseTestPackages(t *testing.T) {
-	for _, f := range sources(t) {
+// ruleOf is the rule of a directory: its own, else that of the tree it is in.
+func ruleOf(dir string) (rule, bool) {
+	for _, r := range rules {
+		if r.dir == dir {
+			return r, true
+		}
+	}
+	for _, r := range treeRules {
+		if under(dir, r.dir) {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+func everyDirectory(files []file) (out []string) {
+	seen := map[string]bool{}
+	for _, f := range files {
+		if _, ok := ruleOf(f.dir()); !ok && !seen[f.dir()] {
+			seen[f.dir()] = true
+			out = append(out, f.dir()+" has no rule: say in rules what it may import, and why no more")
+		}
+	}
+	return out
+}
+
+// testPackages: the binary must not carry them.
+func testPackages(files []file) (out []string) {
+	for _, f := range files {
 		if f.isTest() || under(f.dir(), "test") || under(f.dir(), "internal/testenv") || f.dir() == "store/storetest" {
 			continue
 		}
-		for _, imp := range f.imports(t) {
+		for _, imp := range f.imports() {
 			if imp == "testing" || imp == "store/storetest" || under(imp, "internal/testenv") || under(imp, "test") {
-				t.Errorf("%s imports %s outside tests", f.name, imp)
+				out = append(out, fmt.Sprintf("%s imports %s outside tests", f.name, imp))
 			}
 		}
 	}
+	return out
 }
+
+// everything allows all packages of this module, and none of other projects.
+const everything = "*"
 
 // allowed reports whether imp falls under p; of our own packages only the named one does, unless it names a tree
 // of its own name (ovsctl with its parts).
 func allowed(imp, p string) bool {
+	if p == everything {
+		return own(imp)
+	}
 	if own(p) && p != "ovsctl" {
 		return imp == p
 	}

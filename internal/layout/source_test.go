@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,18 +30,39 @@ type file struct {
 func (f file) dir() string  { return path.Dir(f.name) }
 func (f file) isTest() bool { return strings.HasSuffix(f.name, "_test.go") }
 
+func (f file) lines() int { return f.set.File(f.ast.Pos()).LineCount() }
+
 // imports are the paths that f imports; those of this module are relative to the root.
-func (f file) imports(t *testing.T) []string {
-	t.Helper()
-	var out []string
+func (f file) imports() (out []string) {
 	for _, spec := range f.ast.Imports {
-		p, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			t.Fatalf("%s: %v", f.name, err)
-		}
+		p, _ := strconv.Unquote(spec.Path.Value) // the parser has seen it
 		out = append(out, strings.TrimPrefix(p, module+"/"))
 	}
 	return out
+}
+
+// selectors are the places that name pkg.name, where pkg is a package.
+func (f file) selectors(pkg, name string) iter.Seq[*ast.SelectorExpr] {
+	return func(yield func(*ast.SelectorExpr) bool) {
+		goOn := true
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok || sel.Sel.Name != name {
+				return goOn
+			}
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg && x.Obj == nil {
+				goOn = goOn && yield(sel)
+			}
+			return goOn
+		})
+	}
+}
+
+// parse parses one file; source is its text, or nil for that of the repository.
+func parse(name string, source any) (file, error) {
+	set := token.NewFileSet()
+	parsed, err := parser.ParseFile(set, filepath.Join(root, filepath.FromSlash(name)), source, parser.ParseComments)
+	return file{name, parsed, set}, err
 }
 
 // at is the place of a node, for messages.
@@ -62,13 +84,9 @@ func sources(t *testing.T) []file {
 		if d.IsDir() || path.Ext(name) != ".go" {
 			return nil
 		}
-		set := token.NewFileSet()
-		parsed, err := parser.ParseFile(set, filepath.Join(root, filepath.FromSlash(name)), nil, parser.ParseComments)
-		if err != nil {
-			return err
-		}
-		out = append(out, file{name, parsed, set})
-		return nil
+		f, err := parse(name, nil)
+		out = append(out, f)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
