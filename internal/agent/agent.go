@@ -275,7 +275,7 @@ func (a *agent) buildMirror() {
 		return
 	}
 	a.docker = dockerwatch.New(a.cfg.DockerHost, dockerwatch.Options{
-		Driver: mirror.DriverName, Logger: a.log, Wake: func() { a.mirror.Wake(); a.subnets.Wake() },
+		Driver: mirror.DriverName, Logger: a.log, Heard: func(e dockerwatch.Event) { a.mirror.Heard(e); a.subnets.Heard(e) },
 	})
 	a.buildSubnets()
 	first := mirror.Default{Name: a.cfg.DefaultNetwork, Subnet: a.cfg.DefaultSubnet}
@@ -284,7 +284,7 @@ func (a *agent) buildMirror() {
 	}
 	a.mirror = mirror.New(a.cluster, a.driver, a.docker, mirror.Options{
 		Follow: a.cfg.Mirror, Default: first, Uses: a.subnets.Uses, Pools: a.ipam, Propose: a.ipam.Propose, Local: a.local, Lives: a.engine().Lives, Logger: a.log,
-		Times: mirror.Usual().Within(a.cfg.GarbageGrace),
+		Times: mirror.Usual().Within(a.cfg.GarbageGrace), Again: func() { a.resync.Store(true) },
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/plugin"
 	"github.com/socketplane/socketplane/plugin/netapi"
@@ -18,7 +19,7 @@ const resolvConf = "/etc/resolv.conf"
 // buildSubnets makes what keeps the cluster's subnets and those of this host apart.
 func (a *agent) buildSubnets() {
 	opts := subnets.Options{
-		Hosts: a.roster, Local: a.local, Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
+		Hosts: a.roster, Driver: mirror.DriverName, Local: a.local, Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
 		MTU: a.outwardMTU, ResolvConf: resolvConf, Logger: a.log,
 		Changed: func() {
 			if a.mirror != nil {

@@ -2,6 +2,7 @@ package dockerwatch
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -48,11 +49,19 @@ func (e wireEndpoint) linkLocal() []netip.Addr {
 	return addrs
 }
 
-// Attachments tells who has the endpoints for which want returns true, given also the container's name. It asks for
-// such containers only, as asking for one waits for its start.
-func (w *Watcher) Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]Attachment, error) {
+// Attachments tells who, of the running containers with these ids or of all if there are none, has the endpoints for which want returns true, given also
+// the container's name. It asks for such containers only, as asking for one waits for its start; listing one does not.
+func (w *Watcher) Attachments(ctx context.Context, of []string, want func(endpoint, name string) bool) ([]Attachment, error) {
+	query := url.Values{}
+	if len(of) > 0 {
+		filters, err := json.Marshal(map[string][]string{"id": of})
+		if err != nil {
+			return nil, err
+		}
+		query.Set("filters", string(filters))
+	}
 	var list []wireContainer
-	if err := w.get(ctx, "/containers/json", url.Values{}, &list); err != nil {
+	if err := w.get(ctx, "/containers/json", query, &list); err != nil {
 		return nil, fmt.Errorf("docker's containers: %w", err)
 	}
 	var out []Attachment

@@ -80,7 +80,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	case "/networks":
-		if r.URL.Query().Get("filters") == "" {
+		if f := r.URL.Query().Get("filters"); f == "" || strings.Contains(f, "name") {
 			_, _ = io.WriteString(w, `[{"Name":"web","Id":"d1","Driver":"socketplane","IPAM":{"Driver":"socketplane"}},
 				{"Name":"x/../y 100% ","Id":"d7","Driver":"bridge","IPAM":{}},{"Name":"d1","Id":"d8","Driver":"bridge","IPAM":{}},
 				{"Name":"lan","Id":"d4","Driver":"macvlan","IPAM":{"Driver":"socketplane","Config":[{"Subnet":"10.4.0.0/24"}]}},
@@ -140,11 +140,11 @@ func (e *engine) start(t *testing.T) {
 	})
 }
 
-// watch runs a watcher; woken gets a value for each Wake.
+// watch runs a watcher; woken gets a value for each event.
 func watch(t *testing.T, e *engine) (w *dockerwatch.Watcher, woken chan struct{}) {
 	t.Helper()
 	woken = make(chan struct{}, 100)
-	w = dockerwatch.New("unix://"+e.path, dockerwatch.Options{Driver: "socketplane", Wake: func() { woken <- struct{}{} }})
+	w = dockerwatch.New("unix://"+e.path, dockerwatch.Options{Driver: "socketplane", Heard: func(dockerwatch.Event) { woken <- struct{}{} }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -325,7 +325,7 @@ func TestAnswersOfOldEngines(t *testing.T) {
 	if err := w.Remove(ctx, "nope"); err != nil {
 		t.Errorf("remove what is not there: %v", err)
 	}
-	all, err := w.Attachments(ctx, func(endpoint, name string) bool { return endpoint == "e1" && name == "front" })
+	all, err := w.Attachments(ctx, []string{frontID}, func(endpoint, name string) bool { return endpoint == "e1" && name == "front" })
 	if err != nil || len(all) != 1 || all[0].Name != "front" || strings.Join(all[0].Aliases, " ") != "www db" || all[0].Labels["k"] != "v" {
 		t.Errorf("attachments: %v %+v", err, all)
 	}

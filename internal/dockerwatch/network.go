@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 
 	"github.com/moby/moby/api/types/network"
@@ -84,6 +85,15 @@ func (w *Watcher) Networks(ctx context.Context) ([]Network, error) {
 	return networks, nil
 }
 
+// Network is the network with this id, whatever its driver, or ErrNotFound.
+func (w *Watcher) Network(ctx context.Context, id string) (Network, error) {
+	var wire wireNetwork
+	if err := w.get(ctx, "/networks/"+id, nil, &wire); err != nil {
+		return Network{}, fmt.Errorf("docker's network %.12s: %w", id, err)
+	}
+	return wire.network(), nil
+}
+
 // Pools are the subnets of all networks, whatever their driver, whose addresses our IPAM driver gives.
 func (w *Watcher) Pools(ctx context.Context) (map[netip.Prefix]bool, error) {
 	var wire []wireNetwork
@@ -136,7 +146,11 @@ func (w *Watcher) Addresses(ctx context.Context) (map[netip.Addr]bool, error) {
 // be another network's id, and may have characters that Docker's router takes for something else (a//b, x/../y).
 func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
 	var wire []wireNetwork
-	if err := w.get(ctx, "/networks", nil, &wire); err != nil {
+	query, err := byName(name)
+	if err != nil {
+		return Network{}, err
+	}
+	if err := w.get(ctx, "/networks", query, &wire); err != nil {
 		return Network{}, fmt.Errorf("docker's networks: %w", err)
 	}
 	for _, n := range wire {
@@ -145,6 +159,19 @@ func (w *Watcher) Named(ctx context.Context, name string) (Network, error) {
 		}
 	}
 	return Network{}, fmt.Errorf("docker's network %q: %w", name, ErrNotFound)
+}
+
+// plainName has no character that means something else in a regular expression than itself, but for the dot, which means any: Docker takes the
+// filter for one, and lists what it matches anywhere.
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+
+// byName narrows a list of networks to some that have the one with the name among them.
+func byName(name string) (url.Values, error) {
+	if !plainName.MatchString(name) {
+		return nil, nil
+	}
+	filters, err := json.Marshal(map[string][]string{"name": {name}})
+	return url.Values{"filters": {string(filters)}}, err
 }
 
 // Endpoints tells which endpoints Docker knows of on one of its networks, given by id.

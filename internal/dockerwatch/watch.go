@@ -52,8 +52,8 @@ const (
 type Options struct {
 	// Driver is the name under which Docker knows our network and IPAM driver.
 	Driver string
-	// Wake is called when something may have changed, from one goroutine at a time; it must not block.
-	Wake   func()
+	// Heard is called with each event, and with the zero Event after each connection, from one goroutine at a time; it must not block.
+	Heard  func(Event)
 	Logger *slog.Logger
 }
 
@@ -76,8 +76,8 @@ func New(host string, opts Options) *Watcher {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	if opts.Wake == nil {
-		opts.Wake = func() {}
+	if opts.Heard == nil {
+		opts.Heard = func(Event) {}
 	}
 	return &Watcher{host: host, opts: opts, err: ErrNotTried}
 }
@@ -89,7 +89,7 @@ func (w *Watcher) Ready() error {
 	return w.err
 }
 
-// Run hears Docker's events until ctx ends. After each connection Wake is called, as something may have
+// Run hears Docker's events until ctx ends. After each connection Heard is called with the zero Event, as something may have
 // been missed.
 func (w *Watcher) Run(ctx context.Context) error {
 	pause := retry.Pause{First: retryFirst, Last: retryLast, Steady: steady}
@@ -128,8 +128,8 @@ func (w *Watcher) listen(ctx context.Context, lasts func()) (heard time.Duration
 	since := time.Now().Add(-time.Second)
 	stream := api.Events(ctx, client.EventsListOptions{
 		Since: unix(since),
-		Filters: client.Filters{}.Add("type", "network", "container").
-			Add("event", "create", "destroy", "connect", "disconnect", "rename", "start", "die"),
+		Filters: client.Filters{}.Add("type", KindNetwork, KindContainer).
+			Add("event", ActionCreate, ActionDestroy, ActionConnect, ActionDisconnect, ActionRename, ActionStart, actionDie),
 	})
 	select {
 	case err := <-stream.Err:
@@ -138,15 +138,15 @@ func (w *Watcher) listen(ctx context.Context, lasts func()) (heard time.Duration
 	}
 	w.set(api, nil)
 	w.greet(api.ClientVersion())
-	w.opts.Wake()
+	w.opts.Heard(Event{})
 	began, steadily := time.Now(), time.NewTimer(steady)
 	defer steadily.Stop()
 	for {
 		select {
 		case <-steadily.C:
 			lasts()
-		case <-stream.Messages:
-			w.opts.Wake()
+		case m := <-stream.Messages:
+			w.opts.Heard(event(m))
 		case err := <-stream.Err:
 			return time.Since(began), err
 		}

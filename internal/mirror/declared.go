@@ -89,3 +89,25 @@ func (m *Mirror) watchDeclared(ctx context.Context) {
 		failures++
 	}
 }
+
+// again says that a network of this host is declared that was not at the last pass, by another host: it was being removed, and that host has made it again,
+// with another VNI.
+func (p *pass) again() {
+	for _, b := range p.bound {
+		_, now := p.declared[b.ID]
+		if _, before := p.before[b.ID]; now && !before && p.before != nil && !p.own[b.ID] {
+			p.opts.Again()
+		}
+	}
+	p.before, p.own = p.declared, nil
+}
+
+// told notes that this host has declared a network itself.
+func (p *pass) told(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.own == nil {
+		p.own = map[string]bool{}
+	}
+	p.own[id] = true
+}

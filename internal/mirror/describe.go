@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
@@ -56,17 +58,52 @@ func (m *Mirror) rest(ctx context.Context, wait time.Duration) {
 		if pause >= left {
 			return
 		}
-		_ = m.describe(ctx) // the next pass says what is wrong
+		_ = m.ask(ctx, m.recently(news{})) // the next pass says what is wrong
 	}
 }
 
-// describe tells the other hosts which containers have this host's endpoints.
-func (m *Mirror) describe(ctx context.Context) error {
+// recently are the containers that events have named lately and that are not described yet, with those that the news name.
+func (m *Mirror) recently(n news) []string {
+	now := time.Now()
+	for id := range n.containers {
+		m.recent[id] = now
+	}
+	maps.DeleteFunc(m.recent, func(_ string, at time.Time) bool { return now.Sub(at) > newcomerLast })
+	return slices.Sorted(maps.Keys(m.recent))
+}
+
+// describe tells the other hosts which containers have this host's endpoints: of those that the news name, or of all while one is unknown that none names.
+func (m *Mirror) describe(ctx context.Context, n news) error {
+	of := m.recently(n)
+	unknown := false
+	for _, c := range m.driver.Described() {
+		unknown = unknown || c == nil
+	}
+	switch {
+	case n.all, unknown && len(of) == 0:
+		return m.attachments(ctx, nil)
+	case unknown:
+		return m.ask(ctx, of)
+	}
+	clear(m.recent) // none of them has an endpoint that is unknown: what is left is their names
+	return m.ask(ctx, slices.Sorted(maps.Keys(n.containers)))
+}
+
+// ask is attachments for containers, of which there may be none.
+func (m *Mirror) ask(ctx context.Context, of []string) error {
+	if len(of) == 0 {
+		return nil
+	}
+	return m.attachments(ctx, of)
+}
+
+// attachments asks Docker which of these containers, all if there are none, have this host's endpoints.
+func (m *Mirror) attachments(ctx context.Context, of []string) error {
 	known := m.driver.Described()
 	if len(known) == 0 {
 		return nil
 	}
-	attached, err := m.docker.Attachments(ctx, func(endpoint, name string) bool {
+	attached, err := m.docker.Attachments(ctx, of, func(endpoint, name string) bool {
 		c, ours := known[endpoint]
 		return ours && (c == nil || c.Name != name)
 	})
@@ -75,7 +112,11 @@ func (m *Mirror) describe(ctx context.Context) error {
 	}
 	var errs []error
 	for _, a := range attached {
-		errs = append(errs, m.driver.Describe(ctx, a.NetworkID, a.EndpointID, container(a)))
+		err := m.driver.Describe(ctx, a.NetworkID, a.EndpointID, container(a))
+		if err == nil {
+			delete(m.recent, a.ContainerID)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -42,6 +43,7 @@ type engine struct {
 	labels     map[string]string
 	asked      []string        // names of copies
 	refuses    map[string]bool // copies of these names
+	questions  map[string]int  // that were asked, by what for
 	late       time.Duration   // from an endpoint's event to its being listed
 	// elsewhere are addresses of ours that containers have on networks of other drivers.
 	elsewhere map[netip.Addr]bool
@@ -57,6 +59,7 @@ type event struct {
 // container is a container on one network.
 type container struct {
 	name, network, endpoint, pool, addr string
+	id                                  string // if it was renamed, and so is not the one of its name
 	// listed is when Docker has noted the endpoint with the container.
 	listed time.Time
 }
@@ -98,6 +101,7 @@ func (e *engine) Networks(context.Context) ([]dockerwatch.Network, error) {
 	if e.slow.Load() {
 		return nil, dockerwatch.ErrUnavailable
 	}
+	e.count("all networks")
 	var all []dockerwatch.Network
 	for _, n := range e.networks {
 		if n.Driver == mirror.DriverName {
@@ -154,7 +158,7 @@ func (e *engine) create(ctx context.Context, n dockerwatch.Network) (string, err
 	e.mu.Lock()
 	e.networks[n.ID] = n
 	e.mu.Unlock()
-	e.event()
+	e.event("network", "create", n.ID, "")
 	return n.ID, nil
 }
 
@@ -268,7 +272,7 @@ func (e *engine) Remove(ctx context.Context, id string) error {
 		e.tell(n)
 	}
 	e.remember("network", "destroy", id)
-	e.event()
+	e.event("network", "destroy", id, "")
 	return nil
 }
 
@@ -323,13 +327,18 @@ func (e *engine) Heard() (time.Time, error) {
 }
 
 // Attachments tells who has endpoints.
-func (e *engine) Attachments(_ context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error) {
+func (e *engine) Attachments(_ context.Context, of []string, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(of) == 0 {
+		e.count("all containers")
+	} else {
+		e.count("container")
+	}
 	var all []dockerwatch.Attachment
 	for _, c := range e.containers {
-		if want(c.endpoint, c.name) && !time.Now().Before(c.listed) {
-			all = append(all, dockerwatch.Attachment{NetworkID: c.network, EndpointID: c.endpoint, ContainerID: "id of " + c.name, Name: c.name,
+		if asked := len(of) == 0 || slices.Contains(of, cmp.Or(c.id, "id of "+c.name)); asked && want(c.endpoint, c.name) && !time.Now().Before(c.listed) {
+			all = append(all, dockerwatch.Attachment{NetworkID: c.network, EndpointID: c.endpoint, ContainerID: cmp.Or(c.id, "id of "+c.name), Name: c.name,
 				Aliases: []string{"alias"}, Labels: e.labels})
 		}
 	}
@@ -343,6 +352,7 @@ func (e *engine) Endpoints(_ context.Context, id string) (map[string]bool, error
 	if _, ok := e.networks[id]; !ok {
 		return nil, dockerwatch.ErrNotFound
 	}
+	e.count("endpoints")
 	known := map[string]bool{}
 	for _, c := range e.containers {
 		if c.network == id {
@@ -356,6 +366,7 @@ func (e *engine) Endpoints(_ context.Context, id string) (map[string]bool, error
 func (e *engine) Pools(context.Context) (map[netip.Prefix]bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.count("pools")
 	pools := map[netip.Prefix]bool{}
 	for _, n := range e.networks {
 		for _, s := range n.Subnets {
@@ -370,14 +381,47 @@ func (e *engine) Pools(context.Context) (map[netip.Prefix]bool, error) {
 func (e *engine) Addresses(context.Context) (map[netip.Addr]bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.count("addresses")
 	return maps.Clone(e.elsewhere), e.ready()
 }
 
-// event is one of Docker's, which the watcher wakes the mirror for.
-func (e *engine) event() {
+// event is one of Docker's, as the watcher tells the mirror.
+func (e *engine) event(kind, action, id, container string) {
 	if e.alive.Load() {
-		e.h.Wake()
+		e.h.Heard(dockerwatch.Event{Kind: kind, Action: action, ID: id, Container: container})
 	}
+}
+
+// count counts a question, by what is asked for.
+func (e *engine) count(question string) {
+	if e.questions == nil {
+		e.questions = map[string]int{}
+	}
+	e.questions[question]++
+}
+
+// counted gives the questions since it was called last.
+func (e *engine) counted() map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	questions := e.questions
+	e.questions = nil
+	return questions
+}
+
+// Network is one network.
+func (e *engine) Network(_ context.Context, id string) (dockerwatch.Network, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.count("network")
+	if e.slow.Load() {
+		return dockerwatch.Network{}, dockerwatch.ErrUnavailable
+	}
+	n, ok := e.networks[id]
+	if !ok {
+		return n, dockerwatch.ErrNotFound
+	}
+	return n, e.ready()
 }
 
 // label gives labels to all containers.
@@ -392,11 +436,11 @@ func (e *engine) rename(old, name string) {
 	e.mu.Lock()
 	for i := range e.containers {
 		if e.containers[i].name == old {
-			e.containers[i].name = name
+			e.containers[i].name, e.containers[i].id = name, "id of "+old
 		}
 	}
 	e.mu.Unlock()
-	e.event()
+	e.event("container", "rename", "id of "+old, "")
 }
 
 // lose forgets all networks, as a Docker that crashes before it has written them down.
@@ -404,5 +448,5 @@ func (e *engine) lose() {
 	e.mu.Lock()
 	clear(e.networks)
 	e.mu.Unlock()
-	e.event()
+	e.event("", "", "", "")
 }

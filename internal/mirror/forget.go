@@ -3,7 +3,9 @@ package mirror
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
@@ -11,9 +13,10 @@ import (
 )
 
 // forget removes what Docker has forgotten. Docker never repeats that an endpoint or a network is gone, and says it to nobody while
-// the agent is down or when it dies in the middle of making one. So what it has is compared now and then; what it
+// the agent is down or when it dies in the middle of making one. So Docker is asked for what it has not confirmed since it told of a change there; what it
 // has not known for long enough is given back.
-func (m *Mirror) forget(ctx context.Context) error {
+func (m *Mirror) forget(ctx context.Context, n news) error {
+	m.sure.doubt(n)
 	since := time.Since(m.lookedAt)
 	if since < m.opts.Times.Look {
 		return nil
@@ -27,7 +30,12 @@ func (m *Mirror) forget(ctx context.Context) error {
 func (m *Mirror) forgetEndpoints(ctx context.Context, since time.Duration) error {
 	lost := map[string]time.Duration{}
 	var errs []error
-	for network, endpoints := range m.driver.Attached() {
+	attached := m.driver.Attached()
+	defer m.sure.prune(attached)
+	for network, endpoints := range attached {
+		if m.sure.all(network, endpoints) {
+			continue
+		}
 		known, err := m.docker.Endpoints(ctx, network)
 		if errors.Is(err, dockerwatch.ErrNotFound) {
 			continue // a network that Docker has lost goes as a whole
@@ -35,6 +43,7 @@ func (m *Mirror) forgetEndpoints(ctx context.Context, since time.Duration) error
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
+		m.sure.endpoints[network] = known
 		for _, id := range endpoints {
 			if known[id] {
 				continue
@@ -69,15 +78,18 @@ func (m *Mirror) forgetPools(ctx context.Context, since time.Duration) error {
 		m.idle = nil
 		return err
 	}
-	used, err := m.docker.Pools(ctx)
-	if err != nil {
-		return err
-	}
+	used := map[netip.Prefix]bool{}
 	for _, b := range m.driver.Networks() {
 		for _, pool := range b.Pools {
 			used[pool] = true
 		}
 	}
+	if slices.ContainsFunc(held, func(p netip.Prefix) bool { return !used[p] && !m.sure.pools[p] }) {
+		if m.sure.pools, err = m.docker.Pools(ctx); err != nil {
+			return err
+		}
+	}
+	maps.Copy(used, m.sure.pools)
 	idle := map[netip.Prefix]time.Duration{}
 	var errs []error
 	for _, pool := range held {
@@ -110,14 +122,16 @@ func (m *Mirror) forgetAddresses(ctx context.Context, since time.Duration) error
 		m.unused = nil
 		return err
 	}
-	used, err := m.docker.Addresses(ctx)
-	if err != nil {
-		return err
-	}
 	ours := map[netip.Addr]bool{}
 	for _, h := range m.driver.Held() {
 		ours[h.Addr] = true
 	}
+	if slices.ContainsFunc(out, func(h ipamdriver.Held) bool { return !ours[h.Addr] && !m.sure.addrs[h.Addr] }) {
+		if m.sure.addrs, err = m.docker.Addresses(ctx); err != nil {
+			return err
+		}
+	}
+	used := m.sure.addrs
 	unused := map[ipamdriver.Held]time.Duration{}
 	var errs []error
 	for _, h := range out {
@@ -136,4 +150,37 @@ func (m *Mirror) forgetAddresses(ctx context.Context, since time.Duration) error
 	}
 	m.unused = unused
 	return errors.Join(errs...)
+}
+
+// confirmed is what Docker has said to have, and told of no change since.
+type confirmed struct {
+	endpoints map[string]map[string]bool // by its network's id
+	pools     map[netip.Prefix]bool
+	addrs     map[netip.Addr]bool
+}
+
+// doubt forgets what the news may have changed.
+func (c *confirmed) doubt(n news) {
+	if n.all || c.endpoints == nil {
+		c.endpoints = map[string]map[string]bool{}
+	}
+	for id := range n.endpoints {
+		delete(c.endpoints, id)
+	}
+	if n.all || n.destroyed {
+		c.pools = nil
+	}
+	if n.all || n.left {
+		c.addrs = nil
+	}
+}
+
+// all says whether all these endpoints of a network are confirmed.
+func (c *confirmed) all(network string, endpoints []string) bool {
+	return !slices.ContainsFunc(endpoints, func(id string) bool { return !c.endpoints[network][id] })
+}
+
+// prune forgets networks that have no endpoints here.
+func (c *confirmed) prune(attached map[string][]string) {
+	maps.DeleteFunc(c.endpoints, func(id string, _ map[string]bool) bool { return attached[id] == nil })
 }

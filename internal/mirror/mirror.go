@@ -39,6 +39,8 @@ type Times struct {
 	// Strange is how long a network that is not bound here must be in Docker's list before it is trouble: Docker
 	// forgets a network only after DeleteNetwork was answered.
 	Strange time.Duration
+	// All is between two times that Docker is asked for everything, though no event told of it.
+	All time.Duration
 	// Look is between two looks for what Docker has forgotten, Lost how long it must not have known it: longer than any
 	// start of a container or creation of a network takes.
 	Look, Lost time.Duration
@@ -49,14 +51,14 @@ type Times struct {
 
 // Usual are the times of an agent.
 func Usual() Times {
-	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, Look: 10 * time.Second, Lost: 40 * time.Second, First: 3 * time.Second}
+	return Times{Pass: 10 * time.Second, Vanished: 15 * time.Second, Strange: 5 * time.Second, All: 5 * time.Minute, Look: 10 * time.Second, Lost: 40 * time.Second, First: 3 * time.Second}
 }
 
 // Within are these times where what nothing needs is to go after grace, if that is sooner. What Docker has not told of by then is taken
 // for lost, so a start of a container that takes longer fails.
 func (t Times) Within(grace time.Duration) Times {
 	t.Vanished, t.Lost = min(t.Vanished, grace), min(t.Lost, grace)
-	t.Pass, t.Look = min(t.Pass, grace/4), min(t.Look, grace/4)
+	t.Pass, t.Look, t.All = min(t.Pass, grace/4), min(t.Look, grace/4), min(t.All, grace)
 	return t
 }
 
@@ -70,10 +72,11 @@ const DriverName = "socketplane"
 type Docker interface {
 	Ready() error
 	Networks(context.Context) ([]dockerwatch.Network, error)
+	Network(ctx context.Context, id string) (dockerwatch.Network, error)
 	Named(ctx context.Context, name string) (dockerwatch.Network, error)
 	Create(context.Context, dockerwatch.Network) (string, error)
 	Remove(ctx context.Context, id string) error
-	Attachments(ctx context.Context, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
+	Attachments(ctx context.Context, of []string, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error)
 	Endpoints(ctx context.Context, networkID string) (map[string]bool, error)
 	// Pruning, Past and Heard tell why a network was removed.
 	Pruning(context.Context) (bool, error)
@@ -116,6 +119,8 @@ type Options struct {
 	Lives func(mark string) bool
 	// Local is this host's own store; without it a network that the cluster does not know is never taken for removed.
 	Local store.KV
+	// Again is called when another host has made a network anew that this host still has; it must not block. nil does nothing.
+	Again func()
 	// Propose names a free subnet for the default network.
 	Propose func(ctx context.Context, v6 bool) (netip.Prefix, error)
 	// Times are the usual ones if there are none.
@@ -161,9 +166,18 @@ type Mirror struct {
 	refusals    map[string]int                    // by the cluster's id: how often Docker has refused a copy in a row
 	unknown     map[string]time.Time              // by endpoint: since when it has been seen without a container
 
+	asked    time.Time                      // when Docker was last asked for everything
+	here     map[string]dockerwatch.Network // its networks of ours, by id; nil before they were asked for
+	doubtful bool                           // they may not be what they were told to be
+	recent   map[string]time.Time           // containers by id, that an event has named, until they are described
+	sure     confirmed
+	before   map[string]string // the declarations of the last pass; nil before the first
+	own      map[string]bool   // what this host has declared since
+
 	declared declarations
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
+	news     news
 	troubles map[string]Trouble // by Docker's name
 	notes    map[string]string  // by the cluster's id
 	last     Last
@@ -177,10 +191,14 @@ func New(cluster *store.Cluster, d *driver.Driver, docker Docker, opts Options) 
 	if opts.Times == (Times{}) {
 		opts.Times = Usual()
 	}
+	if opts.Again == nil {
+		opts.Again = func() {}
+	}
 	return &Mirror{
 		cluster: cluster, driver: d, docker: docker, opts: opts, log: opts.Logger,
 		wake: make(chan struct{}, 1), started: time.Now(), missing: map[string]time.Time{},
 		strange: map[string]time.Time{}, troubles: map[string]Trouble{}, notes: map[string]string{}, refusals: map[string]int{},
+		recent: map[string]time.Time{},
 	}
 }
 

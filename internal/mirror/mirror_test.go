@@ -411,10 +411,12 @@ func (w *world) told(name string) string {
 func TestTimesWithin(t *testing.T) {
 	usual := mirror.Usual()
 	short := usual
-	short.Pass, short.Look, short.Vanished, short.Lost = time.Second, time.Second, 4*time.Second, 4*time.Second
+	short.Pass, short.Look, short.Vanished, short.Lost, short.All = time.Second, time.Second, 4*time.Second, 4*time.Second, 4*time.Second
 	between := usual
-	between.Pass, between.Look, between.Lost = 5*time.Second, 5*time.Second, 20*time.Second
-	for grace, want := range map[time.Duration]mirror.Times{4 * time.Second: short, 20 * time.Second: between, time.Minute: usual, 5 * time.Minute: usual} {
+	between.Pass, between.Look, between.Lost, between.All = 5*time.Second, 5*time.Second, 20*time.Second, 20*time.Second
+	minute := usual
+	minute.All = time.Minute
+	for grace, want := range map[time.Duration]mirror.Times{4 * time.Second: short, 20 * time.Second: between, time.Minute: minute, 5 * time.Minute: usual} {
 		if got := usual.Within(grace); got != want {
 			t.Errorf("within %v: %+v, want %+v", grace, got, want)
 		}

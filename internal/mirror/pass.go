@@ -41,12 +41,19 @@ func (m *Mirror) pass(ctx context.Context) error {
 	if err := m.docker.Ready(); err != nil {
 		return err
 	}
-	described := errors.Join(m.describe(ctx), m.forget(ctx))
+	n := m.take()
+	err := m.passWith(ctx, n)
+	m.taken(n, err)
+	return err
+}
+
+func (m *Mirror) passWith(ctx context.Context, n news) error {
+	described := errors.Join(m.describe(ctx, n), m.forget(ctx, n))
 	if !m.opts.Follow {
 		return described
 	}
 	// Docker first: what is bound afterwards and not in the list was made meanwhile, and the next pass sees it.
-	here, err := m.docker.Networks(ctx)
+	here, err := m.networks(ctx, n)
 	if err != nil {
 		return errors.Join(described, err)
 	}
@@ -55,12 +62,14 @@ func (m *Mirror) pass(ctx context.Context) error {
 	for _, b := range m.driver.Networks() {
 		p.bound[b.DockerID] = b
 	}
+	m.doubtful = p.compare()
 	p.leaving, p.leavingNames = m.beingRemoved()
 	if p.declared, err = m.declarations(ctx); p.declared == nil {
 		return errors.Join(described, err)
 	} else if err != nil {
 		p.trouble("", "declarations", "%s", err)
 	}
+	p.again()
 	p.uses, err = p.opts.Uses(ctx)
 	if err != nil {
 		return errors.Join(described, err)
@@ -227,6 +236,7 @@ func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.S
 	switch {
 	case err == nil:
 		p.log.Info("network is told to the other hosts", "network", n.Name, "pools", b.Pools)
+		p.told(b.ID)
 		return p.name(ctx, n, b)
 	case errors.Is(err, store.ErrNameTaken):
 		return p.replace(ctx, n, b)

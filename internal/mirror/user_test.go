@@ -78,7 +78,8 @@ func (h *host) runs(name, networkName string) {
 	c.listed = time.Now().Add(h.docker.late)
 	h.docker.containers = append(h.docker.containers, c)
 	h.docker.mu.Unlock()
-	h.docker.event()
+	h.docker.event("network", "connect", n.ID, "id of "+name)
+	h.docker.event("container", "start", "id of "+name, "")
 }
 
 // kills ends a container without telling the drivers: Docker died in the middle, or the agent was down.
@@ -103,5 +104,6 @@ func (h *host) stops(name string) {
 	h.w.must(h.driver.Leave(h.w.ctx, &network.LeaveRequest{NetworkID: c.network, EndpointID: c.endpoint}))
 	h.w.must(h.driver.DeleteEndpoint(h.w.ctx, &network.DeleteEndpointRequest{NetworkID: c.network, EndpointID: c.endpoint}))
 	h.w.must(h.ipam.ReleaseAddress(h.w.ctx, &ipam.ReleaseAddressRequest{PoolID: c.pool, Address: c.addr}))
-	h.docker.event()
+	h.docker.event("network", "disconnect", c.network, "id of "+name)
+	h.docker.event("container", "die", "id of "+name, "")
 }

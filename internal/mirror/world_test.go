@@ -25,6 +25,7 @@ import (
 
 // world is a cluster whose hosts have real drivers over one store. Only Docker and the switch are stand-ins, and time is short.
 type world struct {
+	everything time.Duration // between two times that Docker is asked for everything, if not the usual
 	*testing.T
 	ctx   context.Context
 	kv    *shared
@@ -72,7 +73,7 @@ func (s *shared) Watch(ctx context.Context, prefix string, since uint64) ([]stor
 }
 
 // Times of the tests: a container's start and a network's creation take a moment on a busy machine too.
-var times = mirror.Times{Pass: 100 * time.Millisecond, Vanished: 2 * time.Second, Strange: 500 * time.Millisecond,
+var times = mirror.Times{Pass: 100 * time.Millisecond, Vanished: 2 * time.Second, Strange: 500 * time.Millisecond, All: 300 * time.Millisecond,
 	Look: 50 * time.Millisecond, Lost: 6 * time.Second}
 
 // patience bounds every wait.
@@ -214,7 +215,7 @@ func (h *host) up() {
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
 	times := times
-	times.Pass = cmp.Or(h.w.pass, times.Pass)
+	times.Pass, times.All = cmp.Or(h.w.pass, times.Pass), cmp.Or(h.w.everything, times.All)
 	h.Mirror = mirror.New(h.cluster, h.driver, h.docker, mirror.Options{
 		Follow: h.follow, Default: h.w.first, Pools: h.ipam, Propose: h.ipam.Propose, Times: times, Local: h.local,
 		Lives: func(mark string) bool { return mark == h.maker && h.living.Load() },

@@ -60,6 +60,8 @@ type Hosts interface {
 // Options are the settings of a Tracker.
 type Options struct {
 	Hosts Hosts
+	// Driver is the name under which Docker knows our network driver.
+	Driver string
 	// Docker is nil without its API: then its networks have no names, and docker_gwbridge is left to it.
 	Docker Docker
 	// Local is this host's own store, in which the last reserved subnets are kept for the next boot.
@@ -113,6 +115,18 @@ func New(cluster *store.Cluster, links Links, opts Options) *Tracker {
 		opts.Changed = func() {}
 	}
 	return &Tracker{cluster: cluster, links: links, opts: opts, log: opts.Logger, wake: make(chan struct{}, 1)}
+}
+
+// Heard makes a pass come soon if one of Docker's events may concern subnets. It never blocks.
+func (t *Tracker) Heard(e dockerwatch.Event) {
+	made := e.Action == dockerwatch.ActionCreate || e.Action == dockerwatch.ActionDestroy
+	switch {
+	case e == dockerwatch.Event{}, e.Kind == dockerwatch.KindNetwork && made && e.Driver != t.opts.Driver:
+		t.Wake()
+	case e.Kind == dockerwatch.KindNetwork && made: // ours: the cluster's pools may have a network more, or less
+		t.poolsChanged.Store(true)
+		t.nudge()
+	}
 }
 
 // Wake makes a pass come soon that asks Docker, too. It never blocks.
