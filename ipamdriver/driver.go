@@ -104,6 +104,8 @@ type Driver struct {
 	loaded bool
 	stocks map[netip.Prefix]*stock
 	synced bool // Sync has seen all pools once
+	// cursors are where Swarm's manager found addresses last, by subnet and range.
+	cursors map[[2]netip.Prefix]*swarmCursor
 }
 
 // New returns a driver on the cluster's state and this host's own.

@@ -74,9 +74,10 @@ func (d *Driver) swarmAddress(ctx context.Context, pool ipalloc.Pool, want netip
 	return want, d.forgetReturn(ctx, swarmReturn{Pool: pool.CIDR, Addr: want})
 }
 
-// freeForSwarm claims an address that nobody has.
+// freeForSwarm claims an address that nobody has. Blocks are tried from where one was found last, so that the next address costs the same however many there are.
 func (d *Driver) freeForSwarm(ctx context.Context, pool ipalloc.Pool) (netip.Addr, error) {
-	for block := range pool.Blocks(store.SwarmOwner().String()) {
+	cursor := d.cursorOf(pool)
+	for at, block := range cursor.blocks(pool) {
 		_, taken, err := d.swarm().ChangeBlocks(ctx, pool.CIDR, []netip.Prefix{block}, nil,
 			func(block netip.Prefix, claims map[netip.Addr]store.Claim) (take, _ []netip.Addr) {
 				addr, ok := pool.Free(block, func(a netip.Addr) bool { _, is := claims[a]; return is })
@@ -89,8 +90,10 @@ func (d *Driver) freeForSwarm(ctx context.Context, pool ipalloc.Pool) (netip.Add
 			return netip.Addr{}, err
 		}
 		if len(taken) == 1 {
+			cursor.found(at)
 			return taken[0], nil
 		}
+		cursor.full(block)
 	}
 	return netip.Addr{}, fmt.Errorf("%w in %s: every one is claimed", ErrExhausted, pool)
 }
@@ -105,6 +108,7 @@ func (d *Driver) releaseSwarm(ctx context.Context, id, text string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %q is not an IP address", ErrBadRequest, text)
 	}
+	d.cursorOf(pool).released(store.BlockOf(pool.CIDR, addr))
 	return d.returnSwarm(ctx, swarmReturn{Schema: store.Schema, Pool: pool.CIDR, Addr: addr})
 }
 
