@@ -103,6 +103,9 @@ type agent struct {
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
 	unreadUses retry.Trouble
 
+	summaries latest[[]driver.Summary]
+	counts    latest[peerCounts]
+
 	synced atomic.Int64 // when nothing was left to be told to the store, and it answered last, in nanoseconds since 1970; 0 for never
 }
 

@@ -39,7 +39,7 @@ func (a *agent) Info(ctx context.Context) (adminapi.Info, error) {
 	if err := a.plane.Ready(); err != nil {
 		info.OVS.Error = err.Error()
 	}
-	for _, n := range a.driver.Networks() {
+	for _, n := range a.networks() {
 		info.Networks = append(info.Networks, adminapi.Network{
 			ID: n.ID, Name: n.Name, VNI: n.VNI, Pools: n.Pools, Endpoints: n.Endpoints, Peers: n.Peers,
 		})

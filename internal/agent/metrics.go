@@ -133,13 +133,13 @@ func collect(a *agent) *prometheus.Registry {
 		"socketplane_seconds_since_sync", "Seconds since the switch and the links were last found or made true; since the start if never.")
 	add(func() float64 { return a.since(a.lastSync()) },
 		"socketplane_seconds_since_store_sync", "Seconds since nothing was left to be told to the store and it answered; since the start if never.")
-	add(func() float64 { return float64(len(a.driver.Networks())) },
+	add(func() float64 { return float64(len(a.networks())) },
 		"socketplane_networks", "Networks on this host.")
 	add(func() float64 { return float64(a.endpoints()) },
 		"socketplane_endpoints", "Endpoints that have joined on this host.")
-	add(func() float64 { peers, _ := a.driver.Peers(); return float64(peers) },
+	add(func() float64 { return float64(a.peerCount().hosts) },
 		"socketplane_peers", "Other hosts with endpoints on networks of this host.")
-	add(func() float64 { _, endpoints := a.driver.Peers(); return float64(endpoints) },
+	add(func() float64 { return float64(a.peerCount().endpoints) },
 		"socketplane_peer_endpoints", "Endpoints of these hosts.")
 	registry.MustRegister(reconciled{a.plane}, addresses{a})
 	return registry
@@ -161,7 +161,7 @@ func (a *agent) since(t time.Time) float64 {
 }
 
 func (a *agent) endpoints() (sum int) {
-	for _, n := range a.driver.Networks() {
+	for _, n := range a.networks() {
 		sum += n.Endpoints
 	}
 	return sum

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -64,16 +65,23 @@ func (noPlane) MTU() int     { return 1450 }
 // populate makes hosts of a cluster, each with a network of its own and an endpoint there, and all of them alive.
 func populate(t *testing.T, kv store.KV, hosts int) {
 	t.Helper()
+	var ops []store.Op
+	put := func(key string, value []byte) { ops = append(ops, store.Op{Kind: store.OpPut, Key: key, Value: value}) }
 	for i := range hosts {
-		c := store.NewCluster(kv, fmt.Sprintf("h%03d", i))
+		host, id := fmt.Sprintf("h%03d", i), fmt.Sprintf("%016x", i+1)
 		pool := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i / 256), byte(i), 0}), 24)
-		n, err := c.Bind(t.Context(), store.Binding{DockerID: fmt.Sprint("docker-", i), Name: fmt.Sprint("net", i), Pools: []netip.Prefix{pool}})
-		if err == nil {
-			err = c.PutEndpoints(t.Context(), n.ID, []store.Endpoint{{ID: "e", MAC: "02:42:0a:00:00:02"}})
-		}
-		err = errors.Join(err, c.PutHost(t.Context(), store.Host{Name: c.Host(), VTEP: netip.AddrFrom4([4]byte{192, 0, byte(i / 256), byte(i)})}),
-			kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: store.AliveKey(c.Host()), Value: []byte(c.Host())}))
-		if err != nil {
+		n := store.Network{Schema: store.Schema, ID: id, Name: fmt.Sprint("net", i), VNI: uint32(i + 1), Pools: []netip.Prefix{pool}, Hosts: map[string]string{host: fmt.Sprint("docker-", i)}}
+		put(store.NetworkKey(id), store.Encode(n))
+		put(store.NameKey(n.Name), []byte(id))
+		put(store.VNIKey(n.VNI), []byte(id))
+		put(store.PoolKey(pool), store.Encode(store.Pool{Schema: store.Schema, CIDR: pool, Network: id}))
+		put(store.EndpointsKey(id, host), store.Encode(store.Endpoints{Schema: store.Schema, Network: id, Host: host, Revision: "r", Endpoints: []store.Endpoint{{ID: "e"}}}))
+		put(store.IndexKey(id, host), store.Encode(store.Index{Schema: store.Schema, Revision: "r"}))
+		put(store.HostKey(host), store.Encode(store.Host{Schema: store.Schema, ID: host, Name: host, VTEP: netip.AddrFrom4([4]byte{192, 0, byte(i / 256), byte(i)})}))
+		put(store.AliveKey(host), []byte(host))
+	}
+	for chunk := range slices.Chunk(ops, store.MaxOps) {
+		if err := kv.Apply(t.Context(), chunk...); err != nil {
 			t.Fatal(err)
 		}
 	}
