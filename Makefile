@@ -110,7 +110,7 @@ e2e-kernel: ## e2e on the kernel's datapath, in a virtual machine (root)
 	@$(INSTALL) consul ovs docker vm
 	SOCKETPLANE_TEST_STRICT=1 $(LABTEST) -v ./test/vm/...
 
-bench: ## measure, and write docs/benchmarks.md; ten minutes, alone on the machine (root)
+bench: ## measure, and write docs/benchmarks.md; half an hour, alone on the machine (root)
 	@$(INSTALL) consul ovs docker
 	go run ./test/bench/cmd/bench -o docs/benchmarks.md $(BENCHFLAGS)
 

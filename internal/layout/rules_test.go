@@ -6,7 +6,7 @@ var treeRules = []rule{
 	{"test/lab/labprobe", []string{"golang.org/x/sys/unix"}, nil, "the probe runs in containers that have nothing else"},
 	{"test/lab", []string{"internal/testenv", "test/lab", "golang.org/x/sync/errgroup", "golang.org/x/sys/unix"}, nil,
 		"a lab starts the product's binary, as a user does, and knows none of its packages"},
-	{"test/bench", []string{"internal/testenv", "test/bench", "test/lab", "github.com/docker/go-plugins-helpers", "github.com/prometheus/common",
+	{"test/bench", []string{"internal/testenv", "test/bench", "test/lab", "test/scale", "github.com/docker/go-plugins-helpers", "github.com/prometheus/common",
 		"github.com/vishvananda", "golang.org/x/sync/errgroup", "golang.org/x/sys/unix"}, nil, "what is measured is the product's binary, not its packages"},
 	{"internal/testenv", []string{"internal/testenv", "go.uber.org/goleak", "golang.org/x/sys/unix"}, nil, "real parts for tests must not know the product"},
 	{"test/internal", []string{"golang.org/x/sync/errgroup", "golang.org/x/sys/unix"}, nil, "what tests share must not know the product"},

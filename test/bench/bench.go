@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/socketplane/socketplane/test/scale"
 )
 
-// Options of a run. The zero value is a full run, of about nine minutes on two idle cores.
+// Options of a run. The zero value is a full run, of about half an hour on two idle cores.
 type Options struct {
 	// Rounds is how often each figure is taken; the page shows their median.
 	Rounds int
@@ -23,6 +25,8 @@ type Options struct {
 	Idle time.Duration
 	// AddressTimes is how many addresses each benchmark of them hands out, as go test's -benchtime; by default enough for its figures.
 	AddressTimes string
+	// Scale is what test/scale measures; by default all that the page shows.
+	Scale scale.Plan
 	// Agent is the socketplane binary; by default it is built from the checkout around the working directory.
 	Agent string
 	// Prefix begins the labs' names; a former lab of the same name is closed first.
@@ -49,6 +53,9 @@ func (o Options) complete() Options {
 	}
 	if o.Idle == 0 {
 		o.Idle = 30 * time.Second
+	}
+	if len(o.Scale.Sizes) == 0 {
+		o.Scale = scale.Full()
 	}
 	if o.Prefix == "" {
 		o.Prefix = "bench"
@@ -104,6 +111,9 @@ func (w *world) run(ctx context.Context) (*Report, error) {
 	}
 	if r.Cluster, err = w.cluster(ctx); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if r.Scale, err = w.scale(ctx); err != nil {
+		return nil, fmt.Errorf("scale: %w", err)
 	}
 	r.Took = time.Since(w.began)
 	return r, nil

@@ -28,6 +28,8 @@ type Report struct {
 	Plugin *Plugin
 	// Cluster is nil where it was not measured.
 	Cluster *Cluster
+	// Scale is nil where it was not measured.
+	Scale *Scale
 }
 
 // Traffic is what went from one container to another.
@@ -135,6 +137,7 @@ func write(w io.Writer, part string, figures any) error {
 		"ratio":   func(a, b Series) string { return times(a.Median() / b.Median()) },
 		"join":    func(s []string) string { return strings.Join(s, ", ") },
 		"where":   where,
+		"row":     func(cells []string) string { return "| " + strings.Join(cells, " | ") + " |" },
 	}
 	t, err := template.New("page").Funcs(funcs).Parse(page)
 	if err != nil {

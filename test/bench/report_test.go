@@ -2,9 +2,12 @@ package bench
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/socketplane/socketplane/test/scale"
 )
 
 func sample() *Report {
@@ -26,6 +29,11 @@ func sample() *Report {
 		Plugin: &Plugin{Rounds: 1, Size: 40, Packed: 15, Answer: Series{600}, Enable: Series{700}, Memory: []Part{{"socketplane", 30}}},
 		Cluster: &Cluster{Rounds: 1, Span: 30 * time.Second, Member: Series{3000}, Vote: Series{9000}, Join: Series{1000},
 			Idle: []Idle{{Role: "server", Agent: Idler{1, 30}, Consul: Idler{2, 90}, Packets: 20}}},
+		Scale: &Scale{Figures: scale.Figures{
+			Sizes: []*scale.Size{{Hosts: 10, Each: 100, Update: []float64{10, 12}, Attach: []float64{10}, UpdateBytes: 2048},
+				{Hosts: 1000, Each: 100, Update: []float64{14, 40}, UpdateCPU: 4, Attach: []float64{15}, Memory: 149, Gaps: 1, Failed: map[string]string{"Inspect": "no"}}},
+			Crowd:    &scale.Crowd{Endpoints: 20, AgentCPU: []float64{4, 5}, SwitchCPU: []float64{6, 6}, PlainCPU: []float64{5, 5}, Attach: []float64{10, 14}, Plain: []float64{10, 10}},
+			Networks: &scale.Networks{Count: 2, Attach: []float64{10, 12}}, Binds: &scale.Binds{Hosts: 300, Seconds: 9}}},
 		Memory: &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
 	}
 }
@@ -72,8 +80,11 @@ func TestPage(t *testing.T) {
 	if again, err := sample().Cluster.Replace(page); err != nil || again != page {
 		t.Errorf("the cluster's section written into its own page: %v\n%s", err, again)
 	}
+	if again, err := sample().Scale.Replace(page); err != nil || again != page {
+		t.Errorf("the section of scale written into its own page: %v\n%s", err, again)
+	}
 	without := sample()
-	without.Addresses, without.Plugin, without.Cluster = nil, nil, nil
+	without.Addresses, without.Plugin, without.Cluster, without.Scale = nil, nil, nil, nil
 	var bare bytes.Buffer
 	if err := without.Write(&bare); err != nil {
 		t.Fatal(err)
@@ -85,8 +96,14 @@ func TestPage(t *testing.T) {
 	if err == nil {
 		again, err = sample().Cluster.Replace(again)
 	}
+	if err == nil {
+		again, err = sample().Scale.Replace(again)
+	}
 	if err != nil || again != page {
 		t.Errorf("sections written into a page without: %v\n%s", err, again)
+	}
+	if !strings.Contains(page, "| 1000 | 27.0, 40.0 | 4.0 | 0.0 | 15.0 | 149 | 0.00 | 0 | 0.0 | 0.0 | 1 | 0.00 | 0.00 | failed |") || !strings.Contains(page, "| 20 | 14.0 | 10.0 | 5.0 | 6.0 | 5.0 |") {
+		t.Errorf("rows of scale are missing:\n%s", page)
 	}
 	if strings.Contains(page, "one host |") {
 		t.Error("the page compares what was not measured")
@@ -115,5 +132,21 @@ PASS
 	}
 	if err := a.read("BenchmarkUsed/used-100-2  5  x ns/op\n"); err == nil {
 		t.Error("a line that is no line is read")
+	}
+}
+
+func TestScaleTargets(t *testing.T) {
+	var missed []string
+	for _, target := range sample().Scale.Targets() {
+		if !target.Met {
+			missed = append(missed, target.What+" "+target.Got)
+		}
+	}
+	want := []string{"1000 hosts: another host's update until its flow is there, median, against 10 hosts 2.45 times", "1000 hosts: the same, p99 3.33 times",
+		"1000 hosts: the agent's CPU for an update 4.00 ms", "1000 hosts: flows of live endpoints deleted by the restart 1.00 flows",
+		"1000 hosts: `endpoint ls`, `network ls`, `network inspect`, the slowest failed",
+		"20 endpoints on one host: CreateEndpoint + Join in the last tenth against plain add-port 1.40 times"}
+	if !slices.Equal(missed, want) {
+		t.Errorf("missed:\n%s\nwant:\n%s", strings.Join(missed, "\n"), strings.Join(want, "\n"))
 	}
 }

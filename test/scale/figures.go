@@ -1,12 +1,32 @@
 package scale
 
-// OutVar is the environment variable that makes TestMeasure run, with the path of the file that gets the Figures as JSON; SizesVar has the
-// numbers of other hosts, separated by commas; AgentVar is the agent's binary instead of one built from this checkout.
+import "time"
+
+// OutVar is the environment variable that makes TestMeasure run, with the path of the file that gets the Figures as JSON; PlanVar has a Plan as
+// JSON; AgentVar is the agent's binary instead of one built from this checkout.
 const (
 	OutVar   = "SOCKETPLANE_SCALE_OUT"
-	SizesVar = "SOCKETPLANE_SCALE_SIZES"
+	PlanVar  = "SOCKETPLANE_SCALE_PLAN"
 	AgentVar = "SOCKETPLANE_SCALE_AGENT"
 )
+
+// Plan is what TestMeasure measures. Zero is not measured.
+type Plan struct {
+	// Sizes are numbers of other hosts, with Each endpoints.
+	Sizes []int
+	Each  int
+	// Updates and Attaches are how often these are taken at each size, at most.
+	Updates, Attaches int
+	// Rest is how long an agent is watched at rest.
+	Rest time.Duration
+	// Crowd is how many endpoints one host gets, a tenth at a time; Networks how many networks one host gets; Binds how many hosts bind one network.
+	Crowd, Networks, Binds int
+}
+
+// Full is what the page of benchmarks shows.
+func Full() Plan {
+	return Plan{Sizes: []int{10, 100, 1000}, Each: 100, Updates: 60, Attaches: 40, Rest: 65 * time.Second, Crowd: 1000, Networks: 200, Binds: 300}
+}
 
 // Figures are what TestMeasure has measured. Times are in milliseconds where the name says nothing else.
 type Figures struct {
@@ -44,11 +64,13 @@ type Size struct {
 // Crowd is one host with many endpoints on one network, made one after the other.
 type Crowd struct {
 	Endpoints int
-	// AgentCPU and SwitchCPU are those of the agent and of ovs-vswitchd for one endpoint, by hundreds of endpoints; Attach is CreateEndpoint and Join,
-	// the median by hundreds.
+	// AgentCPU and SwitchCPU are those of the agent and of ovs-vswitchd for one endpoint, the mean of each tenth of the endpoints; Attach is
+	// CreateEndpoint and Join, the median of each tenth.
 	AgentCPU, SwitchCPU, Attach []float64
-	// PlainCPU is ovs-vswitchd's for a plain `ip link add` and `ovs-vsctl add-port`, Plain the time of both, by hundreds of ports.
+	// PlainCPU is ovs-vswitchd's for a plain `ip link add` and `ovs-vsctl add-port`, Plain the time of both, by tenths of as many ports.
 	PlainCPU, Plain []float64
+	// Failed is what went wrong; empty if nothing did.
+	Failed string
 }
 
 // Networks is one host with many networks, a container on each.
@@ -56,6 +78,8 @@ type Networks struct {
 	Count int
 	// Attach is CreateEndpoint and Join on each network, in order.
 	Attach []float64
+	// Failed is what went wrong; empty if nothing did.
+	Failed string
 }
 
 // Binds is many hosts that bind one network at the same time, with their endpoints, on three Consul servers.

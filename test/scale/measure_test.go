@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,15 +12,10 @@ import (
 )
 
 const (
-	// each is how many endpoints the other hosts have.
-	each = 100
-	// updates and attaches are how often these are measured, at most, as each figure gets no more than its time.
-	updates, attaches = 60, 40
-	figureTime        = 40 * time.Second
+	// figureTime is how long one figure may be taken again and again.
+	figureTime = 40 * time.Second
 	// pace is the time from one to the next: what follows in the background is not measured with the next one.
 	pace = 100 * time.Millisecond
-	// rest is how long an agent is watched while nothing happens.
-	rest = 65 * time.Second
 )
 
 // TestMeasure takes the figures of docs/benchmarks.md's section Scale. It runs for test/bench only: times say nothing on a busy machine.
@@ -31,9 +24,12 @@ func TestMeasure(t *testing.T) {
 	if out == "" {
 		t.Skip("times are taken by make bench, which sets " + OutVar)
 	}
-	sizes := "10,100,1000"
-	if given := os.Getenv(SizesVar); given != "" {
-		sizes = given
+	plan := Full()
+	if given := os.Getenv(PlanVar); given != "" {
+		plan = Plan{}
+		if err := json.Unmarshal([]byte(given), &plan); err != nil {
+			t.Fatalf("%s: %v", PlanVar, err)
+		}
 	}
 	var f Figures
 	write := func() {
@@ -45,24 +41,36 @@ func TestMeasure(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, size := range strings.Split(sizes, ",") {
-		hosts, err := strconv.Atoi(size)
-		if err != nil {
-			t.Fatalf("%s: %v", SizesVar, err)
-		}
+	for _, hosts := range plan.Sizes {
 		t.Run(fmt.Sprintf("%d hosts", hosts), func(t *testing.T) {
-			s := &Size{Hosts: hosts, Each: each, Failed: map[string]string{}}
-			f.Sizes = append(f.Sizes, s)
 			defer write()
-			m := &measured{t: t, Size: s}
+			m := &measured{Plan: plan, t: t, Size: &Size{Hosts: hosts, Each: plan.Each, Failed: map[string]string{}}}
+			f.Sizes = append(f.Sizes, m.Size)
 			m.run()
 		})
 	}
-	write()
+	for _, part := range []struct {
+		name    string
+		n       int
+		measure func(t *testing.T, n int)
+	}{
+		{"crowd", plan.Crowd, func(t *testing.T, n int) { f.Crowd = measureCrowd(t, n) }},
+		{"networks", plan.Networks, func(t *testing.T, n int) { f.Networks = measureNetworks(t, n) }},
+		{"binds", plan.Binds, func(t *testing.T, n int) { f.Binds = measureBinds(t, n) }},
+	} {
+		if part.n == 0 {
+			continue
+		}
+		t.Run(part.name, func(t *testing.T) {
+			defer write()
+			part.measure(t, part.n)
+		})
+	}
 }
 
 // measured is a cluster of a size that is being measured.
 type measured struct {
+	Plan
 	*Size
 	t testing.TB
 	w *world
@@ -82,7 +90,7 @@ func (m *measured) run() {
 	}
 	step("records", func(ctx context.Context) (err error) {
 		m.w = &world{host: newHost(m.t)}
-		m.w.peers, err = m.w.newPeers(ctx, m.Hosts, m.Each)
+		m.w.peers, err = m.w.newPeers(ctx, m.Hosts, m.Size.Each)
 		return err
 	})
 	if len(m.Failed) > 0 {
@@ -94,7 +102,7 @@ func (m *measured) run() {
 	m.w.settle()
 	step("Attach", m.attach)
 	m.w.settle()
-	step("Rest", m.rest)
+	step("Rest", m.atRest)
 	step("Endpoints", m.lists)
 	step("Restart", m.restart)
 }
@@ -126,7 +134,7 @@ func (m *measured) update(ctx context.Context) error {
 	flows := m.w.monitor("!delete,", macUpdate)
 	defer flows.end()
 	cpu, read := m.w.agentCPU(), m.read()
-	err := m.paced(ctx, updates, func(i int) error {
+	err := m.paced(ctx, m.Updates, func(i int) error {
 		o := m.w.peers.all[i*7%len(m.w.peers.all)]
 		began := time.Now()
 		mac, err := o.update(ctx)
@@ -147,9 +155,11 @@ func (m *measured) update(ctx context.Context) error {
 }
 
 func (m *measured) attach(ctx context.Context) error {
-	return m.paced(ctx, attaches, func(int) error {
+	return m.paced(ctx, m.Attaches, func(int) error {
 		took, err := m.w.net.join(ctx)
-		m.Attach = append(m.Attach, milli(took))
+		if err == nil {
+			m.Attach = append(m.Attach, milli(took))
+		}
 		return err
 	})
 }
@@ -175,10 +185,10 @@ func (m *measured) paced(ctx context.Context, n int, do func(i int) error) error
 	return nil
 }
 
-func (m *measured) rest(ctx context.Context) error {
+func (m *measured) atRest(ctx context.Context) error {
 	cpu, read, began := m.w.agentCPU(), m.read(), time.Now()
 	select {
-	case <-time.After(rest):
+	case <-time.After(m.Rest):
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

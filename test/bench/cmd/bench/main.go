@@ -30,7 +30,8 @@ func run(ctx context.Context, args []string) error {
 	opts := bench.Options{Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	out := fs.String("o", "", "write the page to this file (default standard output)")
-	limit := fs.Duration("for", 30*time.Minute, "give up after this time")
+	onlyScale := fs.Bool("scale", false, "measure large clusters only, and write their section of the page -o anew")
+	limit := fs.Duration("for", time.Hour, "give up after this time")
 	fs.IntVar(&opts.Rounds, "rounds", 0, "how often each figure of traffic is taken (default 5)")
 	fs.DurationVar(&opts.Throughput, "throughput", 0, "length of each measurement of throughput (default 2s)")
 	fs.DurationVar(&opts.Rate, "rate", 0, "length of each measurement of the request-response rate (default 1s)")
@@ -58,6 +59,13 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *onlyCluster {
 		figures, err := bench.MeasureCluster(ctx, opts)
+		if err != nil {
+			return err
+		}
+		return bench.RewritePage(*out, figures.Replace)
+	}
+	if *onlyScale {
+		figures, err := bench.MeasureScale(ctx, opts)
 		if err != nil {
 			return err
 		}

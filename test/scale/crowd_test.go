@@ -1,0 +1,131 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store/consul"
+)
+
+const (
+	// crowdTime is when no further tenth of a crowd is begun.
+	crowdTime = 6 * time.Minute
+	// bindEach is how many endpoints each host has that binds a network.
+	bindEach = 3
+)
+
+// measureCrowd fills one host with endpoints of one network; each tenth is followed by as many plain ports on a switch of its own.
+func measureCrowd(t *testing.T, endpoints int) *Crowd {
+	h, plain := newHost(t), newHost(t)
+	h.start()
+	ctx := t.Context()
+	n, err := h.docker().network(ctx, dockerID("net", 0), wide.String(), local.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.ovs.AddBridge("br0")
+	c, share := &Crowd{}, max(1, endpoints/10)
+	began := time.Now()
+	for c.Endpoints < endpoints && time.Since(began) < crowdTime {
+		var took, plainTook []float64
+		agent, ours, theirs := h.agentCPU(), h.switchCPU(), plain.switchCPU()
+		for range share {
+			attach, err := n.join(ctx)
+			if err != nil {
+				c.Failed = fmt.Sprintf("endpoint %d: %v", c.Endpoints+len(took)+1, err)
+				return c
+			}
+			took = append(took, milli(attach))
+		}
+		h.settle()
+		agent, ours = h.agentCPU()-agent, h.switchCPU()-ours
+		for i := range share {
+			plainTook = append(plainTook, milli(plain.addPort(c.Endpoints+i)))
+		}
+		c.Endpoints += share
+		each := func(cpu time.Duration) float64 { return milli(cpu) / float64(share) }
+		c.AgentCPU, c.SwitchCPU = append(c.AgentCPU, each(agent)), append(c.SwitchCPU, each(ours))
+		c.PlainCPU = append(c.PlainCPU, each(plain.switchCPU()-theirs))
+		c.Attach, c.Plain = append(c.Attach, median(took)), append(c.Plain, median(plainTook))
+		last := len(c.Attach) - 1
+		t.Logf("%4.0f s  %d endpoints: %.1f ms, agent %.1f ms, switch %.1f ms; plain %.1f ms, switch %.1f ms", time.Since(began).Seconds(), c.Endpoints,
+			c.Attach[last], c.AgentCPU[last], c.SwitchCPU[last], c.Plain[last], c.PlainCPU[last])
+	}
+	return c
+}
+
+// addPort makes a pair of links and an Open vSwitch port of one of them, as people do by hand.
+func (h *host) addPort(i int) time.Duration {
+	h.t.Helper()
+	name := fmt.Sprintf("plain%d", i)
+	began := time.Now()
+	h.ip("link", "add", name, "type", "veth", "peer", "name", name+"c")
+	h.ip("link", "set", name, "up")
+	h.ovs.Vsctl("add-port", "br0", name)
+	return time.Since(began)
+}
+
+func median(of []float64) float64 {
+	if len(of) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(of))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+// measureNetworks makes many networks on one host, with a container on each.
+func measureNetworks(t *testing.T, networks int) *Networks {
+	h := newHost(t)
+	h.start()
+	d := h.docker()
+	n := &Networks{}
+	for i := range networks {
+		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(i), 0}), 24)
+		s, err := d.network(t.Context(), dockerID(fmt.Sprintf("net%09d", i), 0), subnet.String(), "")
+		var attach time.Duration
+		if err == nil {
+			s.made = i // its MAC is no other's
+			attach, err = s.join(t.Context())
+		}
+		if err != nil {
+			n.Failed = fmt.Sprintf("network %d: %v", i+1, err)
+			return n
+		}
+		n.Attach, n.Count = append(n.Attach, milli(attach)), i+1
+	}
+	return n
+}
+
+// measureBinds lets many hosts, as records, bind one network at the same time, on three Consul servers.
+func measureBinds(t *testing.T, hosts int) *Binds {
+	servers := testenv.Consuls(t, 3)
+	b := &Binds{Hosts: hosts}
+	var all []*peer
+	for i := range hosts {
+		kv, err := consul.Open(consul.Options{Address: servers[i%len(servers)]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer kv.Close()
+		all = append(all, (&peers{kv: kv}).peer(i))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	var g errgroup.Group
+	for _, o := range all {
+		g.Go(func() error { return o.arrive(ctx, bindEach) })
+	}
+	if err := g.Wait(); err != nil {
+		b.Failed = err.Error()
+	}
+	b.Seconds = time.Since(began).Seconds()
+	return b
+}
