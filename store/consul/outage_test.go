@@ -21,43 +21,44 @@ import (
 const (
 	patience = time.Minute
 	timeout  = 2 * time.Second
-	slack    = 3 * time.Second // of a busy machine; a call without a limit takes 7 s where there is no leader, else for ever
 )
 
 func put(key, value string) store.Op {
 	return store.Op{Kind: store.OpPut, Key: key, Value: []byte(value)}
 }
 
-// everyCall runs all calls and checks that each is unavailable in time, with a
-// text that names the address. A busy machine is slow now and then, a call without a limit each time.
-func everyCall(t *testing.T, s *consul.Store, address string, within time.Duration) {
+// calls are all of a store that wait for Consul.
+func calls(s *consul.Store) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"get":      func(ctx context.Context) error { _, err := s.Get(ctx, "a"); return err },
+		"list":     func(ctx context.Context) error { _, err := s.List(ctx, "a"); return err },
+		"apply":    func(ctx context.Context) error { return s.Apply(ctx, put("a", "x")) },
+		"check":    func(ctx context.Context) error { return s.Apply(ctx, store.Op{Kind: store.OpCheck, Key: "a"}) },
+		"watch":    func(ctx context.Context) error { _, _, err := s.Watch(ctx, "a", 0); return err },
+		"announce": func(ctx context.Context) error { return s.Announce(ctx, "b", nil, 10*time.Second) },
+	}
+}
+
+// everyCall runs all calls whose requests are seen, and checks that each is unavailable, with a text that names the address, and
+// that no request had more time than the store's limit. TestCallsEndInTime shows that a call ends with the time of its requests.
+func everyCall(t *testing.T, s *consul.Store, seen *limits, address string, limit time.Duration) {
 	t.Helper()
-	ctx := context.Background()
-	for name, call := range map[string]func() error{
-		"get":      func() error { _, err := s.Get(ctx, "a"); return err },
-		"list":     func() error { _, err := s.List(ctx, "a"); return err },
-		"apply":    func() error { return s.Apply(ctx, put("a", "x")) },
-		"check":    func() error { return s.Apply(ctx, store.Op{Kind: store.OpCheck, Key: "a"}) },
-		"watch":    func() error { _, _, err := s.Watch(ctx, "a", 0); return err },
-		"announce": func() error { return s.Announce(ctx, "b", nil, 10*time.Second) },
-	} {
+	for name, call := range calls(s) {
 		t.Run(name, func(t *testing.T) {
-			const tries = 3
-			took := within + 1
-			for try := 0; try < tries && took > within; try++ {
-				begin := time.Now()
-				err := call()
-				took = time.Since(begin)
-				if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
-					t.Errorf("error is %v, want ErrUnavailable", err)
-				} else if !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "check that") {
-					t.Errorf("the text has no address or no cure: %v", err)
-				}
-			}
-			if took > within {
-				t.Errorf("it took %s, and so %d times", took, tries)
-			}
+			seen.reset()
+			unavailable(t, call(t.Context()), address)
+			seen.within(t, limit)
 		})
+	}
+}
+
+// unavailable checks a call's error where Consul is away.
+func unavailable(t *testing.T, err error, address string) {
+	t.Helper()
+	if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrConflict) {
+		t.Errorf("error is %v, want ErrUnavailable", err)
+	} else if !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "check that") {
+		t.Errorf("the text has no address or no cure: %v", err)
 	}
 }
 
@@ -66,6 +67,7 @@ func everyCall(t *testing.T, s *consul.Store, address string, within time.Durati
 func TestOutage(t *testing.T) {
 	server := testenv.Consul(t)
 	s := open(t, consul.Options{Address: server.Addr, Timeout: timeout})
+	seen := watchLimits(s)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	if err := s.Apply(ctx, put("a", "1")); err != nil {
@@ -88,7 +90,7 @@ func TestOutage(t *testing.T) {
 	}()
 
 	server.Stop()
-	everyCall(t, s, server.Addr, timeout+slack)
+	everyCall(t, s, seen, server.Addr, timeout)
 	select {
 	case err := <-watched:
 		if !errors.Is(err, store.ErrUnavailable) {
@@ -138,7 +140,9 @@ func TestNoLeader(t *testing.T) {
 	})
 	t.Run("impatient", func(t *testing.T) {
 		t.Parallel()
-		everyCall(t, open(t, consul.Options{Address: addr, Timeout: 500 * time.Millisecond}), addr, 500*time.Millisecond+slack)
+		const limit = 500 * time.Millisecond
+		s := open(t, consul.Options{Address: addr, Timeout: limit})
+		everyCall(t, s, watchLimits(s), addr, limit)
 	})
 }
 
