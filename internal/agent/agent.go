@@ -78,7 +78,7 @@ type agent struct {
 	links    *hostlink.Links
 	underlay *underlay.Tracker
 	sw       *ovsctl.Switch
-	plane    *ovs.Reconciler
+	plane    *ovs.Plane
 	ipam     *ipamdriver.Driver
 	driver   *driver.Driver
 	docker   *dockerwatch.Watcher // nil without Docker's API

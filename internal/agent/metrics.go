@@ -168,7 +168,7 @@ func (a *agent) endpoints() (sum int) {
 }
 
 // reconciled counts what the data plane had to do.
-type reconciled struct{ plane *ovs.Reconciler }
+type reconciled struct{ plane *ovs.Plane }
 
 var (
 	descRuns = prometheus.NewDesc("socketplane_reconcile_runs_total",

@@ -29,7 +29,7 @@ func wide(id string, vni uint32, here, elsewhere int) dataplane.Network {
 			n.Remote = append(n.Remote, dataplane.Peer{Host: fmt.Sprint(i), VTEP: netip.AddrFrom4([4]byte{127, 1, byte(i / 20), 1})})
 		}
 		p := &n.Remote[len(n.Remote)-1]
-		var e dataplane.PeerEndpoint
+		e := dataplane.PeerEndpoint{ID: fmt.Sprintf("%s-%05d", id, here+i)}
 		e.MAC, e.Addrs = at(here + i)
 		p.Endpoints = append(p.Endpoints, e)
 	}

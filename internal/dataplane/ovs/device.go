@@ -27,9 +27,16 @@ func (n *network) tunnelPort() uint32 {
 	return n.device.port
 }
 
-// needsDevice says whether the network has somebody here who may send to other hosts.
-func (r *Reconciler) needsDevice(n *network) bool {
-	return r.tunnel == dataplane.TunnelKernel && n.attached()
+// needsDevice says whether the network has somebody here who may send to other hosts. Called in a turn, with mu held.
+func (p *Plane) needsDevice(n *network) bool {
+	return p.tunnel == dataplane.TunnelKernel && !n.gone && n.attached > 0
+}
+
+// deviceWanted is needsDevice with the device as it should be.
+func (p *Plane) deviceWanted(n *network) (hostlink.VXLAN, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.vxlan(n), p.needsDevice(n)
 }
 
 // distrust has the device and its entries looked at when they are next ensured.
@@ -39,95 +46,92 @@ func (n *network) distrust() {
 }
 
 // ensureDevice finds, makes or mends the network's VXLAN device if it needs one.
-func (r *Reconciler) ensureDevice(ctx context.Context, n *network) error {
-	if !r.needsDevice(n) {
+func (p *Plane) ensureDevice(ctx context.Context, n *network) error {
+	want, needed := p.deviceWanted(n)
+	if !needed {
 		return nil
 	}
 	if n.device.name == "" {
-		if err := r.findDevice(ctx, n); err != nil {
+		if err := p.findDevice(ctx, n); err != nil {
 			return err
 		}
+		want.Name = n.device.name
 	}
-	if n.device.made == r.vxlan(n) {
+	if n.device.made == want {
 		return nil
 	}
 	n.distrust()
-	err := r.links.EnsureVXLAN(ctx, r.vxlan(n))
+	err := p.links.EnsureVXLAN(ctx, want)
 	if errors.Is(err, hostlink.ErrDiffers) {
 		// Another underlay address or port than before. Two devices can't have one VNI, so the old
 		// one goes now; the new one has another name, and its port goes with the next ports.
-		r.log.Info("tunnel device is made anew", "network", n.want.ID, "link", n.device.name, "reason", err)
-		if err = r.links.DeleteLink(ctx, n.device.name); err != nil {
+		p.log.Info("tunnel device is made anew", "network", n.id, "link", n.device.name, "reason", err)
+		if err = p.links.DeleteLink(ctx, n.device.name); err != nil {
 			return err
 		}
-		if n.device, err = r.newDevice(n); err != nil {
+		if n.device, err = p.newDevice(n); err != nil {
 			return err
 		}
-		err = r.links.EnsureVXLAN(ctx, r.vxlan(n))
+		want.Name = n.device.name
+		err = p.links.EnsureVXLAN(ctx, want)
 	}
 	if err != nil {
-		return fmt.Errorf("tunnel of network %s: %w", n.want.ID, err)
+		return fmt.Errorf("tunnel of network %s: %w", n.id, err)
 	}
-	n.device.made = r.vxlan(n)
+	n.device.made = want
 	return nil
 }
 
-func (r *Reconciler) vxlan(n *network) hostlink.VXLAN {
-	// The largest packets of containers that had joined before must pass, too: the kernel fragments what the underlay can't carry.
-	mtu := n.want.MTU
-	for _, e := range n.want.Local {
-		if e.Attached {
-			mtu = max(mtu, e.MTU)
-		}
-	}
+// vxlan is the network's device as it should be. Called in a turn, with mu held.
+func (p *Plane) vxlan(n *network) hostlink.VXLAN {
 	return hostlink.VXLAN{
-		Name: n.device.name, VNI: n.want.VNI, Local: r.underlay.Addr, Port: r.opts.VXLANPort,
-		MTU: mtu, Alias: deviceAlias(n.want.ID),
+		Name: n.device.name, VNI: n.vni, Local: p.underlay.Addr, Port: p.opts.VXLANPort,
+		MTU: n.maxMTU(), Alias: deviceAlias(n.id), // packets larger than the underlay's MTU are fragmented by the kernel
 	}
 }
 
 // findDevice takes over the device that a former agent made, or chooses a name and port.
-func (r *Reconciler) findDevice(ctx context.Context, n *network) (err error) {
+func (p *Plane) findDevice(ctx context.Context, n *network) (err error) {
 	var owned []string
-	for name, l := range r.owned {
-		if l.Alias == deviceAlias(n.want.ID) {
+	for name, l := range p.owned {
+		if l.Alias == deviceAlias(n.id) {
 			owned = append(owned, name)
 		}
 	}
 	if len(owned) == 0 {
-		n.device, err = r.newDevice(n)
+		n.device, err = p.newDevice(n)
 		return err
 	}
-	for _, p := range r.sw.Ports() {
-		known := p.ExternalIDs[idKind] == kindVXLAN && p.ExternalIDs[idNetwork] == n.want.ID
-		if known && slices.Contains(owned, p.Name) {
-			n.device = device{name: p.Name, port: p.OFPort}
+	for _, port := range p.sw.Ports() {
+		known := port.ExternalIDs[idKind] == kindVXLAN && port.ExternalIDs[idNetwork] == n.id
+		if known && slices.Contains(owned, port.Name) {
+			n.device = device{name: port.Name, port: port.OFPort}
 			return nil
 		}
 	}
 	// Without its port a device has no number: it is in the way of a new one.
 	for _, name := range owned {
-		if err := r.links.DeleteLink(ctx, name); err != nil {
+		if err := p.links.DeleteLink(ctx, name); err != nil {
 			return err
 		}
 	}
-	n.device, err = r.newDevice(n)
+	n.device, err = p.newDevice(n)
 	return err
 }
 
 // newDevice chooses a name that was never used and a free port number.
-func (r *Reconciler) newDevice(n *network) (device, error) {
+func (p *Plane) newDevice(n *network) (device, error) {
 	nonce := strconv.FormatInt(time.Now().UnixNano(), 36)
 	used := map[uint32]bool{}
-	for _, p := range r.sw.Ports() {
-		used[p.OFPort] = true
+	for _, port := range p.sw.Ports() {
+		used[port.OFPort] = true
 	}
-	for _, other := range r.networks {
+	for _, other := range p.all() {
 		used[other.device.port] = true
 	}
 	for port := uint32(dataplane.PortDeviceFirst); port <= dataplane.PortDeviceLast; port++ {
 		if !used[port] {
-			return device{name: dataplane.LinkName(devicePrefix, n.want.ID, nonce), port: port}, nil
+			return device{name: dataplane.LinkName(devicePrefix, n.id, nonce), port: port}, nil
 		}
 	}
 	return device{}, fmt.Errorf("this host forwards %d networks, the most that its bridge can have with kernel tunnels",
@@ -135,54 +139,36 @@ func (r *Reconciler) newDevice(n *network) (device, error) {
 }
 
 // syncFDB makes the kernel know where each remote MAC is, and who gets floods.
-func (r *Reconciler) syncFDB(ctx context.Context, n *network) error {
-	if !r.needsDevice(n) || n.tunnelPort() == 0 {
-		return nil
+func (p *Plane) syncFDB(ctx context.Context, n *network) error {
+	p.mu.Lock()
+	e := &n.edits
+	idle := !p.needsDevice(n) || n.tunnelPort() == 0 || n.entered && len(e.entries)+len(e.floods) == 0
+	var want []hostlink.FDBEntry
+	if !idle {
+		clear(e.entries)
+		clear(e.floods)
+		want = n.entriesOf(p.underlay.Addr)
 	}
-	want := entries(n.want)
-	if n.entered && slices.Equal(want, n.fdb) {
+	p.mu.Unlock()
+	if idle {
 		return nil
 	}
 	n.entered = false
-	added, removed, err := r.links.SyncFDB(ctx, n.device.name, want)
-	r.log.Debug("forwarding entries", "link", n.device.name, "added", added, "removed", removed, "err", err)
+	added, removed, err := p.links.SyncFDB(ctx, n.device.name, want)
+	p.log.Debug("forwarding entries", "link", n.device.name, "added", added, "removed", removed, "err", err)
 	if err != nil {
-		return fmt.Errorf("tunnel of network %s: %w", n.want.ID, err)
+		return fmt.Errorf("tunnel of network %s: %w", n.id, err)
 	}
-	n.fdb, n.entered = want, true
+	n.entered = true
 	return nil
 }
 
-// entries are the forwarding entries of a network. As in the flows, who is here
-// counts before who is elsewhere, and else the first: while a container moves, there are two records.
-func entries(want dataplane.Network) []hostlink.FDBEntry {
-	var out []hostlink.FDBEntry
-	seen := map[dataplane.MAC]bool{}
-	for _, e := range want.Local {
-		if e.Attached {
-			seen[e.MAC] = true
-		}
-	}
-	for _, peer := range want.Remote {
-		if len(peer.Endpoints) > 0 {
-			out = append(out, hostlink.FDBEntry{Dst: peer.VTEP})
-		}
-		for _, e := range peer.Endpoints {
-			if !seen[e.MAC] {
-				seen[e.MAC] = true
-				out = append(out, hostlink.FDBEntry{MAC: e.MAC, Dst: peer.VTEP})
-			}
-		}
-	}
-	return out
-}
-
 // dropDevice removes a device that is not needed any more. Its port is gone by now.
-func (r *Reconciler) dropDevice(ctx context.Context, n *network) error {
-	if n.device.name == "" || r.needsDevice(n) {
+func (p *Plane) dropDevice(ctx context.Context, n *network) error {
+	if _, needed := p.deviceWanted(n); n.device.name == "" || needed {
 		return nil
 	}
-	if err := r.links.DeleteLink(ctx, n.device.name); err != nil {
+	if err := p.links.DeleteLink(ctx, n.device.name); err != nil {
 		return err
 	}
 	n.device, n.entered = device{}, false

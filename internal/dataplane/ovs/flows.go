@@ -1,12 +1,10 @@
 package ovs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
@@ -21,74 +19,229 @@ const (
 	generationMask  uint64 = 1<<32 - 1
 )
 
-// basis is all that a network's flows depend on.
-type basis struct {
-	revision uint64
-	port     uint32
-	config   pipeline.Config
-	cookie   uint64
-	vtep     netip.Addr // of this host: peers that no tunnel reaches from it are left out
-}
+const (
+	// walkPiece is how many stations are gone through while Plane.mu is held: some 2 ms of computing.
+	walkPiece = 512
+	// fillPiece is how many flows a replay keeps in memory, some 0.5 KiB each.
+	fillPiece = 16 << 10
+)
 
-func (r *Reconciler) basisOf(n *network) basis {
-	return basis{n.revision, n.tunnelPort(), r.pipeline(), r.cookie, r.underlay.Addr}
+// basisOf is what the network's flows are to be computed with. Called in a turn, with mu held.
+func (p *Plane) basisOf(n *network) basis {
+	return basis{
+		active: !n.gone && n.attached > 0, config: p.pipeline(), own: p.underlay.Addr,
+		segment: pipeline.Segment{VNI: n.vni, Device: n.tunnelPort()},
+	}
 }
 
 // pipeline is what all networks of this host have in common. The kernel's datapath can't set what
 // a whole answer to a neighbour solicitation needs (docs/design/0002-pipeline.md).
-func (r *Reconciler) pipeline() pipeline.Config {
-	return pipeline.Config{Tunnel: r.tunnel, NDExtensions: r.datapath == ovsctl.DatapathNetdev, Host: r.opts.Host}
+func (p *Plane) pipeline() pipeline.Config {
+	return pipeline.Config{Tunnel: p.tunnel, NDExtensions: p.datapath == ovsctl.DatapathNetdev, Host: p.opts.Host}
 }
 
-func (r *Reconciler) keyed(flows []openflow.Flow) flowSet {
-	byKey := make(flowSet, len(flows))
-	for _, f := range flows {
-		f.Cookie = r.cookie
-		byKey[f.Key()] = f
-	}
-	return byKey
-}
-
-// syncFlows makes the flows of these networks the wanted ones, in one bundle.
-func (r *Reconciler) syncFlows(ctx context.Context, networks ...*network) error {
-	var c openflow.Change
-	next := map[*network]flowParts{}
-	for _, n := range networks {
-		if n.basis == r.basisOf(n) {
-			continue
+// syncFlows makes the flows of a network the wanted ones: it sends what changed since the last time, and all only when what all depend on is new.
+func (p *Plane) syncFlows(ctx context.Context, n *network) error {
+	p.mu.Lock()
+	want := p.basisOf(n)
+	same := n.basis == want && !n.edits.off
+	p.mu.Unlock()
+	if !same {
+		give := func(c openflow.Change) error { return p.give(ctx, n, c) }
+		if err := p.walk(n, want, give); err != nil {
+			if isRefusal(err) {
+				err = cmp.Or(p.flush(ctx, n), err)
+			}
+			return err
 		}
-		flows := r.flowsOf(n, n.flows)
-		flows.from(n.flows, &c)
-		next[n] = flows
 	}
-	if err := r.change(ctx, c); err != nil {
-		return err
-	}
-	for n, flows := range next {
-		n.flows, n.basis = flows, r.basisOf(n)
-	}
-	r.countFlows()
-	return nil
+	return p.flush(ctx, n)
 }
 
-// change changes flows. When it fails nobody knows what the switch did, so all are compared anew.
-func (r *Reconciler) change(ctx context.Context, c openflow.Change) error {
-	if len(c.Add) == 0 && len(c.Delete) == 0 {
-		return nil
+// flush sends the network's edits in one bundle. When that fails without a refusal they stay to be sent again.
+func (p *Plane) flush(ctx context.Context, n *network) error {
+	p.mu.Lock()
+	sent := n.edits.flows
+	n.edits.flows = map[string]edit{}
+	p.mu.Unlock()
+	var c openflow.Change
+	for key, e := range sent {
+		delete(n.refused, key)
+		if e.gone {
+			c.Delete = append(c.Delete, e.flow)
+		} else {
+			c.Add = append(c.Add, e.flow)
+		}
 	}
-	if err := r.conn.Apply(ctx, c); err != nil {
-		r.cookie = 0
-		return fmt.Errorf("%w: change %d flows: %w", ErrNotReady, len(c.Add)+len(c.Delete), err)
+	err := p.give(ctx, n, c)
+	if err != nil && !isRefusal(err) {
+		p.mu.Lock()
+		for key, e := range sent {
+			if _, newer := n.edits.flows[key]; !newer {
+				n.edits.flows[key] = e
+			}
+		}
+		p.mu.Unlock()
 	}
-	return nil
+	return err
 }
 
-// replay gives the switch all flows under a new generation, and deletes older generations after: traffic never stops. Those that
+// walk goes through all stations of a network and gives what leads from the flows that the switch has of them to those
+// that are to be computed with want. What is changed meanwhile becomes an edit. If it fails, the next walk gives all.
+func (p *Plane) walk(n *network, want basis, give func(openflow.Change) error) error {
+	p.mu.Lock()
+	old := n.basis
+	if n.edits.off {
+		old = basis{} // the switch has none
+		n.edits.off = false
+		clear(n.edits.flows)
+		clear(n.common)
+		n.count = 0
+		for _, s := range n.stations() {
+			s.flows = 0
+		}
+	}
+	n.basis, n.next, n.walk = old, want, true
+	for key, e := range n.edits.flows {
+		n.edits.flows[key] = edit{flow: e.flow, gone: true, old: true}
+	}
+	before := byKey(n.commonFlows(old))
+	after := byKey(n.commonFlows(want))
+	n.edits.differ(before, after, len(n.edits.flows) > 0)
+	clear(n.common)
+	for key := range after {
+		n.common[key] = true
+	}
+	all := n.stations()
+	p.mu.Unlock()
+	var err, refused error
+	for piece := range slices.Chunk(all, walkPiece) {
+		if c := p.step(n, piece); len(c.Add)+len(c.Delete) > 0 {
+			if err = give(c); isRefusal(err) {
+				refused, err = err, nil
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	p.mu.Lock()
+	n.walk, n.basis, n.edits.off = false, want, err != nil
+	p.mu.Unlock()
+	return cmp.Or(err, refused)
+}
+
+// step is the part of a walk for some stations.
+func (p *Plane) step(n *network, piece []*station) openflow.Change {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, after := map[string]openflow.Flow{}, map[string]openflow.Flow{}
+	for _, s := range piece {
+		if !n.has(s) {
+			continue // an edit has it
+		}
+		for _, f := range n.flowsOf(s, n.basis) {
+			before[f.Key()] = f
+		}
+		for _, f := range n.wanted(s, n.next) {
+			after[f.Key()] = f
+		}
+	}
+	diff := edits{flows: map[string]edit{}}
+	diff.differ(before, after, false)
+	var c openflow.Change
+	for key, e := range diff.flows {
+		switch _, edited := n.edits.flows[key]; {
+		case edited:
+		case e.gone:
+			c.Delete = append(c.Delete, e.flow)
+		default:
+			c.Add = append(c.Add, e.flow)
+		}
+	}
+	for key, f := range after {
+		if n.edits.flows[key].old {
+			n.edits.flows[key] = edit{flow: f}
+		}
+	}
+	return c
+}
+
+func byKey(flows []openflow.Flow) map[string]openflow.Flow {
+	all := make(map[string]openflow.Flow, len(flows))
+	for _, f := range flows {
+		all[f.Key()] = f
+	}
+	return all
+}
+
+// stamp gives flows the cookie of the present generation.
+func (p *Plane) stamp(flows []openflow.Flow) {
+	for i := range flows {
+		flows[i].Cookie = p.cookie
+	}
+}
+
+// replay gives the switch all flows under a new generation, piece by piece, and deletes older generations after: traffic never stops. Those that
 // all networks have in common come last: without them an empty switch forwards nothing.
-func (r *Reconciler) replay(ctx context.Context) error {
-	have, err := r.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
+func (p *Plane) replay(ctx context.Context) error {
+	old, last, err := p.generations(ctx)
 	if err != nil {
 		return err
+	}
+	p.cookie = cookieOwner | (last+1)&generationMask
+	if err := p.replayAs(ctx, old); err != nil {
+		p.cookie = 0
+		return err
+	}
+	return nil
+}
+
+func (p *Plane) replayAs(ctx context.Context, old map[uint64]bool) error {
+	p.baseFor = p.pipeline()
+	p.base = pipeline.Base(p.baseFor)
+	p.stamp(p.base)
+	f := filling{plane: p, pieces: map[*network][]openflow.Flow{}}
+	networks := p.all()
+	for _, n := range networks {
+		p.mu.Lock()
+		want := p.basisOf(n)
+		n.edits.off = true
+		p.mu.Unlock()
+		clear(n.refused)
+		n.entered = false // its entries' changes were not noted meanwhile
+		err := p.walk(n, want, func(c openflow.Change) error { return f.add(ctx, n, c.Add) })
+		if err != nil {
+			return err
+		}
+	}
+	if err := f.flush(ctx); err != nil {
+		return err
+	}
+	for _, n := range networks {
+		if err := p.flush(ctx, n); err != nil && !isRefusal(err) {
+			return err
+		}
+	}
+	if err := p.conn.Apply(ctx, openflow.Change{Add: p.base}); err != nil {
+		return fmt.Errorf("%w: replay %d flows: %w", ErrNotReady, len(p.base), err)
+	}
+	for cookie := range old {
+		if err := p.conn.DeleteCookie(ctx, cookie, ^uint64(0)); err != nil {
+			return fmt.Errorf("delete flows of older generations: %w", err)
+		}
+	}
+	generation := uint32(p.cookie & generationMask)
+	p.log.Info("flows replayed", "flows", f.count+len(p.base), "generation", generation)
+	p.setStatus(func(s *Status) { s.Generation, s.baseFlows = generation, len(p.base) })
+	return nil
+}
+
+// generations are the cookies of our flows that the switch has, and the highest generation among them.
+func (p *Plane) generations(ctx context.Context) (map[uint64]bool, uint64, error) {
+	have, err := p.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
+	if err != nil {
+		return nil, 0, err
 	}
 	old := map[uint64]bool{}
 	var last uint64
@@ -96,69 +249,46 @@ func (r *Reconciler) replay(ctx context.Context) error {
 		old[f.Cookie] = true
 		last = max(last, f.Cookie&generationMask)
 	}
-	r.cookie = cookieOwner | (last+1)&generationMask
-	r.baseFor = r.pipeline()
-	r.base = r.keyed(pipeline.Base(r.baseFor))
-	var flows []openflow.Flow
-	for _, n := range r.networks {
-		n.flows, n.basis = r.flowsOf(n, flowParts{}), r.basisOf(n)
-		for _, f := range n.flows.all() {
-			flows = append(flows, f)
-		}
-	}
-	if err := openflow.Fill(ctx, r.sw.MgmtPath(), flows); err != nil {
-		r.cookie = 0
-		return fmt.Errorf("%w: replay %d flows: %w", ErrNotReady, len(flows), err)
-	}
-	if err := r.change(ctx, openflow.Change{Add: slices.Collect(maps.Values(r.base))}); err != nil {
-		return err
-	}
-	for cookie := range old {
-		if err := r.conn.DeleteCookie(ctx, cookie, ^uint64(0)); err != nil {
-			r.cookie = 0
-			return fmt.Errorf("delete flows of older generations: %w", err)
-		}
-	}
-	generation := uint32(r.cookie & generationMask)
-	r.log.Info("flows replayed", "flows", len(flows)+len(r.base), "generation", generation)
-	r.setStatus(func(s *Status) { s.Generation = generation })
-	r.countFlows()
-	return nil
+	return old, last, nil
 }
 
-// mendFlows compares the switch's flows with those that it was given.
-func (r *Reconciler) mendFlows(ctx context.Context) error {
-	dump, err := r.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
-	if err != nil {
-		return err
-	}
-	have := make(flowSet, len(dump))
-	for _, f := range dump {
-		have[f.Key()] = f
-	}
-	want := maps.Clone(r.base)
-	for _, n := range r.networks {
-		maps.Insert(want, n.flows.all())
-	}
-	var c openflow.Change
-	want.from(have, &c)
-	if len(c.Add) == 0 && len(c.Delete) == 0 {
-		r.drift.Note(nil)
+// filling is the part of a replay that is yet to be sent.
+type filling struct {
+	plane  *Plane
+	pieces map[*network][]openflow.Flow
+	size   int
+	count  int
+}
+
+func (f *filling) add(ctx context.Context, n *network, flows []openflow.Flow) error {
+	f.plane.stamp(flows)
+	f.pieces[n] = append(f.pieces[n], flows...)
+	if f.size += len(flows); f.size < fillPiece {
 		return nil
 	}
-	example := slices.Concat(c.Add, c.Delete)[0]
-	r.drift.Note(fmt.Errorf("%d are missing or changed, %d are foreign", len(c.Add), len(c.Delete)), "example", example.Key())
-	r.setStatus(func(s *Status) {
-		s.Drift.Flows++
-		s.Drift.FlowsAt = time.Now()
-	})
-	return r.change(ctx, c)
+	return f.flush(ctx)
 }
 
-func (r *Reconciler) countFlows() {
-	count := len(r.base)
-	for _, n := range r.networks {
-		count += n.flows.count()
+// flush sends it. When the switch refuses a flow, each network is given its own, so that it is trouble of one.
+func (f *filling) flush(ctx context.Context) error {
+	all := make([]openflow.Flow, 0, f.size)
+	for _, flows := range f.pieces {
+		all = append(all, flows...)
 	}
-	r.setStatus(func(s *Status) { s.Flows = count })
+	err := openflow.Fill(ctx, f.plane.sw.MgmtPath(), all)
+	if isRefusal(err) {
+		for n, flows := range f.pieces {
+			if err = f.plane.give(ctx, n, openflow.Change{Add: flows}); err != nil && !isRefusal(err) {
+				break
+			}
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: replay %d flows: %w", ErrNotReady, len(all), err)
+	}
+	f.count += len(all)
+	f.size = 0
+	clear(f.pieces)
+	return nil
 }

@@ -49,9 +49,9 @@ type host struct {
 	agent *agent // the one that runs, if any
 }
 
-// agent is one life of a Reconciler.
+// agent is one life of a Plane.
 type agent struct {
-	*ovs.Reconciler
+	*ovs.Plane
 	sw   *ovsctl.Switch
 	stop func()
 }
@@ -130,7 +130,7 @@ func (h *host) begin(networks ...dataplane.Network) *agent {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a := &agent{Reconciler: ovs.New(sw, h.links, h.opts), sw: sw}
+	a := &agent{Plane: ovs.New(sw, h.links, h.opts), sw: sw}
 	for _, n := range networks {
 		if err := a.SetNetwork(context.Background(), n); !errors.Is(err, ovs.ErrNotReady) {
 			h.t.Fatalf("SetNetwork before Run: %v", err)
@@ -178,7 +178,7 @@ func (a *agent) Attach(ctx context.Context, n dataplane.Network, id string) erro
 	if err := a.SetNetwork(ctx, before); err != nil {
 		return err
 	}
-	return a.Reconciler.Attach(ctx, dataplane.Change{Network: n.ID, Local: n.Local[i : i+1]}, id)
+	return a.Plane.Attach(ctx, dataplane.Change{Network: n.ID, Local: n.Local[i : i+1]}, id)
 }
 
 // attach joins an endpoint as Docker does: the container is a namespace.

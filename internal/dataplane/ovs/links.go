@@ -12,14 +12,14 @@ import (
 )
 
 // listOwned notes the links of ours that the kernel has.
-func (r *Reconciler) listOwned(ctx context.Context) error {
-	links, err := r.links.Owned(ctx)
+func (p *Plane) listOwned(ctx context.Context) error {
+	links, err := p.links.Owned(ctx)
 	if err != nil {
 		return err
 	}
-	r.owned = make(map[string]hostlink.Link, len(links))
+	p.owned = make(map[string]hostlink.Link, len(links))
 	for _, l := range links {
-		r.owned[l.Name] = l
+		p.owned[l.Name] = l
 	}
 	return nil
 }
@@ -40,12 +40,19 @@ func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
 
 // mendLinks sets up the host ends that were set down, and gives back the MTU with which they were made: packets to the switch that are larger than a
 // host end's MTU are lost. One that is missing went with its container's namespace, and a new one would lead nowhere.
-func (r *Reconciler) mendLinks(ctx context.Context, n *network) error {
-	var errs []error
-	for _, e := range n.want.Local {
-		if l, ok := r.owned[e.HostLink]; ok && e.Attached && (!l.Up || e.MTU != 0 && l.MTU != e.MTU) {
-			errs = append(errs, r.links.EnsureVeth(ctx, r.veth(n.want, e)))
+func (p *Plane) mendLinks(ctx context.Context, n *network) error {
+	var broken []hostlink.Veth
+	p.mu.Lock()
+	for _, s := range n.local {
+		e := s.local
+		if l, ok := p.owned[e.HostLink]; ok && e.Attached && !n.gone && (!l.Up || e.MTU != 0 && l.MTU != e.MTU) {
+			broken = append(broken, p.veth(n.mtu, *e))
 		}
+	}
+	p.mu.Unlock()
+	var errs []error
+	for _, v := range broken {
+		errs = append(errs, p.links.EnsureVeth(ctx, v))
 	}
 	return errors.Join(errs...)
 }
@@ -75,24 +82,24 @@ func newStrays(log *slog.Logger) strays {
 }
 
 // clearLinks removes addresses that other programs put on our links, and with full also routes without an address.
-func (r *Reconciler) clearLinks(ctx context.Context, full bool) error {
-	full = full || r.strays.full
-	if r.strays.full = full; time.Now().Before(r.strays.next) {
+func (p *Plane) clearLinks(ctx context.Context, full bool) error {
+	full = full || p.strays.full
+	if p.strays.full = full; time.Now().Before(p.strays.next) {
 		return nil
 	}
-	r.strays.next, r.strays.full = time.Time{}, false
-	removed, err := r.links.RemoveStrays(ctx, full, r.sw.Bridge())
+	p.strays.next, p.strays.full = time.Time{}, false
+	removed, err := p.links.RemoveStrays(ctx, full, p.sw.Bridge())
 	if len(removed) == 0 {
-		r.strays.trouble.Note(nil)
+		p.strays.trouble.Note(nil)
 		return err
 	}
 	now := time.Now()
-	r.strays.next = now.Add(r.strays.pause.Next(now.Sub(r.strays.last)))
-	r.strays.last = now
+	p.strays.next = now.Add(p.strays.pause.Next(now.Sub(p.strays.last)))
+	p.strays.last = now
 	for _, s := range removed {
-		r.strays.trouble.Note(fmt.Errorf("%s on %s", s.What, s.Link))
+		p.strays.trouble.Note(fmt.Errorf("%s on %s", s.What, s.Link))
 	}
-	r.setStatus(func(s *Status) {
+	p.setStatus(func(s *Status) {
 		s.Drift.Strays += uint64(len(removed))
 		s.Drift.StraysAt, s.Drift.Stray = now, removed[0].What+" on "+removed[0].Link
 	})
@@ -100,22 +107,24 @@ func (r *Reconciler) clearLinks(ctx context.Context, full bool) error {
 }
 
 // collectLinks removes links of ours that belong to no endpoint or device that is known.
-func (r *Reconciler) collectLinks(ctx context.Context) error {
+func (p *Plane) collectLinks(ctx context.Context) error {
 	keep := map[string]bool{}
-	for _, n := range r.networks {
+	p.mu.Lock()
+	for _, n := range p.networks {
 		keep[n.device.name] = true
-		for _, e := range n.want.Local {
-			keep[e.HostLink] = true
+		for name := range n.links {
+			keep[name] = !n.gone
 		}
 	}
+	p.mu.Unlock()
 	var errs []error
-	for name, l := range r.owned {
+	for name, l := range p.owned {
 		if keep[name] || name == hostlink.ReservedName { // which internal/subnets keeps
 			continue
 		}
-		r.log.Info("removing a link that nothing needs", "link", name, "alias", l.Alias)
-		r.setStatus(func(s *Status) { s.Drift.Links++ })
-		errs = append(errs, r.links.DeleteLink(ctx, name))
+		p.log.Info("removing a link that nothing needs", "link", name, "alias", l.Alias)
+		p.setStatus(func(s *Status) { s.Drift.Links++ })
+		errs = append(errs, p.links.DeleteLink(ctx, name))
 	}
 	return errors.Join(errs...)
 }

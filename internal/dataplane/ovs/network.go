@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
@@ -33,178 +32,83 @@ const (
 func endpointAlias(id string) string { return hostlink.OwnerPrefix + kindEndpoint + ":" + id }
 func deviceAlias(id string) string   { return hostlink.OwnerPrefix + kindVXLAN + ":" + id }
 
-// network is what is wanted for one network, and what of it is there.
+// network is one network: what is wanted of it, which Plane.mu guards, and what of it is there, which belongs to the turn.
 type network struct {
-	want     dataplane.Network
-	revision uint64 // of want
-	gone     bool   // nothing is wanted: want has the identity only
+	*state
+	refusals
 
-	done    uint64 // the revision that is true
-	device  device
-	flows   flowParts
-	basis   basis // from what flows were computed
-	fdb     []hostlink.FDBEntry
-	entered bool // fdb is in the device
-	ports   []ovsctl.Port
-	links   map[string]bool // of endpoints
+	device     device
+	entered    bool              // the device has the forwarding entries, but for what is in edits
+	ports      map[string]uint32 // of endpoints: OpenFlow numbers by the names of the host ends, as the database has them
+	devicePort string            // the name of the device's port in the database
 }
 
-// take takes over what is wanted now.
-func (r *Reconciler) take(id string) *network {
-	r.mu.Lock()
-	want, ok := r.desired[id]
-	r.mu.Unlock()
-	n := r.networks[id]
-	switch {
-	case n == nil && !ok:
-		return nil
-	case n == nil:
-		n = &network{}
-		r.networks[id] = n
-	}
-	if n.gone = !ok; n.gone {
-		want = desired{Network: dataplane.Network{ID: id, VNI: n.want.VNI}}
-	}
-	// Peers that no tunnel reaches are left out. A record of another host that has our address is one of ours, from before this host
-	// lost its identity: frames would come back in. The kernel refuses forwarding entries of the other IP family, and one such host
-	// would keep containers of all others from joining.
-	want.Remote = slices.DeleteFunc(slices.Clone(want.Remote), func(p dataplane.Peer) bool {
-		return !dataplane.TunnelBetween(r.underlay.Addr, p.VTEP)
-	})
-	n.want, n.revision = want.Network, want.revision
-	return n
+func newNetwork(id string) *network {
+	return &network{state: newState(id), refusals: newRefusals(), ports: map[string]uint32{}}
 }
 
-// takeAll takes over all that is wanted now.
-func (r *Reconciler) takeAll() {
-	r.mu.Lock()
-	ids := slices.Collect(maps.Keys(r.desired))
-	r.mu.Unlock()
-	for _, id := range slices.Concat(ids, slices.Collect(maps.Keys(r.networks))) {
-		r.take(id)
-	}
+// all are all networks; there may be others once mu is free.
+func (p *Plane) all() []*network {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.networks))
 }
 
-// attached says whether the network has somebody here to send or receive.
-func (n *network) attached() bool {
-	return slices.ContainsFunc(n.want.Local, func(e dataplane.Endpoint) bool { return e.Attached })
+// find is a network by its ID, nil if nothing is wanted or there of it.
+func (p *Plane) find(id string) *network {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.networks[id]
 }
 
 // apply makes one network true: device, flows, forwarding entries, ports, links. What is wrong
 // with the tunnel does not keep endpoints of this host apart.
-func (r *Reconciler) apply(ctx context.Context, id string) error {
-	return r.applyWith(ctx, id, func() error { return nil })
+func (p *Plane) apply(ctx context.Context, id string) error {
+	return p.applyWith(ctx, id, func() error { return nil })
 }
 
 // applyWith is apply whose ports wait for links, which it calls for in any case. Meanwhile the switch takes up the
 // flows: a port that is there before its flows forwards nothing, as does a flow before its port.
-func (r *Reconciler) applyWith(ctx context.Context, id string, links func() error) error {
-	if r.cookie == 0 {
+func (p *Plane) applyWith(ctx context.Context, id string, links func() error) error {
+	if p.cookie == 0 {
 		return errors.Join(fmt.Errorf("%w: the flows of the switch are about to be compared: try again in a second", ErrNotReady), links())
 	}
-	n := r.take(id)
+	n := p.find(id)
 	if n == nil {
 		return links()
 	}
-	tunnel := r.ensureDevice(ctx, n)
+	p.offer(n)
+	tunnel := p.ensureDevice(ctx, n)
 	flows := make(chan error, 1)
-	go func() { flows <- r.syncFlows(ctx, n) }()
+	go func() { flows <- p.syncFlows(ctx, n) }()
 	err := links()
 	if err == nil {
-		tunnel = errors.Join(tunnel, r.syncFDB(ctx, n))
-		err = r.syncPorts(ctx, n)
+		tunnel = errors.Join(tunnel, p.syncFDB(ctx, n))
+		err = p.syncPorts(ctx, n)
 	}
 	if err = errors.Join(<-flows, err); err != nil {
 		return errors.Join(tunnel, err)
 	}
-	if err := errors.Join(tunnel, r.drop(ctx, n)); err != nil {
+	if err := errors.Join(tunnel, p.drop(ctx, n)); err != nil {
 		return err
 	}
-	r.finished(n)
+	p.finished(n)
 	return nil
 }
 
-// finished notes that the network is as wanted.
-func (r *Reconciler) finished(n *network) {
-	if n.done = n.revision; n.gone {
-		delete(r.networks, n.want.ID)
+// finished forgets a network of which nothing is there any more.
+func (p *Plane) finished(n *network) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.gone {
+		delete(p.networks, n.id)
 	}
-}
-
-// syncPorts makes the ports true if those of the network are to change.
-func (r *Reconciler) syncPorts(ctx context.Context, n *network) error {
-	before := n.ports
-	n.ports = r.portsOf(n)
-	if slices.EqualFunc(before, n.ports, func(a, b ovsctl.Port) bool { return a.Name == b.Name && a.OFPort == b.OFPort }) {
-		return nil
-	}
-	_, err := r.sw.SyncPorts(ctx, r.ports())
-	if err != nil {
-		n.ports = nil
-	}
-	return err
-}
-
-// portsOf are the ports that the bridge should have for a network. An endpoint without a link has
-// none: its container is gone, or has yet to be attached.
-func (r *Reconciler) portsOf(n *network) []ovsctl.Port {
-	var ports []ovsctl.Port
-	if r.needsDevice(n) && n.tunnelPort() != 0 {
-		ports = append(ports, ovsctl.Port{
-			Name: n.device.name, OFPort: n.device.port,
-			ExternalIDs: map[string]string{idKind: kindVXLAN, idNetwork: n.want.ID},
-		})
-	}
-	for _, e := range n.want.Local {
-		if _, ok := r.owned[e.HostLink]; ok && e.Attached {
-			ports = append(ports, ovsctl.Port{
-				Name: e.HostLink, OFPort: e.Port,
-				ExternalIDs: map[string]string{idKind: kindEndpoint, idEndpoint: e.ID, idNetwork: n.want.ID},
-			})
-		}
-	}
-	return ports
-}
-
-// ports are all ports that the bridge should have, as far as networks were taken over.
-func (r *Reconciler) ports() []ovsctl.Port {
-	var ports []ovsctl.Port
-	if r.tunnel == dataplane.TunnelOVS {
-		ports = append(ports, ovsctl.Port{
-			Name: tunnelPort, OFPort: dataplane.PortTunnel, Type: "vxlan",
-			Options: map[string]string{
-				"remote_ip": "flow", "key": "flow", "local_ip": r.underlay.Addr.String(),
-				"dst_port": strconv.Itoa(int(r.opts.VXLANPort)),
-			},
-			ExternalIDs: map[string]string{idKind: kindTunnel},
-		})
-	}
-	for _, id := range slices.Sorted(maps.Keys(r.networks)) {
-		ports = append(ports, r.networks[id].ports...)
-	}
-	return ports
-}
-
-// drop removes the device and the links that are not wanted any more. Their ports are gone by now.
-func (r *Reconciler) drop(ctx context.Context, n *network) error {
-	errs := []error{r.dropDevice(ctx, n)}
-	keep := make(map[string]bool, len(n.want.Local))
-	for _, e := range n.want.Local {
-		keep[e.HostLink] = true
-	}
-	for name := range n.links {
-		if !keep[name] {
-			errs = append(errs, r.links.DeleteLink(ctx, name))
-		}
-	}
-	n.links = keep // what could not be removed, collectLinks finds
-	return errors.Join(errs...)
 }
 
 // veth is the pair of links of an endpoint.
-func (r *Reconciler) veth(n dataplane.Network, e dataplane.Endpoint) hostlink.Veth {
+func (p *Plane) veth(mtu int, e dataplane.Endpoint) hostlink.Veth {
 	return hostlink.Veth{
-		Host: e.HostLink, Peer: e.PeerLink, PeerMAC: e.MAC, MTU: cmp.Or(e.MTU, n.MTU),
-		Alias: endpointAlias(e.ID), TXChecksum: r.tso,
+		Host: e.HostLink, Peer: e.PeerLink, PeerMAC: e.MAC, MTU: cmp.Or(e.MTU, mtu),
+		Alias: endpointAlias(e.ID), TXChecksum: p.tso,
 	}
 }

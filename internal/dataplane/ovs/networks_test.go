@@ -54,7 +54,7 @@ func network(name string, here ...byte) dataplane.Network {
 func peer(n dataplane.Network, name, vtep string, there ...byte) dataplane.Network {
 	p := dataplane.Peer{Host: "host-" + vtep, VTEP: netip.MustParseAddr(vtep)}
 	for _, i := range there {
-		p.Endpoints = append(p.Endpoints, dataplane.PeerEndpoint{MAC: mac(name, i), Addrs: addrs(name, i)})
+		p.Endpoints = append(p.Endpoints, dataplane.PeerEndpoint{ID: fmt.Sprintf("%s-%d", name, i), MAC: mac(name, i), Addrs: addrs(name, i)})
 	}
 	n.Remote = append(n.Remote, p)
 	return n

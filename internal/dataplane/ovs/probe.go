@@ -27,7 +27,9 @@ const probeAgain = 200 * time.Millisecond
 
 // probe is the way to another host by one network.
 type probe struct {
-	network  dataplane.Network
+	network  string
+	mtu      int
+	vni      uint32
 	device   uint32
 	from, to dataplane.MAC
 }
@@ -36,19 +38,19 @@ type probe struct {
 // the frame without its Ethernet header, in bytes; 0 is that of the largest packet of a container. It returns the size that was sent, and the pipeline's ProbeMAC of
 // the host that answered.
 // The error is ErrNoTunnel, ErrNoAnswer or ErrNotReady.
-func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, dataplane.MAC, error) {
+func (p *Plane) Probe(ctx context.Context, to netip.Addr, size int) (int, dataplane.MAC, error) {
 	var none dataplane.MAC
-	if err := r.Ready(); err != nil {
+	if err := p.Ready(); err != nil {
 		return 0, none, err
 	}
-	ways := r.waysTo(to)
+	ways := p.waysTo(to)
 	if len(ways) == 0 {
 		return 0, none, fmt.Errorf("probe %s: %w", to, ErrNoTunnel)
 	}
 	if size == 0 {
-		size = ways[0].network.MTU
+		size = ways[0].mtu
 	}
-	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+	conn, err := openflow.Dial(ctx, p.sw.MgmtPath())
 	if err != nil {
 		return size, none, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
@@ -66,12 +68,12 @@ func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, d
 	if err != nil {
 		return size, none, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
-	cfg := pipeline.Config{Tunnel: r.Status().Tunnel}
+	cfg := pipeline.Config{Tunnel: p.Status().Tunnel}
 	again := time.NewTicker(probeAgain)
 	defer again.Stop()
 	for {
 		for _, w := range ways {
-			frame, actions := pipeline.Probe(cfg, w.network, w.device, to, w.from, w.to, min(size, w.network.MTU), nonce)
+			frame, actions := pipeline.Probe(cfg, dataplane.Network{VNI: w.vni}, w.device, to, w.from, w.to, min(size, w.mtu), nonce)
 			if err := conn.Send(ctx, frame, actions...); err != nil {
 				return size, none, fmt.Errorf("probe %s: %w: %w", to, ErrNoAnswer, err)
 			}
@@ -89,8 +91,8 @@ func (r *Reconciler) Probe(ctx context.Context, to netip.Addr, size int) (int, d
 }
 
 // DumpFlows reads all flows of our bridge, other people's too, over a connection of its own, in the order of their tables.
-func (r *Reconciler) DumpFlows(ctx context.Context) ([]string, error) {
-	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+func (p *Plane) DumpFlows(ctx context.Context) ([]string, error) {
+	conn, err := openflow.Dial(ctx, p.sw.MgmtPath())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
@@ -111,8 +113,8 @@ func (r *Reconciler) DumpFlows(ctx context.Context) ([]string, error) {
 
 // ReadFlows reads, over a connection of its own, how many flows of our bridge are ours, and those that are not. Nothing removes the latter: they may
 // take part in what is forwarded.
-func (r *Reconciler) ReadFlows(ctx context.Context) (ours int, foreign []string, err error) {
-	conn, err := openflow.Dial(ctx, r.sw.MgmtPath())
+func (p *Plane) ReadFlows(ctx context.Context) (ours int, foreign []string, err error) {
+	conn, err := openflow.Dial(ctx, p.sw.MgmtPath())
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
@@ -133,27 +135,34 @@ func (r *Reconciler) ReadFlows(ctx context.Context) (ours int, foreign []string,
 }
 
 // waysTo are the networks that have containers here and on the host at that address, those with the largest packets first.
-func (r *Reconciler) waysTo(vtep netip.Addr) []probe {
+func (p *Plane) waysTo(vtep netip.Addr) []probe {
 	devices := map[string]uint32{}
-	for _, p := range r.sw.Ports() {
-		if p.ExternalIDs[idKind] == kindVXLAN {
-			devices[p.ExternalIDs[idNetwork]] = p.OFPort
+	for _, port := range p.sw.Ports() {
+		if port.ExternalIDs[idKind] == kindVXLAN {
+			devices[port.ExternalIDs[idNetwork]] = port.OFPort
 		}
 	}
-	kernel := r.Status().Tunnel == dataplane.TunnelKernel
+	kernel := p.Status().Tunnel == dataplane.TunnelKernel
 	var ways []probe
-	r.mu.Lock()
-	for _, d := range r.desired {
-		here := slices.IndexFunc(d.Local, func(e dataplane.Endpoint) bool { return e.Attached })
-		there := slices.IndexFunc(d.Remote, func(p dataplane.Peer) bool { return p.VTEP == vtep && len(p.Endpoints) > 0 })
-		if here < 0 || there < 0 || kernel && devices[d.ID] == 0 {
+	p.mu.Lock()
+	for _, n := range p.networks {
+		if n.gone || n.attached == 0 || n.vteps[vtep] == 0 || kernel && devices[n.id] == 0 {
 			continue
 		}
-		ways = append(ways, probe{d.Network, devices[d.ID], d.Local[here].MAC, d.Remote[there].Endpoints[0].MAC})
+		way := probe{network: n.id, mtu: n.mtu, vni: n.vni, device: devices[n.id]}
+		for _, s := range n.local {
+			if s.local.Attached {
+				way.from = s.mac
+			}
+		}
+		for _, s := range n.at(vtep) {
+			way.to = s.mac
+		}
+		ways = append(ways, way)
 	}
-	r.mu.Unlock()
+	p.mu.Unlock()
 	slices.SortFunc(ways, func(a, b probe) int {
-		return cmp.Or(cmp.Compare(b.network.MTU, a.network.MTU), cmp.Compare(a.network.ID, b.network.ID))
+		return cmp.Or(cmp.Compare(b.mtu, a.mtu), cmp.Compare(a.network, b.network))
 	})
 	return ways
 }

@@ -5,45 +5,45 @@ import (
 	"time"
 )
 
-func (r *Reconciler) setStatus(change func(*Status)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change(&r.status)
+func (p *Plane) setStatus(change func(*Status)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.status)
 }
 
 // setReady says whether anything can be forwarded, and logs when that changes.
-func (r *Reconciler) setReady(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (p *Plane) setReady(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	select {
-	case <-r.up:
+	case <-p.up:
 	default:
 		if err == nil {
-			close(r.up)
+			close(p.up)
 		}
 	}
-	if was := r.readyErr; (was == nil) != (err == nil) {
+	if was := p.readyErr; (was == nil) != (err == nil) {
 		if err != nil {
-			r.log.Error("data plane is down; running containers keep what the switch has", "err", err)
+			p.log.Error("data plane is down; running containers keep what the switch has", "err", err)
 		} else {
-			r.log.Info("data plane is ready", "datapath", r.status.Datapath, "tunnel", r.status.Tunnel)
+			p.log.Info("data plane is ready", "datapath", p.status.Datapath, "tunnel", p.status.Tunnel)
 		}
 	}
-	r.readyErr, r.status.Err = err, err
+	p.readyErr, p.status.Err = err, err
 }
 
 // setStopped says that nothing is kept true any more: Run has ended, which is no trouble to log.
-func (r *Reconciler) setStopped() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.readyErr = fmt.Errorf("%w: the agent has stopped", ErrNotReady)
-	r.status.Err = r.readyErr
+func (p *Plane) setStopped() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readyErr = fmt.Errorf("%w: the agent has stopped", ErrNotReady)
+	p.status.Err = p.readyErr
 }
 
 // setTrouble notes what is wrong with single networks, logs what is new, and gives it back.
-func (r *Reconciler) setTrouble(err error) error {
-	r.trouble.Note(err)
-	r.setStatus(func(s *Status) {
+func (p *Plane) setTrouble(err error) error {
+	p.trouble.Note(err)
+	p.setStatus(func(s *Status) {
 		if s.Err = err; err == nil {
 			s.LastSync = time.Now()
 		}

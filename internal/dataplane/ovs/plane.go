@@ -1,5 +1,6 @@
-// Package ovs makes the host forward what the drivers want: it compares the desired
-// networks with what OVSDB, the switch and the kernel report, and applies the difference.
+// Package ovs is the data plane of Open vSwitch: it keeps what is wanted of each network, and makes OVSDB, the switch and the
+// kernel have it. A change costs what it changes; everything is compared with what is there on connect, when something seems to
+// differ, and now and then. docs/design/0022-plane.md has the reasons.
 //
 // It owns the bridge's flows, ports and tunnels as a whole and the order in which they change. It
 // imports ovsctl, its subpackages and internal/hostlink; it knows neither Docker nor the store.
@@ -28,7 +29,7 @@ import (
 // ErrNotReady says that nothing can be forwarded now; the text says why and the cure.
 var ErrNotReady = errors.New("the data plane is not ready")
 
-// Options are the settings of a Reconciler.
+// Options are the settings of a Plane.
 type Options struct {
 	// Host is this host's id: answers of probes tell it.
 	Host string
@@ -48,7 +49,7 @@ type Status struct {
 	Datapath string
 	Tunnel   dataplane.TunnelKind
 	TSO      bool
-	// Flows are those of the present generation.
+	// Flows is how many flows are wanted.
 	Flows      int
 	Generation uint32
 	// LastSync is when everything was last found or made true.
@@ -60,6 +61,8 @@ type Status struct {
 	// Err is what keeps something from being true: of everything (then Ready says the same) or
 	// of single networks.
 	Err error
+
+	baseFlows int // of those that all networks have in common
 }
 
 // Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, links that nothing needs, and
@@ -72,10 +75,10 @@ type Drift struct {
 	Stray string
 }
 
-// Reconciler applies desired state. It is safe for concurrent use, except that calls that name
-// the same network must follow each other; changes are applied one at a time. Every wait is
+// Plane makes the host forward what is wanted. It is safe for concurrent use, except that calls that name
+// the same network must follow each other; changes are applied one at a time, in turns. Every wait is
 // bounded by the caller's context.
-type Reconciler struct {
+type Plane struct {
 	sw    *ovsctl.Switch
 	links *hostlink.Links
 	opts  Options
@@ -83,10 +86,9 @@ type Reconciler struct {
 	poke  chan struct{}
 	up    chan struct{} // closed when packets could be forwarded for the first time
 
-	// applying has room for one: who puts something in may change the host and what follows.
+	// applying has room for one: who puts something in has the turn, and may change the host and what follows.
 	applying chan struct{}
-	underlay hostlink.Underlay // as it was when the present turn began
-	networks map[string]*network
+	underlay hostlink.Underlay        // as it was when the present turn began
 	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
 	conn     *openflow.Conn           // only Run's goroutine changes it
 	dialled  time.Time                // when conn was made
@@ -94,41 +96,34 @@ type Reconciler struct {
 	tunnel   dataplane.TunnelKind
 	tso      bool
 	cookie   uint64 // 0 while it is not known what flows the switch has
-	base     flowSet
+	base     []openflow.Flow
 	baseFor  pipeline.Config // from what base was computed
 	trouble  retry.Trouble
 	strays   strays
 	drift    retry.Trouble // logs what mendFlows finds
 
-	mu       sync.Mutex        // guards what follows; never held while anything is waited for
-	where    hostlink.Underlay // what SetUnderlay said last
-	desired  map[string]desired
-	revision uint64
+	mu       sync.Mutex          // guards what follows; never held while anything is waited for
+	networks map[string]*network // its map, and each network's state
+	where    hostlink.Underlay   // what SetUnderlay said last
 	status   Status
 	readyErr error
-}
-
-// desired is what is wanted for a network; the revision is of this program's life.
-type desired struct {
-	dataplane.Network
-	revision uint64
 }
 
 // driftRest is how long flows must be unchanged for the next change by another program to be logged: repeated changes are logged as one trouble.
 const driftRest = 10 * time.Minute
 
-// New returns a Reconciler; Run makes it work.
-func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
+// New returns a Plane; Run makes it work.
+func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Plane {
 	if opts.Resync == 0 {
 		opts.Resync = 30 * time.Second
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Reconciler{
+	return &Plane{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
 		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
-		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, desired: map[string]desired{},
+		networks: map[string]*network{}, owned: map[string]hostlink.Link{},
 		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		strays:  newStrays(opts.Logger),
 		drift: retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Steady: driftRest,
@@ -138,177 +133,211 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Reconciler {
 }
 
 // Ready is nil when packets can be forwarded.
-func (r *Reconciler) Ready() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.readyErr
+func (p *Plane) Ready() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.readyErr
 }
 
 // Up is closed when packets could be forwarded for the first time.
-func (r *Reconciler) Up() <-chan struct{} { return r.up }
+func (p *Plane) Up() <-chan struct{} { return p.up }
 
 // MTU is the containers' MTU: the underlay's less what VXLAN adds.
-func (r *Reconciler) MTU() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return dataplane.ContainerMTU(r.where.MTU, r.where.Addr)
+func (p *Plane) MTU() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return dataplane.ContainerMTU(p.where.MTU, p.where.Addr)
 }
 
 // SetUnderlay moves this host's tunnels. Devices, ports and flows follow in the pass that it causes.
-func (r *Reconciler) SetUnderlay(u hostlink.Underlay) {
-	r.mu.Lock()
-	same := r.where == u
-	r.where = u
-	r.mu.Unlock()
+func (p *Plane) SetUnderlay(u hostlink.Underlay) {
+	p.mu.Lock()
+	same := p.where == u
+	p.where = u
+	p.mu.Unlock()
 	if !same {
-		r.nudge()
+		p.nudge()
 	}
 }
 
 // Status tells how the data plane is.
-func (r *Reconciler) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.status
+func (p *Plane) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.status
+	st.Flows = st.baseFlows
+	for _, n := range p.networks {
+		st.Flows += n.count + len(n.common)
+	}
+	return st
 }
 
 // SetNetwork makes the network be forwarded exactly so. What can't be applied now
 // is remembered, and applied when it can be.
-func (r *Reconciler) SetNetwork(ctx context.Context, want dataplane.Network) error {
-	r.want(want)
-	return r.serve(ctx, want.ID)
+func (p *Plane) SetNetwork(ctx context.Context, want dataplane.Network) error {
+	p.mu.Lock()
+	n := p.networks[want.ID]
+	if n == nil {
+		n = newNetwork(want.ID)
+		p.networks[want.ID] = n
+	}
+	n.set(want)
+	p.mu.Unlock()
+	return p.serve(ctx, want.ID)
 }
 
 // RemoveNetwork removes everything of the network, now or when it can be done.
-func (r *Reconciler) RemoveNetwork(ctx context.Context, id string) error {
-	r.mu.Lock()
-	delete(r.desired, id)
-	r.mu.Unlock()
-	return r.serve(ctx, id)
+func (p *Plane) RemoveNetwork(ctx context.Context, id string) error {
+	p.mu.Lock()
+	if n := p.networks[id]; n != nil {
+		n.remove()
+	}
+	p.mu.Unlock()
+	return p.serve(ctx, id)
 }
 
 // Apply changes a network that was set before.
-func (r *Reconciler) Apply(ctx context.Context, c dataplane.Change) error {
-	want, err := r.changed(c)
+func (p *Plane) Apply(ctx context.Context, c dataplane.Change) error {
+	p.mu.Lock()
+	n, err := p.known(c.Network)
+	if err == nil {
+		n.apply(c)
+	}
+	p.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return r.SetNetwork(ctx, want)
+	return p.serve(ctx, c.Network)
 }
 
-// changed is a network as it is wanted, with a change.
-func (r *Reconciler) changed(c dataplane.Change) (dataplane.Network, error) {
-	r.mu.Lock()
-	former, known := r.desired[c.Network]
-	r.mu.Unlock()
-	if !known {
-		return dataplane.Network{}, fmt.Errorf("%w: %s", dataplane.ErrUnknownNetwork, c.Network)
+// known is a network that was set before. Called with mu held.
+func (p *Plane) known(id string) (*network, error) {
+	if n := p.networks[id]; n != nil && !n.gone {
+		return n, nil
 	}
-	return c.Apply(former.Network), nil
+	return nil, fmt.Errorf("%w: %s", dataplane.ErrUnknownNetwork, id)
 }
 
 // Attach is Apply that also makes the links of one of the network's endpoints. The switch
-// has the endpoint's port when it returns. If it fails, what was wanted before stays wanted.
-func (r *Reconciler) Attach(ctx context.Context, c dataplane.Change, endpoint string) error {
-	want, err := r.changed(c)
+// has the endpoint's port when it returns. If it fails, what was wanted of that endpoint before stays wanted.
+func (p *Plane) Attach(ctx context.Context, c dataplane.Change, endpoint string) error {
+	if err := p.mayAttach(c, endpoint); err != nil {
+		return err
+	}
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(want.Local, func(e dataplane.Endpoint) bool { return e.ID == endpoint })
-	if i < 0 {
-		return fmt.Errorf("attach: network %s has no endpoint %s on this host", want.ID, endpoint)
-	}
-	if err := r.Ready(); err != nil {
-		return err
-	}
-	release, err := r.acquire(ctx)
+	veth, undo, err := p.want(c, endpoint)
 	if err != nil {
+		release()
 		return err
 	}
-	undo := r.want(want)
-	err = r.attach(ctx, want.ID, r.veth(want, want.Local[i]))
+	err = p.attach(ctx, c.Network, veth)
 	release()
 	if err == nil {
-		_, err = r.sw.WaitPort(ctx, want.Local[i].HostLink)
+		_, err = p.sw.WaitPort(ctx, veth.Host)
 	}
 	if err != nil {
 		undo()
-		r.nudge()
+		p.nudge()
 	}
 	return err
 }
 
+// mayAttach says why an endpoint can't be attached now.
+func (p *Plane) mayAttach(c dataplane.Change, endpoint string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := p.known(c.Network)
+	if err != nil {
+		return err
+	}
+	is := func(e dataplane.Endpoint) bool { return e.ID == endpoint }
+	if n.local[endpoint] == nil && !slices.ContainsFunc(c.Local, is) {
+		return fmt.Errorf("attach: network %s has no endpoint %s on this host", c.Network, endpoint)
+	}
+	return p.readyErr
+}
+
+// want makes a change in a network's state, and returns the links of one of its endpoints, and what makes that endpoint be as it was if nothing
+// else has been wanted of it since.
+func (p *Plane) want(c dataplane.Change, endpoint string) (hostlink.Veth, func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := p.known(c.Network)
+	if err != nil {
+		return hostlink.Veth{}, nil, err
+	}
+	var former *dataplane.Endpoint
+	if s := n.local[endpoint]; s != nil {
+		former = s.local
+	}
+	n.apply(c)
+	mine := n.local[endpoint]
+	if mine == nil {
+		return hostlink.Veth{}, nil, fmt.Errorf("attach: network %s has no endpoint %s on this host", c.Network, endpoint)
+	}
+	n.edits.links[mine.local.HostLink] = true
+	undo := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if n.local[endpoint] == mine {
+			n.setLocal(endpoint, former)
+			n.edits.links[mine.local.HostLink] = true
+		}
+	}
+	return p.veth(n.mtu, *mine.local), undo, nil
+}
+
 // attach is apply with the links of a new endpoint, which are made while the switch takes up its flows: only its
 // port needs both. Nobody else changes anything meanwhile.
-func (r *Reconciler) attach(ctx context.Context, id string, veth hostlink.Veth) error {
+func (p *Plane) attach(ctx context.Context, id string, veth hostlink.Veth) error {
 	made := make(chan error, 1)
-	go func() { made <- r.links.EnsureVeth(ctx, veth) }()
+	go func() { made <- p.links.EnsureVeth(ctx, veth) }()
 	linked := func() error {
 		if err := <-made; err != nil {
 			return err
 		}
-		r.owned[veth.Host] = hostlink.Link{Name: veth.Host, Alias: veth.Alias}
+		p.owned[veth.Host] = hostlink.Link{Name: veth.Host, Alias: veth.Alias}
 		return nil
 	}
-	return r.applyWith(ctx, id, linked)
-}
-
-// want sets what is wanted, and returns what takes it back if nothing else has been wanted since.
-func (r *Reconciler) want(want dataplane.Network) (undo func()) {
-	want.Remote = slices.Clone(want.Remote) // the caller's may change
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	former, known := r.desired[want.ID]
-	r.revision++
-	mine := r.revision
-	r.desired[want.ID] = desired{want, mine}
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.desired[want.ID].revision != mine {
-			return
-		}
-		delete(r.desired, want.ID)
-		if known {
-			r.revision++
-			r.desired[want.ID] = desired{former.Network, r.revision}
-		}
-	}
+	return p.applyWith(ctx, id, linked)
 }
 
 // serve applies one network, and has everything looked at when that fails.
-func (r *Reconciler) serve(ctx context.Context, id string) error {
-	if err := r.Ready(); err != nil {
+func (p *Plane) serve(ctx context.Context, id string) error {
+	if err := p.Ready(); err != nil {
 		return err // Run takes it up as soon as it can
 	}
-	release, err := r.acquire(ctx)
+	release, err := p.acquire(ctx)
 	if err == nil {
-		err = r.apply(ctx, id)
+		err = p.apply(ctx, id)
 		release()
 	}
 	if err != nil {
-		r.nudge()
+		p.nudge()
 	}
 	return err
 }
 
 // acquire waits for its turn to change the host.
-func (r *Reconciler) acquire(ctx context.Context) (release func(), err error) {
+func (p *Plane) acquire(ctx context.Context) (release func(), err error) {
 	select {
-	case r.applying <- struct{}{}:
-		r.mu.Lock()
-		r.underlay = r.where
-		r.mu.Unlock()
-		return func() { <-r.applying }, nil
+	case p.applying <- struct{}{}:
+		p.mu.Lock()
+		p.underlay = p.where
+		p.mu.Unlock()
+		return func() { <-p.applying }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: another change is still being applied: see whether ovs-vswitchd hangs (its log, ovs-appctl version): %w",
 			ErrNotReady, ctx.Err())
 	}
 }
 
-func (r *Reconciler) nudge() {
+func (p *Plane) nudge() {
 	select {
-	case r.poke <- struct{}{}:
+	case p.poke <- struct{}{}:
 	default: // Run is about to look anyway
 	}
 }
