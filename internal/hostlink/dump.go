@@ -33,6 +33,14 @@ func retry[T any](ctx context.Context, what string, dump func() (T, error)) (T, 
 	return zero, fmt.Errorf("%s: %w", what, err)
 }
 
+// list is retry of a dump, which it counts.
+func list[T any](ctx context.Context, l *Links, what string, dump func() (T, error)) (T, error) {
+	return retry(ctx, what, func() (T, error) {
+		l.counts.dumps.Add(1)
+		return dump()
+	})
+}
+
 // find gives the link of that name, or nil when there is none.
 func (l *Links) find(ctx context.Context, name string) (netlink.Link, error) {
 	link, err := retry(ctx, "look up link "+name, func() (netlink.Link, error) { return l.handle.LinkByName(name) })
@@ -55,15 +63,15 @@ func orNil(link netlink.Link, err error) (netlink.Link, error) {
 }
 
 func (l *Links) links(ctx context.Context) ([]netlink.Link, error) {
-	return retry(ctx, "list links", l.handle.LinkList)
+	return list(ctx, l, "list links", l.handle.LinkList)
 }
 
 func (l *Links) routes(ctx context.Context, family int) ([]netlink.Route, error) {
-	return retry(ctx, "list routes", func() ([]netlink.Route, error) { return l.handle.RouteList(nil, family) })
+	return list(ctx, l, "list routes", func() ([]netlink.Route, error) { return l.handle.RouteList(nil, family) })
 }
 
 func (l *Links) addrs(ctx context.Context) ([]netlink.Addr, error) {
-	return retry(ctx, "list addresses", func() ([]netlink.Addr, error) {
+	return list(ctx, l, "list addresses", func() ([]netlink.Addr, error) {
 		return l.handle.AddrList(nil, netlink.FAMILY_ALL)
 	})
 }

@@ -32,17 +32,10 @@ func (e FDBEntry) flood() bool { return e.MAC == dataplane.MAC{} || e.MAC[0]&1 !
 //
 // Errors wrap ErrNoLink or ErrForeign; or they name the entries that failed, the others having been applied.
 func (l *Links) SyncFDB(ctx context.Context, dev string, want []FDBEntry) (added, removed int, err error) {
-	link, err := l.find(ctx, dev)
+	index, err := l.ownVXLAN(ctx, dev)
 	if err != nil {
 		return 0, 0, err
 	}
-	if link == nil {
-		return 0, 0, fmt.Errorf("%w: VXLAN device %s", ErrNoLink, dev)
-	}
-	if link.Type() != "vxlan" || !owns(link.Attrs()) {
-		return 0, 0, foreign(link, "keeps its forwarding entries")
-	}
-	index := link.Attrs().Index
 	have, err := l.fdb(ctx, index)
 	if err != nil {
 		return 0, 0, err
@@ -57,6 +50,53 @@ func (l *Links) SyncFDB(ctx context.Context, dev string, want []FDBEntry) (added
 		return added, removed, fmt.Errorf("forwarding entries of %s: %w", dev, err)
 	}
 	return added, removed, nil
+}
+
+// ChangeFDB adds forwarding entries to a VXLAN device of ours, or points their MACs to another host, and removes others. It
+// neither lists nor touches the rest: its cost is that of the change. An entry of set that is there already, and one of gone that is not or leads
+// elsewhere meanwhile, is no error. Entries come before others go, as in SyncFDB, whose errors it has.
+func (l *Links) ChangeFDB(ctx context.Context, dev string, set, gone []FDBEntry) error {
+	add, _, err := diffFDB(nil, set)
+	if err == nil && len(add)+len(gone) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("forwarding entries of %s: %w", dev, err)
+	}
+	index, err := l.ownVXLAN(ctx, dev)
+	if err != nil {
+		return err
+	}
+	wanted := make(map[FDBEntry]bool, len(add))
+	for _, e := range add {
+		wanted[e] = true
+	}
+	del := make([]FDBEntry, 0, len(gone))
+	for _, e := range gone {
+		if e.Dst = e.Dst.Unmap(); !wanted[e] && e.Dst.IsValid() {
+			del = append(del, e)
+		}
+	}
+	_, addErr := l.applyFDB(ctx, index, unix.RTM_NEWNEIGH, add)
+	_, delErr := l.applyFDB(ctx, index, unix.RTM_DELNEIGH, del)
+	if err := errors.Join(addErr, delErr); err != nil {
+		return fmt.Errorf("forwarding entries of %s: %w", dev, err)
+	}
+	return nil
+}
+
+// ownVXLAN is the index of a VXLAN device of ours.
+func (l *Links) ownVXLAN(ctx context.Context, dev string) (int, error) {
+	link, err := l.find(ctx, dev)
+	switch {
+	case err != nil:
+		return 0, err
+	case link == nil:
+		return 0, fmt.Errorf("%w: VXLAN device %s", ErrNoLink, dev)
+	case link.Type() != "vxlan" || !owns(link.Attrs()):
+		return 0, foreign(link, "keeps its forwarding entries")
+	}
+	return link.Attrs().Index, nil
 }
 
 // diffFDB gives what to add and what to delete. An entry that is not permanent counts as missing: have says so.
@@ -106,7 +146,7 @@ func (l *Links) FDB(ctx context.Context, dev string) ([]FDBEntry, error) {
 
 // fdb reads a device's entries with a destination; the value says whether the entry is permanent.
 func (l *Links) fdb(ctx context.Context, index int) (map[FDBEntry]bool, error) {
-	msgs, err := retry(ctx, "list forwarding entries", func() ([][]byte, error) {
+	msgs, err := list(ctx, l, "list forwarding entries", func() ([][]byte, error) {
 		req := l.request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		// The kernel filters by index if it is asked with this header, and not with the one of neighbours (ndmsg).
 		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
@@ -133,6 +173,7 @@ func (l *Links) fdb(ctx context.Context, index int) (map[FDBEntry]bool, error) {
 }
 
 func (l *Links) applyFDB(ctx context.Context, index int, kind uint16, entries []FDBEntry) (int, error) {
+	l.counts.entries.Add(uint64(len(entries)))
 	errnos, err := l.batch.run(ctx, len(entries), func(i int) *nl.NetlinkRequest {
 		return fdbRequest(index, kind, entries[i])
 	})

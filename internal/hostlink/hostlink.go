@@ -72,6 +72,11 @@ type Links struct {
 	// ioctl is a datagram socket: the ethtool ioctl acts in the namespace of its socket.
 	ioctl int
 	ns    netns.NsHandle
+
+	counts counters
+	// family is what is known of the kernel's datapath.
+	family family
+
 	// subscribe opens a subscription to the kernel's messages, feedAgain is the pause before the next try.
 	subscribe func(groups ...uint) (messages, error)
 	feedAgain time.Duration
@@ -83,7 +88,7 @@ func New(opts Options) (_ *Links, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	l := &Links{log: opts.Logger, ioctl: -1, ns: netns.None(), feedAgain: feedAgain}
+	l := &Links{log: opts.Logger, ioctl: -1, ns: netns.None(), feedAgain: feedAgain, family: family{again: askAgain}}
 	l.subscribe = l.subscribeNow
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

@@ -47,7 +47,7 @@ func (l *Links) Reserve(ctx context.Context, subnets []netip.Prefix) error {
 	if link, err = l.reservedLink(ctx, link); err != nil {
 		return err
 	}
-	have, err := retry(ctx, "list the routes of reserved subnets", func() ([]netlink.Route, error) {
+	have, err := list(ctx, l, "list the routes of reserved subnets", func() ([]netlink.Route, error) {
 		return l.handle.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	})
 	if err != nil {

@@ -93,7 +93,7 @@ func (l *Links) RemoveStrays(ctx context.Context, routes bool, bridges ...string
 
 // allRoutes lists the unicast routes of all tables but the kernel's own of local addresses.
 func (l *Links) allRoutes(ctx context.Context, family int) ([]netlink.Route, error) {
-	return retry(ctx, "list routes of all tables", func() ([]netlink.Route, error) {
+	return list(ctx, l, "list routes of all tables", func() ([]netlink.Route, error) {
 		return l.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST},
 			netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	})

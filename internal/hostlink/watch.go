@@ -3,19 +3,82 @@ package hostlink
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
+// LinkEvent is what happened to a link of ours.
+type LinkEvent struct {
+	// Link is as it is now, or was when it went; its Kind is not told.
+	Link Link
+	// Gone says that it is no link of ours any more: it was deleted, left this namespace, or lost its alias.
+	Gone bool
+	// Addr says that it got an address.
+	Addr bool
+}
+
+// LinkNews is what happened to links of ours since it was last taken.
+type LinkNews struct {
+	// All says that messages were missed, or none were read yet: Owned tells what is.
+	All bool
+	// Links are the links to which something happened, by index, each once with what happened last.
+	Links []LinkEvent
+}
+
+// linkNews gathers what happens.
+type linkNews struct {
+	mu     sync.Mutex
+	all    bool
+	events map[int]LinkEvent
+}
+
+func (n *linkNews) note(e LinkEvent) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.events == nil {
+		n.events = map[int]LinkEvent{}
+	}
+	e.Addr = e.Addr || n.events[e.Link.Index].Addr
+	n.events[e.Link.Index] = e
+}
+
+func (n *linkNews) missed() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = true
+}
+
+func (n *linkNews) take() LinkNews {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := LinkNews{All: n.all}
+	for _, index := range slices.Sorted(maps.Keys(n.events)) {
+		out.Links = append(out.Links, n.events[index])
+	}
+	n.all, n.events = false, nil
+	return out
+}
+
 // Watch signals that links of ours appeared, changed or went, or got an address, by anybody's hand; what they are now say Owned
 // and Strays. Signals that nobody has taken yet become one. The channel is closed when the context ends, and not before: a
 // subscription that fails is made again.
 func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
+	changed, _, err := l.WatchLinks(ctx)
+	return changed, err
+}
+
+// WatchLinks is Watch with a function that takes what happened, each link's news gathered until then. It may be called at
+// any time, by one goroutine. The first says All.
+func (l *Links) WatchLinks(ctx context.Context) (<-chan struct{}, func() LinkNews, error) {
 	// Links that are ours are known by index, so that one that loses its alias is noticed.
 	known := map[int32]Link{}
+	var news linkNews
 	changed, err := l.follow(ctx, feed{
 		groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR},
 		begin: func(ctx context.Context) error {
@@ -28,34 +91,41 @@ func (l *Links) Watch(ctx context.Context) (<-chan struct{}, error) {
 				link.Kind = "" // a message need not tell it
 				known[int32(link.Index)] = link
 			}
+			news.missed()
 			return nil
 		},
-		tells: func(m syscall.NetlinkMessage) bool { return concerns(m, known) },
+		tells: func(m syscall.NetlinkMessage) bool {
+			e, told := concerns(m, known)
+			if told {
+				news.note(e)
+			}
+			return told
+		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("watch links: %w", err)
+		return nil, nil, fmt.Errorf("watch links: %w", err)
 	}
-	return changed, nil
+	return changed, news.take, nil
 }
 
 // concerns says whether a message tells something new about a link of ours, and keeps track of what is known.
 // The kernel also reports requests that changed nothing; who mends on every signal would never rest.
-func concerns(m syscall.NetlinkMessage, known map[int32]Link) bool {
+func concerns(m syscall.NetlinkMessage, known map[int32]Link) (e LinkEvent, tells bool) {
 	if m.Header.Type == unix.RTM_NEWADDR && len(m.Data) >= unix.SizeofIfAddrmsg {
-		_, ours := known[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
-		return ours
+		link, ours := known[int32(nl.DeserializeIfAddrmsg(m.Data).Index)]
+		return LinkEvent{Link: link, Addr: true}, ours
 	}
 	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK || len(m.Data) < unix.SizeofIfInfomsg {
-		return false
+		return e, false
 	}
 	info := nl.DeserializeIfInfomsg(m.Data)
 	if info.Family != unix.AF_UNSPEC {
-		return false // A bridge's message about its port: it carries no alias.
+		return e, false // A bridge's message about its port: it carries no alias.
 	}
 	was, watched := known[info.Index]
 	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
 	if err != nil {
-		return watched
+		return LinkEvent{Link: was}, watched
 	}
 	now := Link{Index: int(info.Index), Up: info.Flags&unix.IFF_UP != 0}
 	for _, a := range attrs {
@@ -70,8 +140,8 @@ func concerns(m syscall.NetlinkMessage, known map[int32]Link) bool {
 	}
 	if m.Header.Type == unix.RTM_DELLINK || !strings.HasPrefix(now.Alias, OwnerPrefix) {
 		delete(known, info.Index)
-		return watched
+		return LinkEvent{Link: was, Gone: true}, watched
 	}
 	known[info.Index] = now
-	return !watched || was != now
+	return LinkEvent{Link: now}, !watched || was != now
 }
