@@ -61,7 +61,7 @@ func (l *Links) hasFamily(name string) bool {
 func (l *Links) listsFamily(name string) bool {
 	req := l.request(nl.GENL_ID_CTRL, unix.NLM_F_DUMP)
 	req.AddData(genlHeader{nl.GENL_CTRL_CMD_GETFAMILY, nl.GENL_CTRL_VERSION})
-	families, err := req.Execute(unix.NETLINK_GENERIC, 0)
+	families, err := req.Execute(unix.NETLINK_GENERIC, nl.GENL_ID_CTRL)
 	if err != nil {
 		return false
 	}
