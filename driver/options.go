@@ -50,9 +50,6 @@ func parseCreate(r *network.CreateNetworkRequest, space string) (spec, error) {
 	for _, p := range s.Pools {
 		v4, v6 = v4 || p.Addr().Is4(), v6 || p.Addr().Is6()
 	}
-	if s.MTU != 0 && s.MTU < netopt.MinMTUIPv6 && v6 {
-		return s, fmt.Errorf("%w: -o mtu=%d is too small for IPv6, which needs %d", ErrBadRequest, s.MTU, netopt.MinMTUIPv6)
-	}
 	if err := asked.CheckFamilies(v4, v6); err != nil {
 		return s, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/netopt"
 )
 
 func newNetworkCreate(d Deps) *cobra.Command {
@@ -37,6 +38,8 @@ func newNetworkCreate(d Deps) *cobra.Command {
 	f.StringArrayVar(&aux, "aux-address", nil, "NAME=ADDRESS that no container gets")
 	f.IntVar(&r.MTU, "mtu", 0, "the containers' MTU in bytes (default what the hosts' network allows)")
 	f.StringArrayVarP(&options, "opt", "o", nil, "KEY=VALUE as of 'docker network create -o'")
+	// It fails only for a flag that does not exist, and this one was made a line above.
+	_ = cmd.RegisterFlagCompletionFunc("opt", cobra.FixedCompletions(networkOptions(), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	f.StringArrayVar(&labels, "label", nil, "NAME=VALUE to keep with the network")
 	bindQuiet(cmd, &quiet, "print nothing")
 	bindWait(cmd, &wait)
@@ -85,6 +88,17 @@ func networkDone(cmd *cobra.Command, d Deps, ask asker, f *format, id string) er
 		_, err := fmt.Fprintln(w, plain(title(n)))
 		return err
 	})
+}
+
+// networkOptions are the options that do something, as a shell completes them.
+func networkOptions() []cobra.Completion {
+	var all []cobra.Completion
+	for _, row := range netopt.Networks() {
+		if row.Does() && row.Key != netopt.KeyName { // the name is an argument here
+			all = append(all, cobra.CompletionWithDesc(row.Key+"=", row.Help))
+		}
+	}
+	return all
 }
 
 // fill reads the arguments of create.

@@ -342,3 +342,16 @@ func TestNameBeforeID(t *testing.T) {
 		}
 	}
 }
+
+// TestOptionsAreCompleted: a shell is offered the options that do something, as the table of options has them.
+func TestOptionsAreCompleted(t *testing.T) {
+	got := operated(t, busy(), "__complete", "network", "create", "-o", "")
+	for _, key := range []string{"mtu=\tthe containers' MTU", "com.docker.network.container_iface_prefix="} {
+		if !strings.Contains(got.stdout, key) {
+			t.Errorf("%q is not offered: %q", key, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, "encrypted") || strings.Contains(got.stdout, "network=") {
+		t.Errorf("what can't be had is offered: %q", got.stdout)
+	}
+}

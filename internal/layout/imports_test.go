@@ -40,7 +40,7 @@ var rules = []rule{
 	{"internal/setup", nil, []string{"net/http"}, "who sets a service up must not know what it does"},
 	{"internal/doctor", []string{"internal/adminapi", "store", "golang.org/x/sync/errgroup"}, []string{"net/http"},
 		"checks get what they look at from outside, so that each can be tried"},
-	{"internal/cli", []string{"internal/adminapi", "internal/doctor", "internal/setup", "internal/agent", "internal/config", "internal/logging", "internal/version",
+	{"internal/cli", []string{"internal/adminapi", "internal/doctor", "internal/setup", "internal/agent", "internal/config", "internal/logging", "internal/netopt", "internal/version",
 		"github.com/spf13"}, nil, "what the command line tells, the agent said"},
 	{"packaging/generate", []string{"internal/cli", "internal/config", "internal/version", "github.com/spf13/cobra"}, []string{"net"},
 		"what is made from the commands needs nothing else"},

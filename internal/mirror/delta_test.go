@@ -12,41 +12,26 @@ func TestDockerIsAskedForWhatItTellsOf(t *testing.T) {
 	for _, others := range []int{2, 20} {
 		t.Run(fmt.Sprint(others), func(t *testing.T) {
 			in(t, 1, func(w *world) {
-				w.everything = time.Hour
+				w.everything, w.pass = time.Hour, time.Hour // passes come by events
 				h := w.all()[0]
 				for i := range others {
 					h.creates(ours(fmt.Sprint("net", i), subnet(fmt.Sprintf("10.%d.0.0/24", i+10))))
 					h.runs(fmt.Sprint("c", i), fmt.Sprint("net", i))
 					h.described(i + 1)
 				}
-				w.passes(h)
-				h.settled()
-				h.docker.counted()
-				w.passes(h)
-				if got := h.docker.counted(); len(got) != 0 {
-					t.Errorf("while nothing happens, Docker is asked for %v", got)
-				}
-				h.runs("one", "net0")
-				h.described(others + 1)
-				h.settled()
-				got := h.docker.counted()
-				if got["all containers"]+got["all networks"]+got["pools"]+got["addresses"] > 0 || got["container"] == 0 || got["container"] > 2 || got["endpoints"] > 3 {
-					t.Errorf("for one container's start Docker is asked for %v", got)
-				}
-				h.stops("one")
-				h.described(others)
-				h.settled()
-				got = h.docker.counted()
-				if got["all containers"]+got["all networks"]+got["pools"] > 0 || got["endpoints"] > 3 || got["container"] > 1 {
-					t.Errorf("for one container's end Docker is asked for %v", got)
-				}
-				h.creates(ours("more", subnet("10.200.0.0/24")))
-				h.removes("more")
-				h.settled()
-				got = h.docker.counted()
-				if got["all containers"] > 0 || got["all networks"] > 3 || got["network"] == 0 || got["network"] > 4 || got["endpoints"] > 2 {
-					t.Errorf("for a network that comes and goes Docker is asked for %v", got)
-				}
+				h.asks("at rest", nil, func() {})
+				h.asks("one container's start", map[string]int{"container": 3, "endpoints of net0": 9}, func() {
+					h.runs("one", "net0")
+					h.described(others + 1)
+				})
+				h.asks("one container's end", map[string]int{"container": 1, "endpoints of net0": 9, "addresses": 9}, func() {
+					h.stops("one")
+					h.described(others)
+				})
+				h.asks("a network that comes and goes", map[string]int{"network": 4, "all networks": 3, "pools": 9}, func() {
+					h.creates(ours("more", subnet("10.200.0.0/24")))
+					h.removes("more")
+				})
 			})
 		})
 	}
@@ -69,14 +54,25 @@ func (h *host) described(want int) {
 	})
 }
 
-// settled waits for the looks at what Docker may have forgotten, two of which follow each change.
-func (h *host) settled() {
+// asks holds that a change asks Docker for nothing but this, and at most so often: looks at what Docker may have forgotten ask for what they are not sure of.
+func (h *host) asks(what string, most map[string]int, change func()) {
 	h.w.Helper()
-	for range 3 {
-		h.w.passes(h)
-		select {
-		case <-time.After(2 * times.Look):
-		case <-h.w.ctx.Done():
+	settled := func() {
+		for range 3 {
+			h.w.passes(h)
+			select {
+			case <-time.After(2 * times.Look):
+			case <-h.w.ctx.Done():
+			}
+		}
+	}
+	settled()
+	h.docker.counted()
+	change()
+	settled()
+	for question, n := range h.docker.counted() {
+		if n > most[question] {
+			h.w.Errorf("%s: Docker is asked %d times for %s, want %d at most", what, n, question, most[question])
 		}
 	}
 }

@@ -72,15 +72,19 @@ func (m *Mirror) recently(n news) []string {
 	return slices.Sorted(maps.Keys(m.recent))
 }
 
-// describe tells the other hosts which containers have this host's endpoints: of those that the news name, or of all while one is unknown that none names.
+// describe tells the other hosts which containers have this host's endpoints: of those that the news name, or of all while one has been unknown for so long
+// that no event will name it.
 func (m *Mirror) describe(ctx context.Context, n news) error {
 	of := m.recently(n)
-	unknown := false
-	for _, c := range m.driver.Described() {
-		unknown = unknown || c == nil
+	unknown, unnamed := false, false
+	for id, c := range m.driver.Described() {
+		if c == nil {
+			since, seen := m.unknown[id]
+			unknown, unnamed = true, unnamed || seen && time.Since(since) >= newcomerLast
+		}
 	}
 	switch {
-	case n.all, unknown && len(of) == 0:
+	case n.all, unnamed && len(of) == 0:
 		return m.attachments(ctx, nil)
 	case unknown:
 		return m.ask(ctx, of)

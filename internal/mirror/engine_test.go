@@ -349,10 +349,11 @@ func (e *engine) Attachments(_ context.Context, of []string, want func(endpoint,
 func (e *engine) Endpoints(_ context.Context, id string) (map[string]bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, ok := e.networks[id]; !ok {
+	n, ok := e.networks[id]
+	e.count("endpoints of " + n.Name)
+	if !ok {
 		return nil, dockerwatch.ErrNotFound
 	}
-	e.count("endpoints")
 	known := map[string]bool{}
 	for _, c := range e.containers {
 		if c.network == id {

@@ -65,9 +65,12 @@ func find[T any](rows []Row[T], key string) (Row[T], bool) {
 func own[T any](rows []Row[T]) string {
 	var keys []string
 	for _, r := range rows {
-		if !strings.HasPrefix(r.Values, only) && r.Values != none {
+		if r.Does() {
 			keys = append(keys, r.Key)
 		}
 	}
 	return strings.Join(keys, ", ")
 }
+
+// Does says whether the option does something here: one of another driver asks for what SocketPlane does anyway.
+func (r Row[T]) Does() bool { return !strings.HasPrefix(r.Values, only) && r.Values != none }

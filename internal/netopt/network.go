@@ -133,8 +133,12 @@ func otherRows() []Row[Network] {
 	}
 }
 
-// CheckFamilies says whether the options contradict the families of the network's subnets.
+// CheckFamilies says whether the options contradict the families of the network's subnets: one that is asked for and not there, or an MTU that is too
+// small for IPv6.
 func (n Network) CheckFamilies(v4, v6 bool) error {
+	if v6 && n.MTU != 0 && n.MTU < MinMTUIPv6 {
+		return fmt.Errorf("-o %s=%d is too small for IPv6, which needs an MTU of %d", KeyMTU, n.MTU, MinMTUIPv6)
+	}
 	for _, f := range []struct {
 		key       string
 		asked     *bool

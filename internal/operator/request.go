@@ -101,9 +101,15 @@ func checkRequest(r *adminapi.NetworkRequest) error {
 	return checkOptions(r)
 }
 
-// checkOptions reads the options, and makes one of the MTU: copies get it by that.
+// checkOptions reads the options, of which the MTU is one: copies get it by that.
 func checkOptions(r *adminapi.NetworkRequest) error {
 	asked, err := netopt.ParseNetwork(r.Options)
+	if err == nil && asked.MTU == 0 && r.MTU != 0 {
+		options := map[string]string{netopt.KeyMTU: strconv.Itoa(r.MTU)}
+		maps.Copy(options, r.Options)
+		r.Options = options
+		asked, err = netopt.ParseNetwork(options)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,15 +122,7 @@ func checkOptions(r *adminapi.NetworkRequest) error {
 	case asked.MTU != 0 && r.MTU != 0 && asked.MTU != r.MTU:
 		return fmt.Errorf("the MTU is %d by --mtu and %d by -o: leave one of them out", r.MTU, asked.MTU)
 	}
-	if asked.MTU == 0 && r.MTU != 0 {
-		options := map[string]string{netopt.KeyMTU: strconv.Itoa(r.MTU)}
-		maps.Copy(options, r.Options)
-		r.Options = options
-	}
-	r.MTU = cmp.Or(r.MTU, asked.MTU)
-	if r.MTU != 0 && (r.MTU < netopt.MinMTU || r.MTU > netopt.MaxMTU || (r.IPv6 && r.MTU < netopt.MinMTUIPv6)) {
-		return fmt.Errorf("MTU %d is not from %d (%d with IPv6) to %d", r.MTU, netopt.MinMTU, netopt.MinMTUIPv6, netopt.MaxMTU)
-	}
+	r.MTU = asked.MTU
 	return nil
 }
 
