@@ -80,18 +80,13 @@ func (d *Driver) answerAsks(ctx context.Context) {
 		Pause:   retry.Pause{First: time.Second, Last: 5 * time.Second, Steady: 5 * time.Second},
 		Trouble: retry.Trouble{Logger: d.log, Level: slog.LevelDebug, Text: "other hosts' requests for addresses can't be seen or answered"},
 	}
-	for index := uint64(0); ctx.Err() == nil; {
-		asks, next, err := d.cluster.WatchAsks(ctx, index)
-		for _, a := range asks { // each, whatever becomes of the others
+	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
+		asks, next, err := d.cluster.WatchAsks(ctx, since)
+		for _, a := range asks { // one that fails does not keep the others from their answers
 			err = errors.Join(err, d.answer(ctx, a))
 		}
-		if index = next; err == nil {
-			loop.Works()
-			continue
-		}
-		index = 0
-		loop.Fails(ctx, err)
-	}
+		return next, err
+	})
 }
 
 // answer does what one ask wants of this host.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -21,7 +22,7 @@ type stock struct {
 	busy    busy[netip.Addr]
 	claimed claimed
 	// turn is held by the one who changes this host's claims of the pool in the cluster.
-	turn chan struct{}
+	turn lock.Lock
 	// asking is held by the one who asks other hosts for spares.
 	asking chan struct{}
 
@@ -59,7 +60,7 @@ func (d *Driver) stockOf(pool netip.Prefix) *stock {
 	if s == nil {
 		whole := ipalloc.Pool{CIDR: pool, Range: pool}
 		s = &stock{
-			pool: pool, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
+			pool: pool, turn: lock.New(), asking: make(chan struct{}, 1), within: whole, ledger: ipalloc.NewLedger(whole, d.policy),
 			more: make(chan struct{}), clock: d.clock, view: ipalloc.NewView(), held: map[netip.Addr]holder{}, returning: map[netip.Addr]bool{},
 		}
 		d.stocks[pool] = s
@@ -153,12 +154,10 @@ func (d *Driver) Restore(ctx context.Context, held []Held) error {
 
 // takeTurn waits until nobody else changes this host's claims of the pool.
 func (s *stock) takeTurn(ctx context.Context) error {
-	select {
-	case s.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
+	if s.turn.Take(ctx) != nil {
 		return s.late(ctx)
 	}
+	return nil
 }
 
 // late says why the turn did not come.
@@ -166,7 +165,7 @@ func (s *stock) late(ctx context.Context) error {
 	return fmt.Errorf("%w: an earlier change of addresses of %s is still under way: %w", store.ErrUnavailable, s.pool, context.Cause(ctx))
 }
 
-func (s *stock) endTurn() { <-s.turn }
+func (s *stock) endTurn() { s.turn.Release() }
 
 // see notes a block as it is in the cluster; s.mu is held.
 func (s *stock) see(host store.Owner, block netip.Prefix, claims map[netip.Addr]store.Claim) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/lock"
 )
 
 // ErrNewer says that data was written by a newer agent than this one, which therefore leaves it alone.
@@ -36,7 +38,7 @@ type schemaRecord struct {
 // of an older one is migrated first. what names the data in errors, key is where its schema is written, and
 // steps lead to the schema that this agent knows. As long as the store does not answer, nothing is known, and every call says so.
 func Guarded(kv KV, what, key string, steps []Migration) KV {
-	return &guarded{KV: kv, what: what, key: key, steps: steps, turn: make(chan struct{}, 1)}
+	return &guarded{KV: kv, what: what, key: key, steps: steps, turn: lock.New()}
 }
 
 type guarded struct {
@@ -45,7 +47,7 @@ type guarded struct {
 	key   string
 	steps []Migration
 	ready atomic.Bool
-	turn  chan struct{} // has room for the one that checks
+	turn  lock.Lock // of the one that checks
 }
 
 // check makes sure once that the data is of the schema that is known.
@@ -53,12 +55,10 @@ func (g *guarded) check(ctx context.Context) error {
 	if g.ready.Load() {
 		return nil
 	}
-	select {
-	case g.turn <- struct{}{}:
-		defer func() { <-g.turn }()
-	case <-ctx.Done():
-		return fmt.Errorf("%w: the schema of %s is still being looked at: %w", ErrUnavailable, g.what, ctx.Err())
+	if err := g.turn.Take(ctx); err != nil {
+		return fmt.Errorf("%w: the schema of %s is still being looked at: %w", ErrUnavailable, g.what, err)
 	}
+	defer g.turn.Release()
 	for !g.ready.Load() {
 		if err := g.step(ctx); err != nil && !errors.Is(err, ErrConflict) { // else another host was faster
 			return err

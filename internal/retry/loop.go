@@ -41,3 +41,18 @@ func (l *Loop) Fails(ctx context.Context, err error, attrs ...any) {
 	l.Trouble.Note(err, attrs...)
 	l.Wait(ctx, worked)
 }
+
+// Follow asks a watch again and again until ctx ends. The watch returns when something has changed after since, and the index of that; since
+// is 0 at first and after an error, which is noted and waited after as Fails does.
+func (l *Loop) Follow(ctx context.Context, watch func(ctx context.Context, since uint64) (uint64, error), attrs ...any) {
+	for index := uint64(0); ctx.Err() == nil; {
+		next, err := watch(ctx, index)
+		if err != nil {
+			index = 0 // the store may be another one
+			l.Fails(ctx, err, attrs...)
+			continue
+		}
+		index = next
+		l.Works()
+	}
+}

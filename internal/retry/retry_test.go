@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -170,6 +171,34 @@ func TestLoop(t *testing.T) {
 		loop.Fails(ended, errors.New("something else"))
 		if out.Len() > 0 {
 			t.Errorf("the end is no failure, but it says %q", out.String())
+		}
+	})
+}
+
+// TestFollow: a watch begins with 0, continues with its last index, and begins again after an error, with a pause.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop := retry.Loop{
+			Pause:   retry.Pause{First: time.Second, Last: time.Second},
+			Trouble: retry.Trouble{Logger: slog.New(slog.DiscardHandler)},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var asked []uint64
+		var at []time.Time
+		loop.Follow(ctx, func(_ context.Context, since uint64) (uint64, error) {
+			asked, at = append(asked, since), append(at, time.Now())
+			switch len(asked) {
+			case 3:
+				return 9, errors.New("the store is away")
+			case 5:
+				cancel()
+			}
+			return uint64(len(asked)), nil
+		})
+		if want := []uint64{0, 1, 2, 0, 4}; !slices.Equal(asked, want) {
+			t.Errorf("it asked since %v, want %v", asked, want)
+		} else if pause := at[3].Sub(at[2]); pause < time.Second/2 || at[2] != at[0] {
+			t.Errorf("after the error it waited %v", pause)
 		}
 	})
 }

@@ -88,23 +88,22 @@ func (r *Roster) Run(ctx context.Context) error {
 		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: "the cluster's hosts can't be read; the last known stay"},
 	}
 	away := false
-	for index := uint64(0); ctx.Err() == nil; {
-		members, next, err := r.cluster.WatchHosts(ctx, index)
+	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
+		members, next, err := r.cluster.WatchHosts(ctx, since)
 		if err != nil {
 			r.silent()
-			index, away = 0, true
-			loop.Fails(ctx, err)
-			continue
+			away = true
+			return 0, err
 		}
-		if away || next < index { // a lower index: the store was restored
+		if away || next < since { // a lower index: the store was restored
 			r.opts.Back()
 		}
-		if away || next != index {
+		if away || next != since {
 			r.set(members)
 		}
-		index, away = next, false
-		loop.Works()
-	}
+		away = false
+		return next, nil
+	})
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -41,27 +42,25 @@ type Follower struct {
 	ways    Ways
 	log     *slog.Logger
 
-	turn chan struct{} // has room for one: one renewal at a time
+	turn lock.Lock // one renewal at a time
 	// loaded is the state of the credentials that Consul has taken up.
 	loaded string
 }
 
 // NewFollower makes a Follower for the keys in cluster.
 func (k *Keeper) NewFollower(cluster *store.Cluster, ways Ways, log *slog.Logger) *Follower {
-	return &Follower{Keeper: k, cluster: cluster, ways: ways, log: log, turn: make(chan struct{}, 1)}
+	return &Follower{Keeper: k, cluster: cluster, ways: ways, log: log, turn: lock.New()}
 }
 
 // take waits for its turn to change the credentials, until ctx ends. After nil, done ends the turn.
 func (f *Follower) take(ctx context.Context) error {
-	select {
-	case f.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: this host's credentials are being renewed: %w", store.ErrUnavailable, context.Cause(ctx))
+	if err := f.turn.Take(ctx); err != nil {
+		return fmt.Errorf("%w: this host's credentials are being renewed: %w", store.ErrUnavailable, err)
 	}
+	return nil
 }
 
-func (f *Follower) done() { <-f.turn }
+func (f *Follower) done() { f.turn.Release() }
 
 // Run follows until ctx ends.
 func (f *Follower) Run(ctx context.Context) error {
