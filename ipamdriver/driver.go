@@ -64,7 +64,7 @@ const (
 	defaultRest   = time.Minute
 	burstSpares   = 8192
 	returnSoon    = 2 * time.Second  // how long a release waits for the cluster
-	recallWait    = 2 * time.Second  // how long a request waits for other hosts' spares
+	othersWait    = 2 * time.Second  // how long a request waits for other hosts' spares
 	dryTime       = 10 * time.Second // how long no spares are kept of a pool of which somebody needed them
 )
 
@@ -92,6 +92,7 @@ type Driver struct {
 	policy  ipalloc.Policy
 	log     *slog.Logger
 	clock
+	recallWait time.Duration // othersWait, but in tests
 
 	// pools are those that are being acquired or returned: Sync must not take a hold that is about to be
 	// journalled for a leak.
@@ -128,7 +129,7 @@ func New(cluster *store.Cluster, local store.KV, opts Options) *Driver {
 	policy := ipalloc.Policy{Spares: max(opts.Spares, 0), Burst: burstSpares, Rest: ipalloc.Moment(max(opts.Rest, 0).Milliseconds())}
 	return &Driver{
 		cluster: cluster, local: local, journal: opts.Journal, opts: opts, policy: policy, log: opts.Logger,
-		kick: make(chan struct{}, 1), stocks: map[netip.Prefix]*stock{}, clock: clock{time.Now()},
+		kick: make(chan struct{}, 1), stocks: map[netip.Prefix]*stock{}, clock: clock{time.Now()}, recallWait: othersWait,
 	}
 }
 

@@ -47,7 +47,7 @@ func (d *Driver) dynamic(ctx context.Context, pool ipalloc.Pool, mac string) (ne
 			return addr, refillErr
 		}
 		if until.IsZero() {
-			until = time.Now().Add(recallWait)
+			until = time.Now().Add(d.recallWait)
 		}
 		if err := d.searchElsewhere(ctx, s, until, pause); err != nil {
 			return addr, err
@@ -74,7 +74,7 @@ func (d *Driver) searchElsewhere(ctx context.Context, s *stock, until time.Time,
 	if s.ready() {
 		return nil
 	}
-	if now := time.Now(); now.After(until) && (now.After(until.Add(recallWait)) || !d.room(ctx, s)) {
+	if now := time.Now(); now.After(until) && (now.After(until.Add(d.recallWait)) || !d.room(ctx, s)) {
 		return d.exhausted(ctx, s.pool, nil)
 	}
 	asked, err := d.recall(ctx, s.pool, netip.Addr{}, until)

@@ -34,7 +34,7 @@ func (d *Driver) Reserve(ctx context.Context, pool netip.Prefix, addr netip.Addr
 		if !errors.Is(err, store.ErrTaken) || s.has(addr) {
 			break
 		}
-		again, recallErr := d.recall(ctx, pool, addr, time.Now().Add(recallWait))
+		again, recallErr := d.recall(ctx, pool, addr, time.Now().Add(d.recallWait))
 		if err = errors.Join(err, recallErr); !again {
 			break
 		}
@@ -143,7 +143,7 @@ func (d *Driver) share(ctx context.Context, pool netip.Prefix, addr netip.Addr, 
 		again, callErr := d.surrender(ctx, s, addr)
 		if !again {
 			var recallErr error
-			again, recallErr = d.recall(ctx, pool, addr, time.Now().Add(recallWait))
+			again, recallErr = d.recall(ctx, pool, addr, time.Now().Add(d.recallWait))
 			callErr = errors.Join(callErr, recallErr)
 		}
 		if !again {
