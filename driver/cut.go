@@ -47,9 +47,11 @@ func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
 	if n.isCut {
 		return nil
 	}
-	n.stopWatch()
-	clear(n.peers)
-	errs := []error{d.apply(ctx, n), d.cluster.Unbind(ctx, n.rec.Network, dockerID), n.stored.write(ctx, nil)}
+	n.unfollow()
+	for id := range n.endpoints {
+		d.view.DropEndpoint(n.rec.Network, id)
+	}
+	errs := []error{d.apply(ctx, n), d.cluster.Unbind(ctx, n.rec.Network, dockerID), n.stream.Forget(ctx)}
 	for _, e := range n.endpoints {
 		errs = append(errs, d.unreserve(ctx, e))
 	}

@@ -3,9 +3,9 @@
 // forward.
 //
 // It owns the host's bindings (which Docker network is which network of the
-// cluster) and endpoints, kept in the host's own store, and computes from them and from
-// the other hosts' records the state that the data plane should have. It may import store and the
-// plain values of internal/dataplane; it knows neither Open vSwitch nor Consul nor HTTP.
+// cluster) and endpoints, kept in the host's own store. It tells internal/netview what is here, and passes on to the
+// data plane what that knows of other hosts. It may import store and the
+// plain values of internal/dataplane; it knows neither Open vSwitch nor Consul nor HTTP, and reads no other host's records.
 //
 // No handler waits for another host or for Docker. Handlers that create need the
 // store; Join, Leave and DeleteEndpoint work without it.
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
@@ -53,8 +54,6 @@ type Options struct {
 	EngineAPI func() string
 	// Named says that somebody looks at the names of new networks, and calls SetName, Looked or CutOff.
 	Named bool
-	// OwnRecord hears this host's record whenever the cluster's hosts change; it must not block. nil hears nothing.
-	OwnRecord func(store.Host)
 	// Judged says that somebody asks Docker why it removed a network, and calls SettleRemoval. Else every removal is
 	// this host's alone.
 	Judged bool
@@ -74,23 +73,18 @@ type Driver struct {
 	addrs   Addresses
 	space   string
 	engine  func() string // Options.EngineAPI
-	own     func(store.Host)
 	admit   func(context.Context) (string, error)
 	hasLink func(context.Context, string) bool
 	judged  bool
 	named   bool
 	removed chan struct{} // has room for the news that there is a removal
-	indexes *indexes      // of other hosts' endpoints
+	view    *netview.View // what is known of other hosts
 	log     *slog.Logger
-	// storedHosts are the copies of hosts; only restore and the watch of hosts use them.
-	storedHosts copies
 
 	mu       sync.Mutex // guards what follows
 	networks map[string]*segment
 	ports    map[uint32]bool
 	lastPort uint32
-	hosts    map[string]store.Host
-	dirty    map[string]bool // networks whose endpoints are to be published
 	// binding are the Docker networks whose binding is being made or ended, each by one at a time: Sync must not take
 	// one that is about to be journalled for a leak. The channel is closed when it is done.
 	binding map[string]chan struct{}
@@ -100,15 +94,14 @@ type Driver struct {
 	cut      map[string][]netip.Prefix // subnets of the networks that were cut off, by Docker's id
 	unread   retry.Trouble             // records of networks that can't be read
 	leaked   bool                      // a binding may be left that the journal does not know
-	wake     chan struct{}             // something is dirty
-	read     chan struct{}             // closed when the other hosts were read; nil when they were, and before Run
-	watch    func(*segment)            // starts watching a network's peers; nil before Run
+	forward  func(*segment)            // begins to tell the data plane of a network's peers; nil before Run
 }
 
 // Deps are the parts that a Driver works on.
 type Deps struct {
 	Cluster   *store.Cluster
 	Local     store.KV
+	View      *netview.View
 	Dataplane dataplane.Plane
 	Addresses Addresses
 }
@@ -121,18 +114,15 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 	if opts.EngineAPI == nil {
 		opts.EngineAPI = func() string { return "" }
 	}
-	if opts.OwnRecord == nil {
-		opts.OwnRecord = func(store.Host) {}
-	}
 	if opts.Admit == nil {
 		opts.Admit = func(context.Context) (string, error) { return "", nil }
 	}
 	d := &Driver{
 		cluster: deps.Cluster, local: deps.Local, dp: deps.Dataplane, addrs: deps.Addresses,
-		space: opts.AddressSpace, engine: opts.EngineAPI, own: opts.OwnRecord, admit: opts.Admit, hasLink: opts.HasLink, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
+		space: opts.AddressSpace, engine: opts.EngineAPI, admit: opts.Admit, hasLink: opts.HasLink, judged: opts.Judged, named: opts.Named, removed: make(chan struct{}, 1), removals: map[string]Removal{}, cut: map[string][]netip.Prefix{}, log: opts.Logger,
 		unread:   retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Text: "records of networks can't be read; these networks stay as they are here"},
-		networks: map[string]*segment{}, ports: map[uint32]bool{}, hosts: map[string]store.Host{}, storedHosts: newCopies(deps.Local),
-		indexes: newIndexes(deps.Cluster), dirty: map[string]bool{}, binding: map[string]chan struct{}{}, expected: map[string]*expectation{}, wake: make(chan struct{}, 1),
+		networks: map[string]*segment{}, ports: map[uint32]bool{},
+		view: deps.View, binding: map[string]chan struct{}{}, expected: map[string]*expectation{},
 	}
 	if err := d.restore(ctx); err != nil {
 		return nil, err
@@ -147,13 +137,12 @@ type segment struct {
 	lock      sync.Mutex
 	rec       binding
 	endpoints map[string]*endpoint
-	peers     map[string]store.Endpoints // by host id
-	stored    copies                     // of peers
-	stop      context.CancelFunc         // ends the watch of its peers; nil when there is none
-	known     <-chan struct{}            // closed when that watch has read them once
-	gone      bool                       // DeleteNetwork was here
-	isCut     bool                       // nothing of what CutOff does is left to do
-	looked    chan struct{}              // closed when its name was looked at; nil if nobody waits for that
+	stream    *netview.Stream    // of its peers
+	stop      context.CancelFunc // ends what tells the data plane of its peers; nil while they are not followed
+	unsure    bool               // the data plane may not know all that it was told
+	gone      bool               // DeleteNetwork was here
+	isCut     bool               // nothing of what CutOff does is left to do
+	looked    chan struct{}      // closed when its name was looked at; nil if nobody waits for that
 }
 
 // find returns a bound network by Docker's id.
@@ -198,5 +187,7 @@ func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
 func (d *Driver) apply(ctx context.Context, n *segment) error {
 	ctx, cancel := context.WithTimeout(ctx, planeLimit)
 	defer cancel()
-	return d.dp.SetNetwork(ctx, d.plane(n))
+	err := d.dp.SetNetwork(ctx, d.plane(n))
+	n.unsure = err != nil
+	return err
 }

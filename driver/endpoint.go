@@ -2,7 +2,6 @@ package driver
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -61,7 +60,8 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 		defer cancel()
 		return nil, errors.Join(err, d.forget(ctx, n, e))
 	}
-	d.startWatch(n) // so that the peers are known when the container joins
+	d.tellView(n, e)
+	d.follow(n) // so that the peers are known when the container joins
 	return e.answer(), nil
 }
 
@@ -170,14 +170,8 @@ func (d *Driver) macHolder(n *segment, of *endpoint) string {
 			return "by another container of this host"
 		}
 	}
-	for host, peer := range n.peers {
-		for _, e := range peer.Endpoints {
-			if e.MAC == of.MAC.String() {
-				d.mu.Lock()
-				defer d.mu.Unlock()
-				return "by a container of host " + cmp.Or(d.hosts[host].Name, host)
-			}
-		}
+	if host := d.view.HasMAC(n.rec.Network, of.MAC); host != "" {
+		return "by a container of host " + d.view.HostName(host)
 	}
 	return ""
 }
@@ -293,8 +287,8 @@ func (d *Driver) removeEndpoint(ctx context.Context, n *segment, e *endpoint) er
 		}
 		*e = gone
 	}
-	d.markDirty(n.rec.Network)
-	if err := d.apply(ctx, n); err != nil { // without it: its port, then its links
+	d.view.DropEndpoint(n.rec.Network, e.ID)
+	if err := d.change(ctx, n, dataplane.Change{LocalGone: []string{e.ID}}); err != nil { // its port, then its links
 		return err
 	}
 	if err := d.forget(ctx, n, e); err != nil {

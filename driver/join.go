@@ -39,10 +39,13 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 	if holder := d.macHolder(n, e); holder != "" {
 		return nil, errMACTaken(e, holder)
 	}
+	if err := d.change(ctx, n, dataplane.Change{}); err != nil { // what the container asks for at once
+		d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
+	}
 	if err := d.attach(ctx, n, e); err != nil {
 		return nil, fmt.Errorf("attach endpoint %.12s: %w", e.ID, err)
 	}
-	d.markDirty(n.rec.Network)
+	d.tellView(n, e)
 	return &netapi.JoinResponse{
 		InterfaceName: netapi.InterfaceName{SrcName: e.PeerLink, DstPrefix: cmp.Or(n.rec.IfPrefix, "eth"), DstName: e.IfName},
 	}, nil
@@ -76,15 +79,13 @@ func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 	defer cancel()
 	err = errors.Join(err, unwritten, d.put(ctx, e.key(), was))
 	if attached {
-		err = errors.Join(err, d.apply(ctx, n))
+		err = errors.Join(err, d.change(ctx, n, dataplane.Change{Local: []dataplane.Endpoint{n.planeEndpoint(e)}}))
 	}
 	return err
 }
 
 func (d *Driver) attachLinks(ctx context.Context, n *segment, e *endpoint) error {
-	local := e.plane()
-	local.Addrs = withLinkLocal(local.Addrs, e.ID, e.Container, n.linkLocalOwners())
-	return d.dp.Attach(ctx, dataplane.Change{Network: n.rec.Network, Local: []dataplane.Endpoint{local}}, e.ID)
+	return d.dp.Attach(ctx, dataplane.Change{Network: n.rec.Network, Local: []dataplane.Endpoint{n.planeEndpoint(e)}}, e.ID)
 }
 
 // Leave detaches an endpoint. Its links stay until DeleteEndpoint: libnetwork
@@ -106,8 +107,8 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 		return err
 	}
 	*e = left
-	d.markDirty(n.rec.Network)
-	if err := d.apply(ctx, n); err != nil {
+	d.tellView(n, e)
+	if err := d.change(ctx, n, dataplane.Change{Local: []dataplane.Endpoint{n.planeEndpoint(e)}}); err != nil {
 		d.log.Warn("endpoint is detached as soon as the data plane is back", "endpoint", e.ID, "err", err)
 	}
 	return nil
@@ -116,12 +117,9 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 // plane computes what this host should forward of a network, whose lock is held.
 func (d *Driver) plane(n *segment) dataplane.Network {
 	p := dataplane.Network{ID: n.rec.Network, VNI: n.rec.VNI, MTU: d.mtu(n)}
-	owners := n.linkLocalOwners()
 	for _, id := range slices.Sorted(maps.Keys(n.endpoints)) {
 		if e := n.endpoints[id]; !e.Deleting {
-			local := e.plane()
-			local.Addrs = withLinkLocal(local.Addrs, id, e.Container, owners)
-			p.Local = append(p.Local, local)
+			p.Local = append(p.Local, n.planeEndpoint(e))
 		}
 	}
 	if n.rec.Cut != "" { // its links stay until Docker removes them
@@ -130,18 +128,6 @@ func (d *Driver) plane(n *segment) dataplane.Network {
 		}
 		return p
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, host := range slices.Sorted(maps.Keys(n.peers)) {
-		vtep := d.hosts[host].VTEP
-		if !vtep.IsValid() {
-			continue // its record is on the way; the watch of hosts brings it
-		}
-		if peer := planePeer(n.peers[host], owners); len(peer.Endpoints) > 0 {
-			peer.VTEP = vtep
-			p.Remote = append(p.Remote, peer)
-		}
-	}
-	slices.SortFunc(p.Remote, func(a, b dataplane.Peer) int { return a.VTEP.Compare(b.VTEP) })
+	p.Remote = n.stream.Whole()
 	return p
 }

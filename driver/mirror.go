@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"slices"
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -173,13 +173,9 @@ func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c st
 	if err := d.put(ctx, e.key(), next); err != nil {
 		return err
 	}
-	also := !slices.Equal(e.linkLocal(), next.linkLocal())
 	*e = next
-	d.markDirty(n.rec.Network)
-	if also {
-		return d.apply(ctx, n) // it may send from them, and is found by them
-	}
-	return nil
+	d.tellView(n, e)
+	return d.change(ctx, n, dataplane.Change{}) // it may send from other link-local addresses, and is found by them
 }
 
 // EndEndpoint removes an endpoint that Docker has forgotten without telling, and gives its addresses back

@@ -152,7 +152,7 @@ func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequ
 // finishRemoval removes everything of a network that is being removed; the
 // network's lock is held. It can be repeated.
 func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
-	n.stopWatch()
+	n.unfollow()
 	var errs []error
 	for _, e := range n.endpoints {
 		errs = append(errs, d.removeEndpoint(ctx, n, e))
@@ -165,13 +165,14 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 		return err
 	}
 	// The binding goes last: while it is there, this is repeated.
-	if err := n.stored.write(ctx, nil); err != nil {
+	if err := n.stream.Forget(ctx); err != nil {
 		return err
 	}
 	if err := d.drop(ctx, store.LocalBindingKey(n.rec.DockerID)); err != nil {
 		return err
 	}
 	n.gone = true
+	n.stream.End()
 	d.mu.Lock()
 	delete(d.networks, n.rec.DockerID)
 	delete(d.cut, n.rec.DockerID)
@@ -202,7 +203,7 @@ func (n *segment) removing() bool {
 
 func (d *Driver) newSegment(b binding) *segment {
 	n := &segment{
-		network: b.Network, rec: b, endpoints: map[string]*endpoint{}, peers: map[string]store.Endpoints{}, stored: newCopies(d.local),
+		network: b.Network, rec: b, endpoints: map[string]*endpoint{}, stream: d.view.Stream(b.Network),
 	}
 	if d.named && b.Unnamed { // also after a restart
 		n.looked = make(chan struct{})

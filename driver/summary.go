@@ -34,7 +34,7 @@ func (d *Driver) Networks() []Summary {
 		n.lock.Lock()
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
-			Pools: n.rec.Pools, Peers: len(n.peers), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
+			Pools: n.rec.Pools, Peers: d.view.Peers(n.rec.Network), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
 			Asked: n.rec.Asked, Cut: n.rec.Cut, Dropped: n.rec.Dropped,
 		}
 		for _, e := range n.endpoints {
@@ -52,15 +52,4 @@ func (d *Driver) Networks() []Summary {
 }
 
 // Peers counts the other hosts with endpoints on this host's networks, and these endpoints.
-func (d *Driver) Peers() (hosts, endpoints int) {
-	seen := map[string]bool{}
-	for _, n := range d.all() {
-		n.lock.Lock()
-		for host, r := range n.peers {
-			seen[host] = true
-			endpoints += len(r.Endpoints)
-		}
-		n.lock.Unlock()
-	}
-	return len(seen), endpoints
-}
+func (d *Driver) Peers() (hosts, endpoints int) { return d.view.Count() }

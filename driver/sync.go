@@ -11,11 +11,11 @@ import (
 
 // restore reads what the host's own store remembers.
 func (d *Driver) restore(ctx context.Context) error {
-	byNetwork := map[string]*segment{}
+	here := map[string]bool{}
 	err := each(ctx, d.local, store.LocalBindings, func(b binding) {
 		n := d.newSegment(b)
 		d.networks[b.DockerID] = n
-		byNetwork[b.Network] = n
+		here[b.Network] = true
 		if b.Cut != "" {
 			d.cut[b.DockerID] = b.Pools
 		}
@@ -41,20 +41,12 @@ func (d *Driver) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err = each(ctx, d.local, store.LocalHosts, func(h store.Host) {
-		d.hosts[h.ID] = h
-		d.storedHosts.written[store.LocalHostsKey(h.ID)] = copyOfHost(h).mark
-	}); err != nil {
-		return err
-	}
-	err = each(ctx, d.local, store.LocalPeers, func(r store.Endpoints) {
-		if n, ok := byNetwork[r.Network]; ok {
-			n.peers[r.Host] = r
-			n.stored.written[store.LocalPeerKey(r.Network, r.Host)] = r.Revision
-		} else {
-			orphans = append(orphans, store.LocalPeerKey(r.Network, r.Host))
+	for _, n := range d.networks {
+		for _, e := range n.endpoints {
+			d.tellView(n, e)
 		}
-	})
+	}
+	err = d.view.Keep(ctx, func(network string) bool { return here[network] })
 	if err != nil || len(orphans) == 0 {
 		return err
 	}
@@ -90,6 +82,18 @@ func each[T any](ctx context.Context, kv store.KV, prefix string, do func(T)) er
 func (d *Driver) Replay(ctx context.Context) {
 	for _, n := range d.all() {
 		d.reapply(ctx, n)
+	}
+}
+
+// reapply gives the data plane the network as it is now.
+func (d *Driver) reapply(ctx context.Context, n *segment) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.gone || n.rec.Removing {
+		return
+	}
+	if err := d.apply(ctx, n); err != nil {
+		d.log.Warn("network is applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
 	}
 }
 
@@ -237,7 +241,7 @@ func (d *Driver) rejoinOne(ctx context.Context, n *segment, now store.Network) e
 		return err
 	}
 	d.log.Warn("the cluster had forgotten that this host has a network; it is told again", "network", n.rec.title())
-	d.markDirty(n.network)
+	d.view.Publish(n.network)
 	return nil
 }
 

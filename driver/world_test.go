@@ -17,6 +17,7 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -245,6 +246,7 @@ type host struct {
 	cluster       *store.Cluster
 	ipam          *ipamdriver.Driver
 	plane         *plane
+	view          *netview.View
 	stop          func()
 	api           string // of the engine
 	named         bool   // somebody looks at names
@@ -273,7 +275,9 @@ func (h *host) boot() {
 		hasLink = func(_ context.Context, name string) bool { return h.hasLink(name) }
 	}
 	var err error
-	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: h.plane, Addresses: h.ipam},
+	h.view, err = netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Local: h.local})
+	h.w.must(err)
+	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, View: h.view, Dataplane: h.plane, Addresses: h.ipam},
 		driver.Options{AddressSpace: space, HasLink: hasLink, Named: h.named, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
 			if h.admit == nil {
 				return "", nil
@@ -287,9 +291,10 @@ func (h *host) boot() {
 // run watches and publishes until the test or the agent ends.
 func (h *host) run() *host {
 	ctx, cancel := context.WithCancel(h.w.ctx)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = h.Run(ctx) }()
-	h.stop = func() { cancel(); <-done }
+	var done sync.WaitGroup
+	done.Go(func() { _ = h.view.Run(ctx) })
+	done.Go(func() { _ = h.Run(ctx) })
+	h.stop = func() { cancel(); done.Wait() }
 	return h
 }
 

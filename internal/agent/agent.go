@@ -32,6 +32,7 @@ import (
 	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/roster"
@@ -80,6 +81,7 @@ type agent struct {
 	sw       *ovsctl.Switch
 	plane    *ovs.Plane
 	ipam     *ipamdriver.Driver
+	view     *netview.View
 	driver   *driver.Driver
 	docker   *dockerwatch.Watcher // nil without Docker's API
 	mirror   *mirror.Mirror       // nil without Docker's API
@@ -131,6 +133,7 @@ func (a *agent) run(ctx context.Context) error {
 	})
 	run(a.keepTunnels)
 	run(a.plane.Run)
+	run(a.view.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
 	run(func(ctx context.Context) error { return a.presence.run(ctx, a.subnets.Run) })
@@ -210,10 +213,13 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
 		Pools: pools, Subnets: a.links.Subnets, HalfDefaults: a.links.HalfDefaults, EngineAPI: a.engineAPI, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
 	})
+	if a.view, err = netview.New(ctx, netview.Deps{Cluster: a.cluster, Local: a.local, OwnRecord: a.ownRecord, Logger: a.log}); err != nil {
+		return err
+	}
 	a.driver, err = driver.New(ctx, driver.Deps{
-		Cluster: a.cluster, Local: a.local, Dataplane: a.plane, Addresses: a.ipam,
+		Cluster: a.cluster, Local: a.local, View: a.view, Dataplane: a.plane, Addresses: a.ipam,
 	}, driver.Options{
-		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, OwnRecord: a.ownRecord, Admit: a.admit, HasLink: a.links.Has, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
+		AddressSpace: plugin.LocalAddressSpace, EngineAPI: a.engineAPI, Admit: a.admit, HasLink: a.links.Has, Judged: a.cfg.DockerHost != config.DockerNone, Logger: a.log,
 		Named: a.cfg.DockerHost != config.DockerNone && a.cfg.Mirror,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -209,8 +210,9 @@ func (h *host) up() {
 	h.w.Helper()
 	h.down()
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
-	var err error
-	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, Dataplane: &h.plane, Addresses: h.ipam},
+	view, err := netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Local: h.local})
+	h.w.must(err)
+	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, View: view, Dataplane: &h.plane, Addresses: h.ipam},
 		driver.Options{AddressSpace: space, Judged: true, Named: h.follow, Admit: func(context.Context) (string, error) { return h.maker, nil }})
 	h.w.must(err)
 	h.driver.Replay(h.w.ctx)
@@ -228,7 +230,7 @@ func (h *host) up() {
 	})
 	ctx, cancel := context.WithCancel(h.w.ctx)
 	done := make(chan struct{})
-	parts := []func(context.Context) error{h.driver.Run, h.Run, h.finish}
+	parts := []func(context.Context) error{view.Run, h.driver.Run, h.Run, h.finish}
 	for _, run := range parts {
 		go func() { _ = run(ctx); done <- struct{}{} }()
 	}
