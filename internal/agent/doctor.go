@@ -61,6 +61,7 @@ func (a *agent) checks(ctx context.Context) []doctor.Check {
 		doctor.StateDir(doctor.Files{}, a.cfg.StateDir, a.opened, a.restartSelf()),
 		doctor.Stale(a.stale),
 		doctor.Networks(a.notMirrored(), a.networkTroubles, a.compared),
+		doctor.Published(a.unpublished, a.ownLog()),
 		doctor.Subnets(doctor.HostLinks, a.lookedNetworks, ourLink),
 		a.lookedWay(peers).Check(),
 	}

@@ -6,7 +6,7 @@ func Names() []string {
 	return []string{
 		nameAgent, nameVersions, nameHostNames, nameIdentity, nameKernel, nameSwitch, nameBridge, nameOffload, nameAddress, nameTunnelPort, nameTracking, nameOwnLinks, nameContainerMTU, nameForwarding, nameFilter,
 		nameGateway, nameConntrack, nameLimits, nameStore, nameCluster, nameClocks, nameDocker, nameSight, nameSockets, nameStateDir, nameStale,
-		nameNetworks, nameSubnets, nameWay,
+		nameNetworks, namePublished, nameSubnets, nameWay,
 	}
 }
 
@@ -39,6 +39,7 @@ const (
 	nameStateDir     = "state directory"
 	nameStale        = "stale state"
 	nameNetworks     = "networks"
+	namePublished    = "published containers"
 	nameSubnets      = "subnets"
 	nameWay          = "way to"
 )

@@ -161,6 +161,21 @@ func Stale(find func(context.Context) ([]string, error)) Check {
 	}}
 }
 
+// Published looks for containers of this host that the other hosts do not know of; find names networks that have some, a line each, and log is where the agent
+// says more.
+func Published(find func(context.Context) ([]string, error), log string) Check {
+	return Check{Name: namePublished, Looks: "the records by which the other hosts know this host's containers", Look: func(ctx context.Context) Finding {
+		found, err := find(ctx)
+		switch {
+		case err != nil:
+			return Unknown(err.Error(), "see the store")
+		case len(found) > 0:
+			return Error(strings.Join(found, "; "), "containers on other hosts do not reach these", "it is tried again by itself; "+log+" says why it fails")
+		}
+		return OK("the other hosts know all of them")
+	}}
+}
+
 // comparedLately is how long a comparison of the networks holds: several times the pause between two.
 const comparedLately = time.Minute
 

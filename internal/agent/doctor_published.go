@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/retry"
+)
+
+// publishPatience is how long a container that has just joined may be missing in the store before the doctor mentions it.
+const publishPatience = 2 * time.Second
+
+// unpublished names this host's networks of which the other hosts do not know all containers, a line each. It reads one record of each network that is here.
+func (a *agent) unpublished(ctx context.Context) ([]string, error) {
+	missing, err := a.missing(ctx, a.networks())
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	retry.Sleep(ctx, publishPatience)
+	still, err := a.missing(ctx, slices.DeleteFunc(a.networks(), func(n driver.Summary) bool { return missing[n.ID] == "" }))
+	var found []string
+	for _, line := range still {
+		found = append(found, line)
+	}
+	slices.Sort(found)
+	return found, err
+}
+
+// missing tells, by network, how many of its containers here the store does not have.
+func (a *agent) missing(ctx context.Context, networks []driver.Summary) (map[string]string, error) {
+	missing := map[string]string{}
+	for _, n := range networks {
+		if n.Endpoints == 0 || n.Cut != "" || n.Removing {
+			continue
+		}
+		e, err := a.cluster.Endpoints(ctx, n.ID, a.cluster.Host())
+		if err != nil {
+			return nil, err
+		}
+		if known := len(e.Endpoints); known < n.Endpoints {
+			missing[n.ID] = fmt.Sprintf("network %s: the other hosts know %d of its %d containers here", n.Name, known, n.Endpoints)
+		}
+	}
+	return missing, nil
+}

@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/store/bolt"
+)
+
+// TestMissing: the doctor counts what the store has of this host's containers; a network without containers, or one that is cut off, misses none.
+func TestMissing(t *testing.T) {
+	kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kv.Close()
+	a := &agent{cluster: store.NewCluster(kv, "me")}
+	n, err := a.cluster.Bind(t.Context(), store.Binding{DockerID: "d", Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}})
+	if err == nil {
+		err = a.cluster.PutEndpoints(t.Context(), n.ID, []store.Endpoint{{ID: "e1"}, {ID: "e2"}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		here driver.Summary
+		want string
+	}{
+		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 2}, ""},
+		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 3}, "network web: the other hosts know 2 of its 3 containers here"},
+		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 3, Cut: "it is"}, ""},
+		{driver.Summary{ID: "other", Name: "db"}, ""},
+		{driver.Summary{ID: "other", Name: "db", Endpoints: 1}, "network db: the other hosts know 0 of its 1 containers here"},
+	} {
+		missing, err := a.missing(t.Context(), []driver.Summary{c.here})
+		if got := missing[c.here.ID]; err != nil || got != c.want || strings.Contains(got, "%!") {
+			t.Errorf("%+v: %q, %v, want %q", c.here, got, err, c.want)
+		}
+	}
+}
