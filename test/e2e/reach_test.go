@@ -88,18 +88,10 @@ func TestCoreDatagramsArrive(t *testing.T) {
 			echo := all[1].spawn(t, "labprobe", "udp-echo", "-for", "4m")
 			echo.says(ctx, t, "listening")
 			for _, addr := range []string{all[1].addr.String(), all[1].addr6.String()} {
-				// A switch in user space loses one now and then on a busy machine; what does not fit is lost each time.
-				const tries = 3
-				for try := 1; ; try++ {
-					out := all[0].must(ctx, t, "labprobe", "udp-ping", "-to", net.JoinHostPort(addr, "7001"), "-count", "50", "-size", strconv.Itoa(size), "-wait", "5s")
-					if strings.Contains(out, `"received":50`) {
-						break
-					}
-					t.Logf("to %s: %s", addr, out)
-					if try == tries {
-						t.Errorf("to %s some were lost %d times", addr, tries)
-						break
-					}
+				// One is sent after the other's answer, so no queue on the way is ever full; on a busy machine an answer takes long.
+				out := all[0].must(ctx, t, "labprobe", "udp-ping", "-to", net.JoinHostPort(addr, "7001"), "-count", "50", "-size", strconv.Itoa(size), "-wait", "30s")
+				if !strings.Contains(out, `"received":50`) {
+					t.Errorf("to %s: %s", addr, out)
 				}
 			}
 		})
