@@ -95,11 +95,18 @@ func (h *Host) EnablePlugin(ctx context.Context) error {
 
 // TimePlugin is EnablePlugin, and tells when the first call of Docker's protocol was answered and when the command ended.
 func (h *Host) TimePlugin(ctx context.Context) (answer, enabled time.Duration, err error) {
+	began := time.Now()
+	err = h.EnablePluginAsking(ctx, func() { answer = time.Since(began) }, func() { enabled = time.Since(began) })
+	return answer, enabled, err
+}
+
+// EnablePluginAsking is EnablePlugin, and asks the plugin meanwhile; it calls answered at the first answer of Docker's protocol and enabled when the
+// command ends. Each is called by a goroutine of its own, at most once, before this returns.
+func (h *Host) EnablePluginAsking(ctx context.Context, answered, enabled func()) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	client := unixClient(h.runPath(strings.TrimPrefix(PluginSocket, "/run/")))
-	began := time.Now()
-	answered := make(chan error, 1)
+	asked := make(chan error, 1)
 	go func() {
 		err := testenv.Poll(ctx, time.Millisecond, func() bool {
 			resp, err := client.Post("http://plugin/NetworkDriver.GetCapabilities", "", nil)
@@ -109,14 +116,18 @@ func (h *Host) TimePlugin(ctx context.Context) (answer, enabled time.Duration, e
 			resp.Body.Close()
 			return resp.StatusCode == http.StatusOK
 		})
-		answer = time.Since(began)
-		answered <- err
+		if err == nil {
+			answered()
+		}
+		asked <- err
 	}()
-	err = h.EnablePlugin(ctx)
-	enabled = time.Since(began)
-	err = errors.Join(err, <-answered)
-	return answer, enabled, err
+	err := h.EnablePlugin(ctx)
+	enabled()
+	return errors.Join(err, <-asked)
 }
+
+// PluginPid is the process id, on the machine, of the plugin's first process, which is the agent; 0 when it does not run.
+func (h *Host) PluginPid() int { return h.managed().Pid }
 
 // WaitPluginReady waits until the plugin's agent says that networks work on this host.
 func (h *Host) WaitPluginReady(ctx context.Context) error {
