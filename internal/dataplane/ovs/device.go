@@ -138,29 +138,55 @@ func (p *Plane) newDevice(n *network) (device, error) {
 		dataplane.PortDeviceLast-dataplane.PortDeviceFirst+1)
 }
 
-// syncFDB makes the kernel know where each remote MAC is, and who gets floods.
+// syncFDB makes the kernel know where each remote MAC is, and who gets floods: all of it for a device that was not trusted, else what changed.
 func (p *Plane) syncFDB(ctx context.Context, n *network) error {
 	p.mu.Lock()
-	e := &n.edits
-	idle := !p.needsDevice(n) || n.tunnelPort() == 0 || n.entered && len(e.entries)+len(e.floods) == 0
-	var want []hostlink.FDBEntry
+	idle := !p.needsDevice(n) || n.tunnelPort() == 0 || n.entered && len(n.edits.entries)+len(n.edits.floods) == 0
+	var all, set, gone []hostlink.FDBEntry
 	if !idle {
-		clear(e.entries)
-		clear(e.floods)
-		want = n.entriesOf(p.underlay.Addr)
+		set, gone = n.edits.takeEntries()
+	}
+	whole := !n.entered
+	if !idle && whole {
+		all = n.entriesOf(p.underlay.Addr)
 	}
 	p.mu.Unlock()
 	if idle {
 		return nil
 	}
 	n.entered = false
-	added, removed, err := p.links.SyncFDB(ctx, n.device.name, want)
-	p.log.Debug("forwarding entries", "link", n.device.name, "added", added, "removed", removed, "err", err)
+	var err error
+	if whole {
+		_, _, err = p.links.SyncFDB(ctx, n.device.name, all)
+	} else {
+		err = p.links.ChangeFDB(ctx, n.device.name, set, gone)
+	}
 	if err != nil {
 		return fmt.Errorf("tunnel of network %s: %w", n.id, err)
 	}
 	n.entered = true
 	return nil
+}
+
+// takeEntries takes the changes of forwarding entries.
+func (e *edits) takeEntries() (set, gone []hostlink.FDBEntry) {
+	for mac, m := range e.entries {
+		if m.now.IsValid() {
+			set = append(set, hostlink.FDBEntry{MAC: mac, Dst: m.now})
+		} else if m.was.IsValid() {
+			gone = append(gone, hostlink.FDBEntry{MAC: mac, Dst: m.was})
+		}
+	}
+	for vtep, there := range e.floods {
+		if there {
+			set = append(set, hostlink.FDBEntry{Dst: vtep})
+		} else {
+			gone = append(gone, hostlink.FDBEntry{Dst: vtep})
+		}
+	}
+	clear(e.entries)
+	clear(e.floods)
+	return set, gone
 }
 
 // dropDevice removes a device that is not needed any more. Its port is gone by now.

@@ -14,12 +14,15 @@ import (
 // edits are what follows from changes of a network's state and has yet to be told to the switch and the kernel. Each says what is wanted in
 // the end, whatever is there now: sent again, or after others, it does no harm.
 type edits struct {
-	off     bool                         // the whole will be told: nothing is noted
-	flows   map[string]edit              // by Key
-	entries map[dataplane.MAC]netip.Addr // where a MAC is; the zero Addr for an entry that goes
-	floods  map[netip.Addr]bool          // whether that VTEP gets floods
-	links   map[string]bool              // names of host ends whose port or link may have changed
+	off     bool            // the whole will be told: nothing is noted
+	flows   map[string]edit // by Key
+	entries map[dataplane.MAC]move
+	floods  map[netip.Addr]bool // whether that VTEP gets floods
+	links   map[string]bool     // names of host ends whose port or link may have changed
 }
+
+// move is where frames for a MAC went by tunnel when the kernel was last told, and where they go now; the zero Addr is nowhere.
+type move struct{ was, now netip.Addr }
 
 // edit is a flow that is wanted, or whose key is to have none.
 type edit struct {
@@ -31,7 +34,7 @@ type edit struct {
 
 func newEdits() edits {
 	return edits{
-		off: true, flows: map[string]edit{}, entries: map[dataplane.MAC]netip.Addr{}, floods: map[netip.Addr]bool{}, links: map[string]bool{},
+		off: true, flows: map[string]edit{}, entries: map[dataplane.MAC]move{}, floods: map[netip.Addr]bool{}, links: map[string]bool{},
 	}
 }
 
@@ -78,7 +81,10 @@ func (n *state) replace(out, in []*station, alter func()) {
 	n.edits.differ(before, after, n.walk)
 	for mac, was := range entries {
 		if now := n.destination(mac, n.target().own); now != was || n.walk {
-			n.edits.entries[mac] = now
+			if former, ok := n.edits.entries[mac]; ok {
+				was = former.was
+			}
+			n.edits.entries[mac] = move{was, now}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package ovs_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -343,47 +342,6 @@ func mustReach(t testing.TB, from string, to ...string) {
 	for _, a := range to {
 		eventually(t, "reach "+a, func() error { return reaches(from, a) })
 		run(t, "ip", "netns", "exec", from, "ping", "-q", "-c", "5", "-i", "0.01", "-W", "2", a)
-	}
-}
-
-// pingDuring repeats something while a thousand pings are under way, and demands that none is lost. The switch forwards in user space here: on a
-// busy machine it loses a frame now and then whatever the agent does. An agent that interrupts traffic does so each time.
-func pingDuring(t testing.TB, from, to string, again func()) (times int) {
-	t.Helper()
-	const tries = 3
-	var lost error
-	for range tries {
-		var more int
-		more, lost = pingOnce(t, from, to, again)
-		if times += more; lost == nil {
-			return times
-		}
-		t.Log(lost)
-	}
-	t.Errorf("%d times of %d: %v", tries, tries, lost)
-	return times
-}
-
-func pingOnce(t testing.TB, from, to string, again func()) (times int, lost error) {
-	t.Helper()
-	var out strings.Builder
-	cmd := exec.Command("nsenter", "--net=/run/netns/"+from, "ping", "-q", "-i", "0.003", "-c", "1000", "-W", "5", to)
-	cmd.Stdout = &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for ; ; times++ {
-		select {
-		case err := <-done:
-			if err != nil || !strings.Contains(out.String(), "1000 packets transmitted, 1000 received") {
-				lost = fmt.Errorf("ping: %w\n%s", cmp.Or(err, errors.New("some are lost")), out.String())
-			}
-			return times, lost
-		default:
-			again()
-		}
 	}
 }
 

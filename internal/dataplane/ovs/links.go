@@ -24,8 +24,8 @@ func (p *Plane) listOwned(ctx context.Context) error {
 	return nil
 }
 
-// inspect finds out whether the device is as it was made.
-func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
+// inspect finds out whether the device is as it was made. With full it is looked at with its entries, unless they are many and it is not their time.
+func (n *network) inspect(owned map[string]hostlink.Link, full, often bool) {
 	made := n.device.made
 	l, ok := owned[made.Name]
 	switch {
@@ -33,7 +33,7 @@ func (n *network) inspect(owned map[string]hostlink.Link, full bool) {
 	case !ok:
 		// The switch would hold on to the device that went, so the next one has another name and port.
 		n.device, n.entered = device{}, false
-	case full || !l.Up || l.MTU != made.MTU:
+	case !l.Up || l.MTU != made.MTU || full && often:
 		n.distrust()
 	}
 }

@@ -20,6 +20,7 @@ func sum(f openflow.Flow) uint64 { return maphash.String(seed, f.String()) }
 
 // mendFlows compares the switch's flows with the wanted ones, and gives it what is missing.
 func (p *Plane) mendFlows(ctx context.Context) error {
+	p.compared = time.Now()
 	missing := map[uint64]bool{}
 	p.eachWanted(func(_ *network, f openflow.Flow) { missing[sum(f)] = true })
 	dump, err := p.conn.Dump(ctx, cookieOwner, cookieOwnerMask)

@@ -77,7 +77,6 @@ func (p *Plane) applyWith(ctx context.Context, id string, links func() error) er
 	if n == nil {
 		return links()
 	}
-	p.offer(n)
 	tunnel := p.ensureDevice(ctx, n)
 	flows := make(chan error, 1)
 	go func() { flows <- p.syncFlows(ctx, n) }()

@@ -101,6 +101,11 @@ type Plane struct {
 	trouble  retry.Trouble
 	strays   strays
 	drift    retry.Trouble // logs what mendFlows finds
+	// monitored says that the switch tells this connection of flows that others change; compared is when all flows were last compared, zero
+	// after a replay. drifted has a signal when the switch told of one.
+	monitored bool
+	compared  time.Time
+	drifted   chan struct{}
 
 	mu       sync.Mutex          // guards what follows; never held while anything is waited for
 	networks map[string]*network // its map, and each network's state
@@ -122,7 +127,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Plane {
 	}
 	return &Plane{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
-		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1),
+		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1), drifted: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{},
 		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		strays:  newStrays(opts.Logger),

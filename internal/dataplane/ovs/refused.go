@@ -95,9 +95,7 @@ func (p *Plane) isolate(ctx context.Context, n *network, c openflow.Change, trie
 // refuse notes the flows of a change that the switch does not take, and returns the others.
 func (r *refusals) refuse(c openflow.Change, is func(openflow.Flow) bool) (rest openflow.Change) {
 	for _, f := range c.Delete {
-		if is(f) {
-			r.refused[f.Key()] = edit{flow: f, gone: true}
-		} else {
+		if !is(f) { // the switch has no flow with a match that it refuses
 			rest.Delete = append(rest.Delete, f)
 		}
 	}

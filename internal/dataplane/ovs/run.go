@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
+	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
 
 const (
@@ -26,45 +28,38 @@ const (
 	redialMin, steadyAfter = 20 * time.Millisecond, 5 * time.Second
 )
 
+// scope is what a pass looks at.
+type scope struct {
+	full    bool // trust nothing of devices, links and ports that is known from before
+	compare bool // compare all flows with those of the switch, and the entries of large networks with the kernel's
+}
+
 // Run keeps everything true until ctx ends. Every network that must stay has to be given
 // before: what belongs to none is removed. It looks when the switch, the database or a link
-// changes, when something could not be applied, and now and then anyway.
+// changes by another hand, when something could not be applied, and now and then anyway.
 func (p *Plane) Run(ctx context.Context) error {
-	links, err := p.links.Watch(ctx)
+	w, err := p.watch(ctx)
 	if err != nil {
 		return err
 	}
-	ticker := time.NewTicker(p.opts.Resync)
-	defer ticker.Stop()
+	defer w.ticker.Stop()
 	defer p.disconnect()
 	pause := retry.Pause{First: retryMin, Last: retryMax}
-	redial := retry.Pause{First: redialMin, Last: retryMax, Steady: steadyAfter}
-	for full := true; ; {
+	for sc := (scope{full: true}); ; {
 		var again <-chan time.Time
-		err := p.pass(ctx, full)
-		if full = err != nil; full {
+		trouble, err := p.pass(ctx, sc)
+		switch {
+		case err != nil || trouble != nil:
 			again = time.After(pause.Next(0))
-		} else {
-			pause.Reset()
-			if p.strays.next.After(time.Now()) { // what comes back meanwhile is removed then
-				again = time.After(time.Until(p.strays.next))
-			}
+		case p.strays.next.After(time.Now()): // what comes back meanwhile is removed then
+			again = time.After(time.Until(p.strays.next))
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-again:
-		case <-p.poke:
-			full = true
-		case <-p.sw.Changed():
-		case <-p.broken():
-			redial.Wait(ctx, time.Since(p.dialled))
-		case _, open := <-links:
-			if !open {
-				links = nil // ctx has ended
-			}
-		case <-ticker.C:
-			full = true
+		if err == nil && trouble == nil {
+			pause.Reset()
+		}
+		next := scope{full: err != nil}
+		if sc, err = p.await(ctx, w, again, next); err != nil {
+			return err
 		}
 	}
 }
@@ -88,18 +83,18 @@ func (p *Plane) disconnect() {
 	}
 }
 
-// pass makes everything true once; a full one trusts nothing that it knows from before.
-func (p *Plane) pass(ctx context.Context, full bool) error {
+// pass makes everything true once. What is wrong with single networks is the first error, what keeps all from being forwarded the second.
+func (p *Plane) pass(ctx context.Context, sc scope) (trouble, err error) {
 	bounded, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	release, err := p.acquire(bounded)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
-	trouble, err := p.everything(bounded, full)
+	trouble, err = p.everything(bounded, sc)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	p.setStatus(func(s *Status) {
 		if s.Passes++; trouble != nil || err != nil {
@@ -111,17 +106,19 @@ func (p *Plane) pass(ctx context.Context, full bool) error {
 	}
 	p.setReady(err)
 	if err == nil {
-		err = p.setTrouble(trouble)
+		trouble = p.setTrouble(trouble)
 	}
-	return err
+	return trouble, err
 }
 
 // everything looks at all networks. What is wrong with single ones is the first
 // error, what keeps all from being forwarded the second.
-func (p *Plane) everything(ctx context.Context, full bool) (trouble, err error) {
-	if err := p.prepare(ctx); err != nil {
+func (p *Plane) everything(ctx context.Context, sc scope) (trouble, err error) {
+	mended, err := p.prepare(ctx)
+	if err != nil {
 		return nil, err
 	}
+	sc.compare = sc.compare || mended || sc.full && !p.monitored
 	if err := p.listOwned(ctx); err != nil {
 		return nil, err
 	}
@@ -135,10 +132,10 @@ func (p *Plane) everything(ctx context.Context, full bool) (trouble, err error) 
 		}
 	}
 	for _, n := range networks {
-		n.inspect(p.owned, full)
+		n.inspect(p.owned, sc.full, sc.compare || p.few(n))
 	}
 	each(p.ensureDevice)
-	if err := p.syncAllFlows(ctx, full, fail); err != nil {
+	if err := p.syncAllFlows(ctx, sc.compare, fail); err != nil {
 		return nil, err
 	}
 	each(p.syncFDB)
@@ -148,7 +145,7 @@ func (p *Plane) everything(ctx context.Context, full bool) (trouble, err error) 
 		return nil, err
 	}
 	each(p.drop)
-	errs := []error{trouble, p.collectLinks(ctx), p.clearLinks(ctx, full)}
+	errs := []error{trouble, p.collectLinks(ctx), p.clearLinks(ctx, sc.full)}
 	for _, n := range networks {
 		if failed[n] == nil {
 			p.finished(n)
@@ -158,18 +155,36 @@ func (p *Plane) everything(ctx context.Context, full bool) (trouble, err error) 
 	return errors.Join(errs...), nil
 }
 
-// prepare has bridge and connection.
-func (p *Plane) prepare(ctx context.Context) error {
+// prepare has bridge and connection. It says whether the bridge was not as it has to be: a switch whose bridge gets or loses a controller, or
+// another fail mode, forgets its flows (ofproto/connmgr.c, connmgr_set_controllers).
+func (p *Plane) prepare(ctx context.Context) (mended bool, err error) {
 	if err := p.sw.Ready(); err != nil {
-		return err
+		return false, err
 	}
 	if err := p.decide(); err != nil {
-		return err
+		return false, err
+	}
+	before, err := p.sw.BridgeRow()
+	if err != nil {
+		return false, err
 	}
 	if err := p.sw.EnsureBridge(ctx, ovsctl.BridgeSpec{Datapath: p.datapath}); err != nil {
-		return err
+		return false, err
 	}
-	return p.connect(ctx)
+	after, err := p.sw.BridgeRow()
+	if err != nil {
+		return false, err
+	}
+	return !sameBridge(before, after), p.connect(ctx)
+}
+
+// sameBridge compares what EnsureBridge mends and what flows depend on.
+func sameBridge(a, b *vswitch.Bridge) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.UUID == b.UUID && a.DatapathType == b.DatapathType && slices.Equal(a.Controller, b.Controller) &&
+		reflect.DeepEqual(a.FailMode, b.FailMode) && slices.Equal(a.Protocols, b.Protocols)
 }
 
 // decide chooses datapath and tunnel kind, once the database can be asked.
@@ -212,14 +227,18 @@ func (p *Plane) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.conn, p.dialled = conn, time.Now()
+	p.conn, p.dialled, p.monitored = conn, time.Now(), false
 	return nil
 }
 
 // syncAllFlows makes the switch's flows equal to the wanted ones. What is wrong with single networks goes to failed.
-func (p *Plane) syncAllFlows(ctx context.Context, full bool, failed func(*network, error)) error {
+func (p *Plane) syncAllFlows(ctx context.Context, compare bool, failed func(*network, error)) error {
 	if p.cookie == 0 || p.baseFor != p.pipeline() {
-		return p.replay(ctx)
+		p.compared = time.Time{}
+		if err := p.replay(ctx); err != nil {
+			return err
+		}
+		return p.follow(ctx)
 	}
 	for _, n := range p.all() {
 		p.offer(n)
@@ -229,7 +248,7 @@ func (p *Plane) syncAllFlows(ctx context.Context, full bool, failed func(*networ
 			return err
 		}
 	}
-	if !full {
+	if !compare {
 		return nil
 	}
 	return p.mendFlows(ctx)

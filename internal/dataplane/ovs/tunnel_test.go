@@ -69,7 +69,8 @@ func TestKernelTunnelOverRestarts(t *testing.T) {
 	p := kernelPair(t, "192.0.2.1/24", "192.0.2.2/24")
 	before := p.a.state()
 
-	pingDuring(t, p.atA, "10.1.100.2", func() { p.a.restart(p.netA) })
+	undisturbed(t, 20, func() { p.a.restart(p.netA) }, p.a, p.b)
+	p.mustTalk(t)
 	if got := p.a.state(); got != before {
 		t.Errorf("after restarts it is\n%s\nand was\n%s", got, before)
 	}
@@ -139,7 +140,8 @@ func TestOVSTunnelInUserSpace(t *testing.T) {
 	}
 	p.mustCarry(t, 1450)
 	before := p.a.state()
-	pingDuring(t, p.atA, "10.1.100.2", func() { p.a.restart(p.netA) })
+	undisturbed(t, 20, func() { p.a.restart(p.netA) }, p.a, p.b)
+	p.mustTalk(t)
 	p.a.ovs.StopVswitchd()
 	p.a.ovs.StartVswitchd()
 	// In user space a bridge's device goes with the switch, and its addresses with it.
