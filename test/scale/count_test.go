@@ -80,11 +80,18 @@ type world struct {
 
 // TestCounts: what one change costs, in requests, keys, bytes, messages and operations, has the same bounds in a small cluster and in a large one.
 func TestCounts(t *testing.T) {
-	worlds := []*world{newWorld(t, fewHosts, fewEach), newWorld(t, manyHosts, manyEach)}
+	began := time.Now()
+	step := func(what string) { t.Logf("%4.1f s  %s", time.Since(began).Seconds(), what) }
+	worlds := []*world{newWorld(t, fewHosts, fewEach)}
+	step("the small cluster is there")
+	worlds = append(worlds, newWorld(t, manyHosts, manyEach))
+	step("the large cluster is there")
 	for _, w := range worlds {
 		w.change()
+		step("changes were counted")
 	}
 	atRest(t, worlds)
+	step("a minute was counted")
 	var table strings.Builder
 	for _, event := range []string{peerChange, localJoin, hostJoins, minute} {
 		for _, cost := range costs {
@@ -179,7 +186,7 @@ func (w *world) during(event string, do func() error) {
 
 // quiet is for how long nothing was asked when what a change causes is over; quietLimit is when it is taken as over anyway.
 const (
-	quiet      = 700 * time.Millisecond
+	quiet      = 600 * time.Millisecond
 	quietLimit = 10 * time.Second
 )
 

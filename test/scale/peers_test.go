@@ -60,14 +60,16 @@ func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
 	for i := range hosts {
 		p.all = append(p.all, p.peer(i))
 	}
-	// The first one makes the network.
-	if err := p.all[0].arrive(ctx, each); err != nil {
-		return nil, err
+	// One after the other: at once they would wait for each other (measureBinds takes the time of that).
+	for _, o := range p.all {
+		if err := o.bind(ctx); err != nil {
+			return nil, err
+		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for _, o := range p.all[1:] {
-		g.Go(func() error { return o.arrive(gctx, each) })
+	g.SetLimit(8)
+	for _, o := range p.all {
+		g.Go(func() error { return o.publish(gctx, each) })
 	}
 	return p, g.Wait()
 }
@@ -89,10 +91,7 @@ func (o *peer) arrive(ctx context.Context, each int) error {
 	if err := o.bind(ctx); err != nil {
 		return err
 	}
-	for range each {
-		o.endpoints = append(o.endpoints, o.endpoint(macPeer))
-	}
-	return o.publish(ctx)
+	return o.publish(ctx, each)
 }
 
 // bind writes the host's own records, and that it has the network.
@@ -118,10 +117,14 @@ func (o *peer) bind(ctx context.Context) error {
 func (o *peer) update(ctx context.Context) (mac string, err error) {
 	e := o.endpoint(macUpdate)
 	o.endpoints = append(o.endpoints, e)
-	return e.MAC, o.publish(ctx)
+	return e.MAC, o.publish(ctx, 0)
 }
 
-func (o *peer) publish(ctx context.Context) error {
+// publish writes the host's endpoints, with some more.
+func (o *peer) publish(ctx context.Context, more int) error {
+	for range more {
+		o.endpoints = append(o.endpoints, o.endpoint(macPeer))
+	}
 	if err := o.c.PutEndpoints(ctx, o.network, o.endpoints); err != nil {
 		return fmt.Errorf("endpoints of host %d: %w", o.number, err)
 	}
