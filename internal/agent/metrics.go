@@ -127,12 +127,19 @@ func collect(a *agent) *prometheus.Registry {
 	add := func(value func() float64, name, help string) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
+	count := func(value func() uint64, name, help string) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
+	}
+	count(func() uint64 { return a.links.Counts().Dumps },
+		"socketplane_netlink_lists_total", "Lists of links, addresses, routes or forwarding entries that the kernel was asked for.")
+	count(func() uint64 { return a.links.Counts().Entries },
+		"socketplane_forwarding_changes_total", "Changes of forwarding entries that the kernel was told.")
 	add(func() float64 { return float64(a.plane.Status().Flows) },
 		"socketplane_flows", "Flows that are wanted in the switch.")
 	add(func() float64 { return a.since(a.plane.Status().LastSync) },
 		"socketplane_seconds_since_sync", "Seconds since the switch and the links were last found or made true; since the start if never.")
 	add(func() float64 { return a.since(a.lastSync()) },
-		"socketplane_seconds_since_store_sync", "Seconds since nothing was left to be told to the store and it answered; since the start if never.")
+		"socketplane_seconds_since_store_sync", "Seconds since nothing was left to be told to the store and it answered, which is looked at once a minute; since the start if never.")
 	add(func() float64 { return float64(len(a.networks())) },
 		"socketplane_networks", "Networks on this host.")
 	add(func() float64 { return float64(a.endpoints()) },

@@ -180,6 +180,15 @@ func (h *host) counts() tally.Counts {
 	return all
 }
 
+// withKernel is counts, with what the agent says that it asked of the kernel, for which there is no proxy.
+func (h *host) withKernel() tally.Counts {
+	h.t.Helper()
+	all := h.counts()
+	all["netlink: lists"] = int64(h.metric("socketplane_netlink_lists_total"))
+	all["netlink: forwarding changes"] = int64(h.metric("socketplane_forwarding_changes_total"))
+	return all
+}
+
 var flowCount = regexp.MustCompile(`flow_count=(\d+)`)
 
 // flowsTo counts the switch's flows to MACs that begin with two bytes.
