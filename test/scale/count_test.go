@@ -49,21 +49,22 @@ var costs = []struct {
 // seldom are whole comparisons, which an agent makes by its clock, not because of what happens: one of them may come in between.
 const seldom = 1
 
-// bounds are the most that one of these may cost, in a cluster of any size. A cost without a bound is reported only.
+// bounds are the most that one of these may cost, in a cluster of any size. A cost without a bound is reported only. Requests to Consul leave
+// room for signs of life, of which more fall into a change the slower the machine is.
 var bounds = []struct {
 	event, cost string
 	most        int64
 }{
-	{peerChange, "Consul: requests", 6},
+	{peerChange, "Consul: requests", 12},
 	{peerChange, "flow-mods and group-mods", 6},
 	{peerChange, "flow dumps and counts", seldom},
 	{peerChange, "OVSDB: operations", 0},
-	{localJoin, "Consul: requests", 8},
+	{localJoin, "Consul: requests", 14},
 	{localJoin, "flow-mods and group-mods", 14},
 	{localJoin, "flow dumps and counts", seldom},
 	{localJoin, "OVSDB: operations", 8},
 	{localJoin, "OVSDB: transactions", 1},
-	{hostJoins, "Consul: requests", 12},
+	{hostJoins, "Consul: requests", 20},
 	{hostJoins, "flow-mods and group-mods", 5 * joinEach},
 	{hostJoins, "flow dumps and counts", seldom},
 	{hostJoins, "OVSDB: operations", 0},
@@ -72,6 +73,11 @@ var bounds = []struct {
 	{minute, "Consul: bytes read", 60 << 10}, // 1 KiB/s
 	{minute, "flow-mods and group-mods", 0},
 	{minute, "OVSDB: operations", 0},
+	{minute, "flow dumps and counts", 4},
+	{peerChange, "netlink: forwarding changes", 2},
+	{localJoin, "netlink: forwarding changes", 2},
+	{hostJoins, "netlink: forwarding changes", 2 * joinEach},
+	{minute, "netlink: forwarding changes", 0},
 }
 
 // world is a host in a cluster of a size, with a container on the network that all have.
