@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,20 +59,31 @@ func TestLargeStart(t *testing.T) {
 		}
 		return nil
 	})
-	flows := h.flowsOf(h.generation())
+	flows := 0
+	h.within(3*patience, "the switch has all flows that are wanted", func() error {
+		flows = h.flowsOf(h.generation())
+		if want := h.metric("socketplane_flows"); float64(flows) != want {
+			return fmt.Errorf("%d of %v", flows, want)
+		}
+		return nil
+	})
 	if flows < largeRemote {
 		t.Fatalf("%d flows are too few for this test", flows)
 	}
+	all := h.flowTexts()
 	for _, c := range []struct {
 		name  string
 		start func()
+		same  bool // ports keep their numbers
 	}{
-		{"the switch has all flows", func() {}},
-		{"the switch has none", func() { h.ovs.StopVswitchd(); h.ovs.StartVswitchd() }},
+		{"the switch has all flows", func() {}, true},
+		{"the switch has none", func() { h.ovs.StopVswitchd(); h.ovs.StartVswitchd() }, false},
 	} {
 		h.kill()
 		c.start()
 		before := h.generation()
+		// No flow can be made before Docker is answered: so that does not wait for them.
+		h.ovs.PauseVswitchd()
 		began := time.Now()
 		h.begin()
 		h.within(busy*answersWithin, "Docker is answered", func() error {
@@ -78,13 +91,14 @@ func TestLargeStart(t *testing.T) {
 			return err
 		})
 		answered := time.Since(began)
+		h.ovs.ResumeVswitchd()
 		h.within(busy*trueWithin, "all flows are true", func() error {
 			now := h.generation()
 			if now == "" || now == before {
 				return errors.New("no new generation")
 			}
-			if got := h.flowsOf(now); got < flows {
-				return fmt.Errorf("%d flows of %d", got, flows)
+			if got := h.flowsOf(now); got != flows {
+				return fmt.Errorf("%d flows, want %d", got, flows)
 			}
 			if left := h.flowsOf(before); before != "" && left > 0 {
 				return fmt.Errorf("%d flows of the former generation", left)
@@ -93,7 +107,43 @@ func TestLargeStart(t *testing.T) {
 		})
 		t.Logf("%s: Docker was answered %v after the agent's start, %d flows were true after %v, with %v s of CPU", c.name,
 			answered.Round(time.Millisecond), flows, time.Since(began).Round(time.Millisecond), h.metric("process_cpu_seconds_total"))
+		if now := h.flowTexts(); c.same && !slices.Equal(now, all) {
+			t.Errorf("%s: the flows differ from those before:\n%s", c.name, difference(all, now))
+		} else if len(now) != len(all) {
+			t.Errorf("%s: the bridge has %d flows, want %d", c.name, len(now), len(all))
+		}
 	}
+}
+
+// flowTexts are the bridge's flows, without cookies, in order.
+func (h *host) flowTexts() []string {
+	h.t.Helper()
+	flows := h.ovs.Flows(bridge)
+	for i, f := range flows {
+		flows[i] = anyCookie.ReplaceAllString(f, "")
+	}
+	slices.Sort(flows)
+	return flows
+}
+
+var anyCookie = regexp.MustCompile(`cookie=0x[0-9a-f]+,? ?`)
+
+// difference names up to three flows that are in one list only.
+func difference(before, after []string) string {
+	var text strings.Builder
+	for _, side := range []struct {
+		what       string
+		has, other []string
+	}{{"gone", before, after}, {"new", after, before}} {
+		n := 0
+		for _, f := range side.has {
+			if _, both := slices.BinarySearch(side.other, f); !both && n < 3 {
+				fmt.Fprintf(&text, "%s: %s\n", side.what, f)
+				n++
+			}
+		}
+	}
+	return text.String()
 }
 
 // large makes the networks and endpoints of this host, and what other hosts would have written.
