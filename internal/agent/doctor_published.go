@@ -21,9 +21,13 @@ func (a *agent) unpublished(ctx context.Context) ([]string, error) {
 	}
 	retry.Sleep(ctx, publishPatience)
 	still, err := a.missing(ctx, slices.DeleteFunc(a.networks(), func(n driver.Summary) bool { return missing[n.ID] == "" }))
+	why := map[string]string{}
+	for _, u := range a.view.Unpublished() {
+		why[u.Network] = fmt.Sprintf(", since %s: %s", u.Since.Format(time.RFC3339), u.Err)
+	}
 	var found []string
-	for _, line := range still {
-		found = append(found, line)
+	for id, line := range still {
+		found = append(found, line+why[id])
 	}
 	slices.Sort(found)
 	return found, err

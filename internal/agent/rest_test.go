@@ -20,6 +20,7 @@ import (
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -105,7 +106,10 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 	a.cfg.HostExpiry, a.cfg.GarbageGrace = 24*time.Hour, 5*time.Minute
 	a.buildRoster()
 	a.ipam = ipamdriver.New(cluster, local, ipamdriver.Options{Journal: j, Logger: log})
-	if a.driver, err = driver.New(t.Context(), driver.Deps{Cluster: cluster, Local: local, Dataplane: noPlane{}, Addresses: a.ipam}, driver.Options{Logger: log}); err != nil {
+	if a.view, err = netview.New(t.Context(), netview.Deps{Cluster: cluster, Local: local, OwnRecord: func(store.Host) {}, Logger: log}); err != nil {
+		t.Fatal(err)
+	}
+	if a.driver, err = driver.New(t.Context(), driver.Deps{Cluster: cluster, Local: local, View: a.view, Dataplane: noPlane{}, Addresses: a.ipam}, driver.Options{Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	a.subnets = subnets.New(cluster, &fewLinks{}, subnets.Options{
@@ -113,7 +117,7 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 		Stirred: func(context.Context) <-chan struct{} { return nil },
 	})
 	m := mirror.New(cluster, a.driver, emptyDocker{}, mirror.Options{Follow: true, Pools: a.ipam, Uses: a.subnets.Uses, Local: local, Logger: log})
-	return []func(context.Context) error{a.roster.Run, a.janitor.Run, a.syncLoop, a.ipam.Run, a.subnets.Run, m.Run}, &a.synced
+	return []func(context.Context) error{a.view.Run, a.roster.Run, a.janitor.Run, a.syncLoop, a.ipam.Run, a.subnets.Run, m.Run}, &a.synced
 }
 
 // readAtRest is how many records an agent reads in four minutes in which nothing happens, after its start.
@@ -144,7 +148,7 @@ func readAtRest(t *testing.T, hosts int, self string) (records int64) {
 		synctest.Wait()
 		records = counting.records.Load() - before
 		stop()
-		if err := group.Wait(); err != nil {
+		if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
