@@ -44,9 +44,6 @@ func (c *Cluster) Garbage(ctx context.Context) ([]Garbage, error) {
 	s := census(entries)
 	var all []Garbage
 	for _, e := range entries {
-		if isPermanent(e.Key) {
-			continue
-		}
 		if g, is := c.judge(s, e); is && !s.unsure(e) {
 			g.Key, g.version = e.Key, e.Version
 			all = append(all, g)
@@ -81,9 +78,6 @@ func census(entries []Entry) seen {
 		map[string]Network{}, map[string]uint64{}, map[string]Pool{}, map[string]bool{}, map[string]bool{}, map[string]string{}, map[string]bool{},
 	}
 	for _, e := range entries {
-		if isPermanent(e.Key) {
-			continue
-		}
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
 		var err error
 		switch kind {
@@ -113,8 +107,9 @@ func census(entries []Entry) seen {
 			for addr, claim := range b.Claims {
 				s.refer(claim.Owner, "address "+addr.String())
 			}
-		case "hosts", "alive":
-			if id, alive := aliveHost(e.Key); alive {
+		case "hosts":
+			id, alive := strings.CutSuffix(rest, "/alive")
+			if alive {
 				s.alive[id] = true
 			} else {
 				s.hosts[id] = true

@@ -158,7 +158,7 @@ func (a *agent) tellLocalRecords(ctx context.Context) ([]byte, error) {
 
 // tellClusterRecords gives the cluster's records without those of other hosts' containers.
 func (a *agent) tellClusterRecords(ctx context.Context) ([]byte, error) {
-	prefixes := []string{store.NetworksPrefix, store.PoolsPrefix, store.HostsPrefix, store.AlivePrefix, store.LayoutKey, store.DeclaredPrefix}
+	prefixes := []string{store.NetworksPrefix, store.PoolsPrefix, store.HostsPrefix, store.DeclaredPrefix}
 	for _, n := range a.driver.Networks() {
 		prefixes = append(prefixes, store.EndpointsKey(n.ID, a.cluster.Host()), store.IndexPrefix(n.ID))
 	}

@@ -84,12 +84,10 @@ func (r records) facts(have facts) {
 		var err error
 		switch kind {
 		case "hosts":
-			if last == "" { // else a sign of life for agents of before the second layout
+			if last == "alive" {
+				have.add("%s is alive", r.names[first])
+			} else {
 				have.add("host %s", r.names[first])
-			}
-		case "alive":
-			if r.names[rest] != "" {
-				have.add("%s is alive", r.names[rest])
 			}
 		case "networks":
 			have.add("network %s", rest)
