@@ -42,12 +42,18 @@ func (p *Plane) pipeline() pipeline.Config {
 
 // syncFlows makes the flows of a network the wanted ones: it sends what changed since the last time, and all only when what all depend on is new.
 func (p *Plane) syncFlows(ctx context.Context, n *network) error {
-	p.mu.Lock()
-	want := p.basisOf(n)
-	same := n.basis == want && !n.edits.off
-	p.mu.Unlock()
-	if !same {
-		give := func(c openflow.Change) error { return p.give(ctx, n, c) }
+	give := func(c openflow.Change) error { return p.give(ctx, n, c) }
+	for {
+		p.mu.Lock()
+		want := p.basisOf(n)
+		same := n.basis == want && !n.edits.off && !n.walk
+		if n.walk && !n.edits.off {
+			want = n.next // an interrupted walk is finished first
+		}
+		p.mu.Unlock()
+		if same {
+			return p.flush(ctx, n)
+		}
 		if err := p.walk(n, want, give); err != nil {
 			if isRefusal(err) {
 				err = cmp.Or(p.flush(ctx, n), err)
@@ -55,7 +61,6 @@ func (p *Plane) syncFlows(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return p.flush(ctx, n)
 }
 
 // flush sends the network's edits in one bundle. When that fails without a refusal they stay to be sent again.
@@ -93,7 +98,7 @@ func (p *Plane) walk(n *network, want basis, give func(openflow.Change) error) e
 	old := n.basis
 	if n.edits.off {
 		old = basis{} // the switch has none
-		n.edits.off = false
+		n.edits.off, n.walk = false, false
 		clear(n.edits.flows)
 		clear(n.common)
 		n.count = 0
@@ -125,10 +130,13 @@ func (p *Plane) walk(n *network, want basis, give func(openflow.Change) error) e
 			}
 		}
 	}
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
-	n.walk, n.basis, n.edits.off = false, want, err != nil
+	n.walk, n.basis = false, want
 	p.mu.Unlock()
-	return cmp.Or(err, refused)
+	return refused
 }
 
 // step is the part of a walk for some stations.

@@ -177,3 +177,34 @@ func TestHangingSwitchHoldsNobodyUp(t *testing.T) {
 		return nil
 	})
 }
+
+// TestInterruptedRemoval: a call that times out in the middle leaves some flows in the switch, of which the next call knows.
+func TestInterruptedRemoval(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	remove := func(ctx context.Context) error { return h.agent.RemoveNetwork(ctx, "network-a") }
+	leave := func(ctx context.Context) error { return h.agent.SetNetwork(ctx, network("a")) }
+	join := func(ctx context.Context) error { return h.agent.Attach(ctx, network("a", 1), "a-1") }
+	for name, calls := range map[string][]func(context.Context) error{
+		"removed, then left":  {remove, leave},
+		"left, then removed":  {leave, remove},
+		"left, joined, left":  {leave, join, leave},
+		"removed, and joined": {remove, join, remove, remove},
+	} {
+		empty := h.state()
+		h.attach(network("a", 1), "a-1")
+		h.ovs.PauseVswitchd()
+		for i, call := range calls {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			if err := call(ctx); err == nil {
+				t.Errorf("%s: call %d has worked while the switch hung", name, i)
+			}
+			cancel()
+		}
+		h.ovs.ResumeVswitchd()
+		eventually(t, name+": nothing of the network is left", func() error { return same(h, empty) })
+		if err := h.agent.RemoveNetwork(t.Context(), "network-a"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
