@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ func TestLife(t *testing.T) {
 		name string
 		run  func(*testing.T, *segment, []*host, *host)
 	}{
-		{"agents-killed", agentsKilled}, {"majority-lost", majorityLost}, {"leader-cut-off", leaderCutOff},
+		{"agents-killed", agentsKilled}, {"majority-lost", majorityLost}, {"server-for-a-moment", serverForAMoment}, {"leader-cut-off", leaderCutOff},
 		{"leader-lost-and-replaced", leaderReplaced}, {"leader-moves", leaderMoves}, {"rebooted-with-new-addresses", renumbered},
 	} {
 		t.Run(step.name, func(t *testing.T) {
@@ -170,6 +171,26 @@ func majorityLost(t *testing.T, s *segment, hosts []*host, spare *host) {
 
 // silent says whether a host has noticed that its cluster does not answer.
 func silent(h *host) bool { return strings.Contains(h.status().Trouble, "the cluster does not answer") }
+
+// serverForAMoment: a client that is made a server and a client again, before its Consul has the certificate of a server, runs as a server that
+// no other talks to. It becomes a client by what another host tells it.
+func serverForAMoment(t *testing.T, s *segment, _ []*host, spare *host) {
+	spare.crash()
+	path := filepath.Join(spare.cfg.Dir, "state.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `"role":"client"`, `"role":"server"`, 1)
+	if changed == string(text) {
+		t.Fatalf("the record names no role: %s", text)
+	}
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spare.start()
+	s.await("its Consul is a client again", patience, func() bool { return formed(3, s.hosts...) && writes(spare)() && spare.status().Role == "client" })
+}
 
 // leaderCutOff: who is cut off for less than the grace is a server again; who loses its place meanwhile, a client.
 func leaderCutOff(_ *testing.T, s *segment, _ []*host, _ *host) {

@@ -311,6 +311,8 @@ func (s *session) askOthers(ctx context.Context) error {
 		if err := s.c.records.change(func(r *record) { r.Role = store.RoleClient }); err != nil {
 			return err
 		}
+		// Its credentials may be a client's already, if it was to be a server for a moment only. Then nothing else restarts its Consul.
+		s.apply()
 	}
 	if creds.Keys.Epoch <= old.Keys.Epoch && creds.Token.Reveal() == old.Token.Reveal() { // that one knows no more than this host
 		return missing
