@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,23 +171,13 @@ func majorityLost(t *testing.T, s *segment, hosts []*host, spare *host) {
 // silent says whether a host has noticed that its cluster does not answer.
 func silent(h *host) bool { return strings.Contains(h.status().Trouble, "the cluster does not answer") }
 
-// serverForAMoment: a client that is made a server and a client again, before its Consul has the certificate of a server, runs as a server that
-// no other talks to. It becomes a client by what another host tells it.
-func serverForAMoment(t *testing.T, s *segment, _ []*host, spare *host) {
-	spare.crash()
-	path := filepath.Join(spare.cfg.Dir, "state.json")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := strings.Replace(string(text), `"role":"client"`, `"role":"server"`, 1)
-	if changed == string(text) {
-		t.Fatalf("the record names no role: %s", text)
-	}
-	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	spare.start()
+// serverForAMoment: the Consul of a client that was to be a server for a moment runs as a server with a client's certificate, so that no other talks
+// to it. It becomes a client by what another host tells.
+func serverForAMoment(_ *testing.T, s *segment, _ []*host, spare *host) {
+	servers := func() int { return strings.Count(spare.logged(), "entering follower state") }
+	before := servers()
+	spare.must("/serve-for-a-moment")
+	s.await("its Consul is a server", patience, func() bool { return servers() > before })
 	s.await("its Consul is a client again", patience, func() bool { return formed(3, s.hosts...) && writes(spare)() && spare.status().Role == "client" })
 }
 

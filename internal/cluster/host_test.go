@@ -131,6 +131,7 @@ func control(c *cluster.Cluster) http.Handler {
 		}
 		answer(w, "", err)
 	})
+	mux.HandleFunc("/serve-for-a-moment", func(w http.ResponseWriter, _ *http.Request) { answer(w, "", c.ServeForAMoment()) })
 	mux.HandleFunc("/init", func(w http.ResponseWriter, r *http.Request) { answer(w, "", c.Init(r.Context(), false)) })
 	mux.HandleFunc("/leave", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, "", c.Leave(r.Context(), r.FormValue("force") != ""))
