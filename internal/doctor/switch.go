@@ -206,7 +206,7 @@ func Bridge(name string, state func(context.Context) (BridgeState, error)) Check
 				"ovs-vsctl set-fail-mode "+name+" secure")
 		case s.Missing > 0:
 			return Error(fmt.Sprintf("%d of SocketPlane's flows are not on bridge %s: something else removed them", s.Missing, name), "containers do not reach each other",
-				"the agent gives them again within half a minute, and when it is restarted; find what else writes to the bridge, such as a script with ovs-ofctl")
+				"the agent gives them again, within half a minute at the latest; find what else writes to the bridge, such as a script with ovs-ofctl")
 		case len(s.Flows) > 0:
 			return Error(fmt.Sprintf("%d flows on bridge %s are not SocketPlane's: %s", len(s.Flows), name, s.Flows[0]), follows,
 				"ovs-ofctl del-flows "+name+" "+cookieOf(s.Flows[0]))

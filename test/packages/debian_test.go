@@ -129,10 +129,10 @@ func upgrade(t *testing.T, m *machine) {
 // purge removes the package while a container uses the bridge, and again when none does.
 func purge(t *testing.T, m *machine, before []string) {
 	m.run(t, "ovs-vsctl", "--timeout=20", "add-br", "foreign", "--", "set", "Bridge", "foreign", "datapath_type=netdev")
-	// A container's link, as the agent makes it.
+	m.run(t, "dpkg", "-r", "socketplane")
+	// A container's link, as the agent makes it. An agent that runs would remove it, as it knows no such container.
 	m.run(t, "ip", "link", "add", "spe0123456789ab", "type", "veth", "peer", "name", "inside")
 	m.run(t, "ip", "link", "set", "spe0123456789ab", "alias", "socketplane:endpoint:0123")
-	m.run(t, "dpkg", "-r", "socketplane")
 	for _, unit := range units {
 		if out := strings.TrimSpace(m.try("systemctl", "is-active", unit)); out == "active" {
 			t.Errorf("%s runs after the removal", unit)
