@@ -2,7 +2,7 @@ package scale
 
 import "time"
 
-// OutVar is the environment variable that makes TestMeasure run, with the path of the file that gets the Figures as JSON; PlanVar has a Plan as
+// OutVar is the environment variable that makes TestMeasure run the whole plan, with the path of the file that gets the Figures as JSON; PlanVar has a Plan as
 // JSON; AgentVar is the agent's binary instead of one built from this checkout.
 const (
 	OutVar   = "SOCKETPLANE_SCALE_OUT"
