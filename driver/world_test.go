@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
-
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/netview"
@@ -124,96 +122,6 @@ func (p *plane) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.networks)
-}
-
-// flaky is a store that can be made to fail.
-type flaky struct {
-	store.KV
-	mu      sync.Mutex
-	down    bool
-	failing bool // writes fail after skip more
-	skip    int
-	gone    chan struct{} // closed when it goes down, which ends waiting
-}
-
-func newFlaky(kv store.KV) *flaky { return &flaky{KV: kv, gone: make(chan struct{})} }
-
-func (f *flaky) set(down bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if down && !f.down {
-		close(f.gone)
-	} else if !down && f.down {
-		f.gone = make(chan struct{})
-	}
-	f.down, f.failing = down, false
-}
-
-func (f *flaky) check() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.down {
-		return store.ErrUnavailable
-	}
-	return nil
-}
-
-func (f *flaky) Get(ctx context.Context, key string) (store.Entry, error) {
-	if err := f.check(); err != nil {
-		return store.Entry{}, err
-	}
-	return f.KV.Get(ctx, key)
-}
-
-func (f *flaky) List(ctx context.Context, prefix string) ([]store.Entry, error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
-	return f.KV.List(ctx, prefix)
-}
-
-// failAfter makes writes fail after a few.
-func (f *flaky) failAfter(writes int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.failing, f.skip = true, writes
-}
-
-func (f *flaky) Apply(ctx context.Context, ops ...store.Op) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	f.skip--
-	fails := f.failing && f.skip < 0
-	f.mu.Unlock()
-	if fails {
-		return store.ErrUnavailable
-	}
-	return f.KV.Apply(ctx, ops...)
-}
-
-func (f *flaky) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
-	if err := f.check(); err != nil {
-		return nil, 0, err
-	}
-	f.mu.Lock()
-	gone := f.gone
-	f.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-gone:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	entries, index, err := f.KV.Watch(ctx, prefix, since)
-	if down := f.check(); down != nil {
-		return nil, 0, down
-	}
-	return entries, index, err
 }
 
 // world is a cluster's store and the hosts that share it.
@@ -353,60 +261,6 @@ func (w *world) clean(hosts ...*host) {
 	}
 }
 
-// create asks for a network as Docker does: of Docker's own IPAM unless ours is said.
-func (h *host) create(id, addressSpace string, options ...string) error {
-	generic := map[string]any{}
-	for i := 0; i < len(options); i += 2 {
-		generic[options[i]] = options[i+1]
-	}
-	return h.CreateNetwork(h.w.ctx, &network.CreateNetworkRequest{
-		NetworkID: id, Options: map[string]any{"com.docker.network.generic": generic},
-		IPv4Data: []*network.IPAMData{{AddressSpace: addressSpace, Pool: subnet, Gateway: "10.1.0.1/24",
-			AuxAddresses: map[string]any{"router": "10.1.0.250/24"}}},
-	})
-}
-
-func (h *host) remove(id string) error {
-	return h.DeleteNetwork(h.w.ctx, &network.DeleteNetworkRequest{NetworkID: id})
-}
-
-func (h *host) endpoint(id, endpoint, addr, mac string) (*network.EndpointInterface, error) {
-	r, err := h.CreateEndpoint(h.w.ctx, &network.CreateEndpointRequest{
-		NetworkID: id, EndpointID: endpoint, Interface: &network.EndpointInterface{Address: addr, MacAddress: mac}})
-	if err != nil {
-		return nil, err
-	}
-	return r.Interface, nil
-}
-
-func (h *host) join(id, endpoint string) (string, error) {
-	r, err := h.Join(h.w.ctx, &network.JoinRequest{NetworkID: id, EndpointID: endpoint})
-	if err != nil {
-		return "", err
-	}
-	if r.Gateway != "" || r.GatewayIPv6 != "" || r.DisableGatewayService {
-		h.w.Errorf("Join answered a gateway: %+v", r)
-	}
-	return r.InterfaceName.SrcName, nil
-}
-
-func (h *host) leave(id, endpoint string) error {
-	return h.Leave(h.w.ctx, &network.LeaveRequest{NetworkID: id, EndpointID: endpoint})
-}
-
-func (h *host) delete(id, endpoint string) error {
-	return h.DeleteEndpoint(h.w.ctx, &network.DeleteEndpointRequest{NetworkID: id, EndpointID: endpoint})
-}
-
-// container is an endpoint that has joined.
-func (h *host) container(id, endpoint, addr string) {
-	h.w.Helper()
-	_, err := h.endpoint(id, endpoint, addr, "")
-	h.w.must(err)
-	_, err = h.join(id, endpoint)
-	h.w.must(err)
-}
-
 // claims lists who has what, as "address=owner".
 func (w *world) claims() string {
 	w.Helper()
@@ -429,11 +283,4 @@ func (w *world) wantClaims(want string) {
 	if got := w.claims(); got != want {
 		w.Fatalf("claims are %q, want %q", got, want)
 	}
-}
-
-// netRequest is a network of Docker's own IPAM without gateway.
-type netRequest struct{ id, pool string }
-
-func (r *netRequest) request() *network.CreateNetworkRequest {
-	return &network.CreateNetworkRequest{NetworkID: r.id, IPv4Data: []*network.IPAMData{{AddressSpace: "LocalDefault", Pool: r.pool}}}
 }

@@ -1,18 +1,13 @@
 package mirror_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/docker/go-plugins-helpers/ipam"
-	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/mirror"
@@ -95,33 +90,6 @@ func (e *engine) names(driver string) []string {
 	return names
 }
 
-func (e *engine) Networks(context.Context) ([]dockerwatch.Network, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.slow.Load() {
-		return nil, dockerwatch.ErrUnavailable
-	}
-	e.count("all networks")
-	var all []dockerwatch.Network
-	for _, n := range e.networks {
-		if n.Driver == mirror.DriverName {
-			all = append(all, n)
-		}
-	}
-	return all, e.ready()
-}
-
-func (e *engine) Named(_ context.Context, name string) (dockerwatch.Network, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, n := range e.networks {
-		if n.Name == name {
-			return n, e.ready()
-		}
-	}
-	return dockerwatch.Network{}, dockerwatch.ErrNotFound
-}
-
 // Create makes a copy, as the watcher does.
 func (e *engine) Create(ctx context.Context, n dockerwatch.Network) (string, error) {
 	if before := e.before.Swap(nil); before != nil {
@@ -162,97 +130,6 @@ func (e *engine) create(ctx context.Context, n dockerwatch.Network) (string, err
 	return n.ID, nil
 }
 
-// bind asks our drivers for a network.
-func (e *engine) bind(ctx context.Context, n *dockerwatch.Network) error {
-	if !e.alive.Load() {
-		return fmt.Errorf("plugin %q not found", mirror.DriverName)
-	}
-	generic := map[string]any{}
-	for k, v := range n.Options {
-		generic[k] = v
-	}
-	r := &network.CreateNetworkRequest{NetworkID: n.ID, Options: map[string]any{
-		"com.docker.network.generic": generic, "com.docker.network.internal": n.Internal}}
-	subnets := n.Subnets
-	if len(subnets) == 0 {
-		subnets = []dockerwatch.Subnet{{}}
-	}
-	n.Subnets = nil
-	for _, s := range subnets {
-		data, err := e.addresses(ctx, *n, &s)
-		if err != nil {
-			return err
-		}
-		n.Subnets = append(n.Subnets, s)
-		if s.CIDR.Addr().Is6() {
-			r.IPv6Data = append(r.IPv6Data, data)
-		} else {
-			r.IPv4Data = append(r.IPv4Data, data)
-		}
-	}
-	err := e.h.driver.CreateNetwork(ctx, r)
-	if err != nil {
-		e.release(ctx, *n)
-	}
-	return err
-}
-
-// addresses is the IPAM's part of one subnet.
-func (e *engine) addresses(ctx context.Context, n dockerwatch.Network, s *dockerwatch.Subnet) (*network.IPAMData, error) {
-	data := &network.IPAMData{AddressSpace: "LocalDefault", AuxAddresses: map[string]any{}}
-	for name, a := range s.Aux {
-		data.AuxAddresses[name] = netip.PrefixFrom(a, s.CIDR.Bits()).String()
-	}
-	if n.IPAMDriver != mirror.DriverName {
-		if !s.CIDR.IsValid() {
-			s.CIDR = netip.MustParsePrefix(fmt.Sprintf("172.%d.0.0/16", 18+e.made))
-		}
-		if !s.Gateway.IsValid() {
-			s.Gateway = s.CIDR.Addr().Next()
-		}
-		data.Pool, data.Gateway = s.CIDR.String(), netip.PrefixFrom(s.Gateway, s.CIDR.Bits()).String()
-		return data, nil
-	}
-	ask := &ipam.RequestPoolRequest{AddressSpace: space, Options: n.IPAMOptions, V6: s.CIDR.Addr().Is6()}
-	if s.CIDR.IsValid() {
-		ask.Pool = s.CIDR.String()
-	}
-	if s.Range.IsValid() {
-		ask.SubPool = s.Range.String()
-	}
-	pool, err := e.h.ipam.RequestPool(ctx, ask)
-	if err != nil {
-		return nil, err
-	}
-	s.CIDR = netip.MustParsePrefix(pool.Pool)
-	want := ""
-	if s.Gateway.IsValid() {
-		want = s.Gateway.String()
-	}
-	gw, err := e.h.ipam.RequestAddress(ctx, &ipam.RequestAddressRequest{PoolID: pool.PoolID, Address: want,
-		Options: map[string]string{"RequestAddressType": "com.docker.network.gateway"}})
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range s.Aux {
-		if _, err := e.h.ipam.RequestAddress(ctx, &ipam.RequestAddressRequest{PoolID: pool.PoolID, Address: a.String()}); err != nil {
-			return nil, err
-		}
-	}
-	data.AddressSpace, data.Pool, data.Gateway = space, pool.Pool, gw.Address
-	return data, nil
-}
-
-// release gives the subnets of a network back.
-func (e *engine) release(ctx context.Context, n dockerwatch.Network) {
-	if n.IPAMDriver != mirror.DriverName || !e.alive.Load() {
-		return
-	}
-	for _, s := range n.Subnets {
-		_ = e.h.ipam.ReleasePool(ctx, &ipam.ReleasePoolRequest{PoolID: s.CIDR.String()}) // Docker only logs it
-	}
-}
-
 // Remove is `docker network rm`, which a plugin can't veto.
 func (e *engine) Remove(ctx context.Context, id string) error {
 	if err := e.ready(); err != nil {
@@ -274,15 +151,6 @@ func (e *engine) Remove(ctx context.Context, id string) error {
 	e.remember("network", "destroy", id)
 	e.event("network", "destroy", id, "")
 	return nil
-}
-
-// tell tells our drivers that a network goes.
-func (e *engine) tell(n dockerwatch.Network) {
-	if n.Driver != mirror.DriverName || !e.alive.Load() {
-		return
-	}
-	e.release(e.h.w.ctx, n)
-	_ = e.h.driver.DeleteNetwork(e.h.w.ctx, &network.DeleteNetworkRequest{NetworkID: n.ID}) // Docker only logs it
 }
 
 func (e *engine) remember(kind, action, id string) {
@@ -326,103 +194,11 @@ func (e *engine) Heard() (time.Time, error) {
 	return e.began, e.ready()
 }
 
-// Attachments tells who has endpoints.
-func (e *engine) Attachments(_ context.Context, of []string, want func(endpoint, name string) bool) ([]dockerwatch.Attachment, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(of) == 0 {
-		e.count("all containers")
-	} else {
-		e.count("container")
-	}
-	var all []dockerwatch.Attachment
-	for _, c := range e.containers {
-		if asked := len(of) == 0 || slices.Contains(of, cmp.Or(c.id, "id of "+c.name)); asked && want(c.endpoint, c.name) && !time.Now().Before(c.listed) {
-			all = append(all, dockerwatch.Attachment{NetworkID: c.network, EndpointID: c.endpoint, ContainerID: cmp.Or(c.id, "id of "+c.name), Name: c.name,
-				Aliases: []string{"alias"}, Labels: e.labels})
-		}
-	}
-	return all, e.ready()
-}
-
-// Endpoints tells which endpoints are on a network.
-func (e *engine) Endpoints(_ context.Context, id string) (map[string]bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n, ok := e.networks[id]
-	e.count("endpoints of " + n.Name)
-	if !ok {
-		return nil, dockerwatch.ErrNotFound
-	}
-	known := map[string]bool{}
-	for _, c := range e.containers {
-		if c.network == id {
-			known[c.endpoint] = true
-		}
-	}
-	return known, e.ready()
-}
-
-// Pools are the subnets with our IPAM.
-func (e *engine) Pools(context.Context) (map[netip.Prefix]bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.count("pools")
-	pools := map[netip.Prefix]bool{}
-	for _, n := range e.networks {
-		for _, s := range n.Subnets {
-			if n.IPAMDriver == mirror.DriverName {
-				pools[s.CIDR] = true
-			}
-		}
-	}
-	return pools, e.ready()
-}
-
-func (e *engine) Addresses(context.Context) (map[netip.Addr]bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.count("addresses")
-	return maps.Clone(e.elsewhere), e.ready()
-}
-
 // event is one of Docker's, as the watcher tells the mirror.
 func (e *engine) event(kind, action, id, container string) {
 	if e.alive.Load() {
 		e.h.Heard(dockerwatch.Event{Kind: kind, Action: action, ID: id, Container: container})
 	}
-}
-
-// count counts a question, by what is asked for.
-func (e *engine) count(question string) {
-	if e.questions == nil {
-		e.questions = map[string]int{}
-	}
-	e.questions[question]++
-}
-
-// counted gives the questions since it was called last.
-func (e *engine) counted() map[string]int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	questions := e.questions
-	e.questions = nil
-	return questions
-}
-
-// Network is one network.
-func (e *engine) Network(_ context.Context, id string) (dockerwatch.Network, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.count("network")
-	if e.slow.Load() {
-		return dockerwatch.Network{}, dockerwatch.ErrUnavailable
-	}
-	n, ok := e.networks[id]
-	if !ok {
-		return n, dockerwatch.ErrNotFound
-	}
-	return n, e.ready()
 }
 
 // label gives labels to all containers.

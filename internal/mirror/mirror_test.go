@@ -1,11 +1,9 @@
 package mirror_test
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -183,79 +181,6 @@ func TestRemovedWhileTakenForGone(t *testing.T) {
 	})
 }
 
-// TestOneName: two hosts that create the same name at once end with one network; the other gives way, as soon as it can.
-func TestOneName(t *testing.T) {
-	for _, used := range []bool{false, true} {
-		t.Run(fmt.Sprint("used=", used), func(t *testing.T) {
-			in(t, 3, func(w *world) {
-				all := w.all()
-				for i, h := range all[:2] { // neither agent has seen its own yet
-					h.docker.slow.Store(true)
-					h.creates(ours("same", subnet(fmt.Sprintf("10.%d.0.0/24", i+1))))
-				}
-				if used {
-					all[1].runs("user", "same")
-				}
-				all[0].docker.slow.Store(false)
-				w.have(all[2:], "same")
-				all[1].docker.slow.Store(false)
-				if used {
-					all[1].wantTrouble("same", "another host created a network of this name first", "10.1.0.0/24", "1 containers of this host still use it")
-					w.still(all, "same")
-					all[1].stops("user")
-				}
-				w.eventually(func() string {
-					for _, h := range all {
-						if got := h.network("same"); !strings.Contains(got, "10.1.0.0/24") {
-							return fmt.Sprintf("%s has %s", h.id, got)
-						}
-					}
-					return ""
-				})
-				w.noTrouble(all...)
-				all[2].removes("same")
-				w.have(all)
-				w.clean()
-			})
-		})
-	}
-}
-
-// TestConflicts: what a host has for itself is left alone and told, and the network comes once it is gone.
-func TestConflicts(t *testing.T) {
-	tests := map[string]struct {
-		harm, mend func(*host)
-		words      []string
-	}{
-		"a network of that name": {
-			func(h *host) { h.creates(dockerwatch.Network{Name: "web", Driver: "bridge"}) },
-			func(h *host) { h.removes("web") },
-			[]string{"driver bridge", "docker network rm web"},
-		},
-		"a subnet in use": {
-			func(h *host) { r := netip.MustParsePrefix("10.1.0.0/24"); h.routes.Store(&r) },
-			func(h *host) { h.routes.Store(nil) },
-			[]string{"10.1.0.0/16", "overlaps 10.1.0.0/24", "remove that network or route"},
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			in(t, 3, func(w *world) {
-				tt.harm(w.hosts[2])
-				all := w.all()
-				all[0].creates(ours("web", subnet("10.1.0.0/16")))
-				w.have(all[:2], "web")
-				w.have(all[2:])
-				all[2].wantTrouble("web", tt.words...)
-				w.noTrouble(all[:2]...)
-				tt.mend(all[2])
-				w.have(all, "web")
-				w.noTrouble(all...)
-			})
-		})
-	}
-}
-
 // TestDockerOrStoreAway: nothing is taken for gone because nobody answers, and all is made up for afterwards.
 func TestDockerOrStoreAway(t *testing.T) {
 	t.Run("Docker", func(t *testing.T) {
@@ -302,109 +227,6 @@ func (w *world) compares(h *host, well bool) {
 		}
 		return ""
 	})
-}
-
-// TestFirstNetwork: it is made once, by one of all hosts, and who removes it wants it gone.
-func TestFirstNetwork(t *testing.T) {
-	tests := map[string]mirror.Default{
-		"chosen": {Name: "socketplane"}, "given": {Name: "start", Subnet: netip.MustParsePrefix("10.9.0.0/24")}, "none": {},
-	}
-	for name, first := range tests {
-		t.Run(name, func(t *testing.T) {
-			in(t, 3, func(w *world) {
-				w.first = first
-				all := w.all()
-				if first.Name == "" {
-					w.still(all)
-					return
-				}
-				w.have(all, first.Name)
-				if first.Subnet.IsValid() && !strings.Contains(all[2].network(first.Name), first.Subnet.String()) {
-					t.Errorf("it is %s", all[2].network(first.Name))
-				}
-				all[1].removes(first.Name)
-				w.still(all)
-				w.all() // again
-				w.still(all)
-				w.clean()
-			})
-		})
-	}
-}
-
-// TestFirstNetworkInTheWay: its subnet is used already, or none can be chosen; the hosts go on without it, tell why, and make it as
-// soon as it can be.
-func TestFirstNetworkInTheWay(t *testing.T) {
-	for name, given := range map[string]string{"given": "10.9.1.0/24", "chosen": ""} {
-		t.Run(name, func(t *testing.T) {
-			in(t, 2, func(w *world) {
-				all := w.all()
-				all[0].creates(ours("web", subnet("10.9.0.0/16")))
-				w.have(all, "web")
-				w.first = mirror.Default{Name: "start"}
-				word := "10.9.0.0/16"
-				if given != "" {
-					w.first.Subnet = netip.MustParsePrefix(given)
-				} else {
-					word = "10.0.0.0/8"
-					w.must(all[0].cluster.PutHost(w.ctx, store.Host{Name: "h9", Subnets: []netip.Prefix{
-						netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}}))
-				}
-				w.all()
-				all[0].wantTrouble("start", word, "--default-subnet")
-				all[1].creates(ours("db", subnet("11.8.0.0/16")))
-				w.have(all, "db", "web")
-				all[0].removes("web")
-				w.must(all[0].cluster.PutHost(w.ctx, store.Host{Name: "h9"}))
-				w.have(all, "db", "start")
-			})
-		})
-	}
-}
-
-// TestByHand: a host that does not follow makes and tells no networks, but tells its containers.
-func TestByHand(t *testing.T) {
-	in(t, 2, func(w *world) {
-		w.hosts[1].follow = false
-		all := w.all()
-		all[0].creates(ours("web", subnet("10.1.0.0/24")))
-		w.still(all[1:])
-		all[1].creates(ours("web", subnet("10.1.0.0/24")))
-		all[1].runs("c", "web")
-		w.wantTold("c on h2")
-	})
-}
-
-// wantTold waits until the cluster knows that exactly these containers are on the network "web".
-func (w *world) wantTold(want string) {
-	w.Helper()
-	w.eventually(func() string {
-		if got := w.told("web"); got != want {
-			return fmt.Sprintf("told are %q, not %q", got, want)
-		}
-		return ""
-	})
-}
-
-// told lists which containers the cluster knows to be on a network.
-func (w *world) told(name string) string {
-	w.Helper()
-	n, err := w.hosts[0].cluster.NetworkNamed(w.ctx, name)
-	w.must(err)
-	hosts, err := w.hosts[0].cluster.AllEndpoints(context.Background(), n.ID)
-	w.must(err)
-	var all []string
-	for _, h := range hosts {
-		for _, e := range h.Endpoints {
-			if e.Container == nil {
-				all = append(all, "somebody on "+h.Host)
-				continue
-			}
-			all = append(all, e.Container.Name+" on "+h.Host)
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
 }
 
 // TestTimesWithin: a short grace shortens what would take longer, and looks often enough; a long one changes nothing.
