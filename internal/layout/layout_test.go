@@ -77,6 +77,9 @@ func one(name, file, source, want string) fixture {
 // mainLines is how long cmd/socketplane may be.
 const mainLines = 40
 
+// fileLines is how long a file may be, tests too: what is longer is about more than one thing, and is split by what it is about.
+const fileLines = 400
+
 // formChecks are about the form of packages and files.
 var formChecks = []check{
 	{"package comments", packageComments, []fixture{
@@ -90,6 +93,10 @@ var formChecks = []check{
 	{"main is small", mainIsSmall, []fixture{
 		one("long", "cmd/socketplane/main.go", "package main"+strings.Repeat("\n", mainLines+1), "move code to internal/cli"),
 		one("none", "internal/x/x.go", "package x", "cmd/socketplane has 0 lines"),
+	}},
+	{"files are short", filesAreShort, []fixture{
+		one("long", "internal/x/x.go", "package x"+strings.Repeat("\n", fileLines+1), "internal/x/x.go has 401 lines"),
+		one("long test", "internal/x/x_test.go", "package x"+strings.Repeat("\n", fileLines+1), "internal/x/x_test.go has 401 lines"),
 	}},
 	{"no init", noInit, []fixture{
 		one("init", "internal/x/x.go", "package x\n\nfunc init() {}", "internal/x/x.go:3: init"),
@@ -144,6 +151,15 @@ func mainIsSmall(files []file) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("cmd/socketplane has %d lines, want 1 to %d: move code to internal/cli", total, mainLines)}
+}
+
+func filesAreShort(files []file) (out []string) {
+	for _, f := range files {
+		if n := f.lines(); n > fileLines {
+			out = append(out, fmt.Sprintf("%s has %d lines, want at most %d: split it by what it is about", f.name, n, fileLines))
+		}
+	}
+	return out
 }
 
 // noInit: an init runs for every importer, in an order that no source shows, and can't return an error.
