@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"github.com/socketplane/socketplane/internal/agent"
+	"github.com/socketplane/socketplane/internal/clean"
 	"github.com/socketplane/socketplane/internal/cli"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/logging"
@@ -21,7 +22,7 @@ const gcPercent = 25
 func main() {
 	os.Exit(cli.Run(context.Background(), cli.Deps{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv, Version: version.Get(), Exec: cli.Exec,
-		RunAgent: daemon(agent.Run), RunManaged: daemon(agent.RunManaged), Clean: agent.Clean,
+		RunAgent: daemon(agent.Run), RunManaged: daemon(agent.RunManaged), Clean: clean.Host,
 	}, os.Args[1:]))
 }
 

@@ -28,14 +28,18 @@ import (
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
+	"github.com/socketplane/socketplane/internal/gate"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
+	"github.com/socketplane/socketplane/internal/latest"
+	"github.com/socketplane/socketplane/internal/metrics"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/roster"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
@@ -74,7 +78,7 @@ type agent struct {
 	cluster  *store.Cluster
 	seat     *seat       // the right to act under this host's id
 	claimed  bool        // other members of a cluster of our own let this host take part
-	presence gate        // of what makes this host part of the cluster
+	presence gate.Gate   // of what makes this host part of the cluster
 	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links
 	underlay *underlay.Tracker
@@ -88,7 +92,7 @@ type agent struct {
 	subnets  *subnets.Tracker
 	roster   *roster.Roster
 	janitor  *janitor.Janitor
-	metrics  *metrics
+	metrics  *metrics.Process
 	// network and addresses are the drivers, as Docker calls them.
 	network   plugin.NetworkDriver
 	addresses plugin.IPAMDriver
@@ -105,8 +109,8 @@ type agent struct {
 	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
 	unreadUses retry.Trouble
 
-	summaries latest[[]driver.Summary]
-	counts    latest[peerCounts]
+	// networks are this host's, for people and metrics: as they were a moment ago while a handler works on one.
+	networks func() []driver.Summary
 
 	synced atomic.Int64 // when nothing was left to be told to the store, and it answered last, in nanoseconds since 1970; 0 for never
 }
@@ -135,8 +139,8 @@ func (a *agent) run(ctx context.Context) error {
 	run(a.plane.Run)
 	run(a.view.Run)
 	run(a.driver.Run)
-	run(func(ctx context.Context) error { return a.presence.run(ctx, a.announce) })
-	run(func(ctx context.Context) error { return a.presence.run(ctx, a.subnets.Run) })
+	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.announce) })
+	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.subnets.Run) })
 	run(a.syncLoop)
 	run(a.ipam.Run)
 	run(a.roster.Run)
@@ -144,7 +148,7 @@ func (a *agent) run(ctx context.Context) error {
 	if a.mirror != nil {
 		run(a.docker.Run)
 		run(a.startRefused)
-		run(func(ctx context.Context) error { return a.presence.run(ctx, a.mirror.Run) })
+		run(func(ctx context.Context) error { return a.presence.Run(ctx, a.mirror.Run) })
 	}
 	return group.Wait()
 }
@@ -160,15 +164,15 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if u, err := a.underlay.Current(); !u.Addr.IsValid() {
 		return err
 	}
-	if a.local, err = openLocal(a.cfg.StateDir, a.damage); err != nil {
+	if a.local, err = statedir.OpenLocal(a.cfg.StateDir, a.damage); err != nil {
 		return err
 	}
-	a.opened = doctor.Opened(filepath.Join(a.cfg.StateDir, localFile))
-	a.local = a.metrics.measured(a.local, storeLocal)
-	if a.id, err = hostID(ctx, a.local); err != nil {
+	a.opened = doctor.Opened(filepath.Join(a.cfg.StateDir, statedir.LocalFile))
+	a.local = a.metrics.Measured(a.local, metrics.StoreLocal)
+	if a.id, err = statedir.HostID(ctx, a.local); err != nil {
 		return err
 	}
-	if a.journal, err = openJournal(a.cfg.StateDir, a.log); err != nil {
+	if a.journal, err = statedir.OpenJournal(a.cfg.StateDir, a.log); err != nil {
 		return err
 	}
 	a.storage, err = a.openCluster(ctx, a.id)
@@ -183,7 +187,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	if err = guardCluster(ctx, &a.storage); err != nil {
 		return err
 	}
-	a.cluster = store.NewCluster(a.metrics.measured(a.storage.kv, storeCluster), a.id)
+	a.cluster = store.NewCluster(a.metrics.Measured(a.storage.kv, metrics.StoreCluster), a.id)
 	a.buildRoster()
 	a.seat = newSeat()
 	if err = a.claimSeat(ctx); err != nil && !errors.Is(err, errSeatUnknown) {
@@ -229,11 +233,12 @@ func (a *agent) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.driver.Replay(ctx)
+	a.networks = latest.Of(a.driver.Networks)
 	a.buildMirror()
 	a.buildOperator()
 	a.network, a.addresses = joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}
 	a.admin = adminapi.Handler(a)
-	a.collected = collect(a)
+	a.collected = metrics.Collect(a.counted())
 	a.built = time.Now()
 	if a.storage.kind == config.StoreBolt {
 		a.log.Warn("this host is alone: its networks reach no other host; install consul and set --store cluster, or give --consul-addr, to join others",
@@ -267,6 +272,20 @@ func (a *agent) buildOperator() {
 		deps.Member = a.removeMember
 	}
 	a.Operator = operator.New(deps)
+}
+
+// counted are the parts of which metrics tell.
+func (a *agent) counted() metrics.Parts {
+	return metrics.Parts{
+		Started: a.started, Links: a.links, Plane: a.plane, Addresses: a.ipam, Peers: a.driver.Peers, StoreSync: a.lastSync,
+		Networks: func() (networks, endpoints int) {
+			all := a.networks()
+			for _, n := range all {
+				endpoints += n.Endpoints
+			}
+			return len(all), endpoints
+		},
+	}
 }
 
 // engineAPI is the API version of this host's Docker Engine, "" while it is not known.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -39,7 +40,7 @@ func causeOf(err error, dir string) *cause {
 	if errors.As(err, &known) {
 		return known
 	}
-	if _, missing := os.Stat(bootFile); missing != nil {
+	if _, missing := os.Stat(statedir.BootFile); missing != nil {
 		return &cause{err, "/proc is not mounted, or not readable here: mount -t proc proc /proc"}
 	}
 	dir = placeOf(err, dir)

@@ -20,13 +20,11 @@ import (
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/operator"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/store"
 )
 
 var _ adminapi.ClusterOperator = (*agent)(nil)
-
-// managedDir is below the state directory.
-const managedDir = "cluster"
 
 // openManaged makes the cluster that hosts form by themselves. It starts with the agent's other parts.
 func (a *agent) openManaged(host string) (storage, error) {
@@ -36,7 +34,7 @@ func (a *agent) openManaged(host string) (storage, error) {
 	}
 	c, err := cluster.New(cluster.Options{
 		Host: host, Name: a.cfg.Name, Addr: a.where().Addr, Dev: a.where().Dev, Port: a.cfg.ClusterPort,
-		Dir: filepath.Join(a.cfg.StateDir, managedDir), File: filepath.Join(a.cfg.StateDir, clusterFile), Damage: a.damage, Consul: binary, Join: a.cfg.JoinAddresses(), Silent: !a.cfg.Multicast,
+		Dir: filepath.Join(a.cfg.StateDir, statedir.ManagedDir), File: filepath.Join(a.cfg.StateDir, statedir.ClusterFile), Damage: a.damage, Consul: binary, Join: a.cfg.JoinAddresses(), Silent: !a.cfg.Multicast,
 		Token: a.joinToken, Locked: a.cfg.JoinTokenFile != "", Founded: a.founded, Grace: a.cfg.ServerGrace, Logger: a.log,
 		Farewell: a.farewell, Entered: a.entered,
 	})
@@ -49,8 +47,8 @@ func (a *agent) openManaged(host string) (storage, error) {
 
 // entered lets this host say anew to the cluster that it is there: to another one than before, perhaps.
 func (a *agent) entered() {
-	a.presence.close()
-	a.presence.open()
+	a.presence.Close()
+	a.presence.Open()
 	a.resync.Store(true)
 }
 

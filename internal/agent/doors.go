@@ -9,7 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/metrics"
 	"github.com/socketplane/socketplane/plugin"
 )
 
@@ -67,7 +70,7 @@ func (s *supervisor) open() (doors []*door, err error) {
 		return doors, errors.Join(inUse...)
 	}
 	if s.cfg.MetricsAddr != "" {
-		doors = append(doors, &door{name: "metrics", serve: s.serveMetrics, listen: func() (net.Listener, error) {
+		doors = append(doors, &door{name: "metrics", serve: s.metricsAnswers().Serve, listen: func() (net.Listener, error) {
 			l, err := net.Listen("tcp", s.cfg.MetricsAddr)
 			if err != nil {
 				return nil, fmt.Errorf("metrics: %w: free the port or give another --metrics-addr", err)
@@ -78,6 +81,17 @@ func (s *supervisor) open() (doors []*door, err error) {
 	return doors, nil
 }
 
+// metricsAnswers are what is answered at --metrics-addr, with and without an agent.
+func (s *supervisor) metricsAnswers() metrics.Answers {
+	return metrics.Answers{Ready: s.ready, Pprof: s.cfg.Pprof, Gather: func() (prometheus.Gatherer, func()) {
+		a, done, err := s.current()
+		if err != nil {
+			return s.metrics.Gatherer(nil), func() {}
+		}
+		return s.metrics.Gatherer(a.collected), done
+	}}
+}
+
 // dockerDoors are the sockets that Docker calls. systemd may have opened the plugin's already.
 func (s *supervisor) dockerDoors() ([]*door, error) {
 	activated, err := plugin.Activated("socketplane.socket")
@@ -86,9 +100,9 @@ func (s *supervisor) dockerDoors() ([]*door, error) {
 	}
 	serve := func(ctx context.Context, l net.Listener) error {
 		server := plugin.New(front{s}, front{s}, plugin.Options{
-			Scope: string(s.cfg.Scope), Logger: s.log, Observe: s.metrics.observe, Caller: callerOf,
+			Scope: string(s.cfg.Scope), Logger: s.log, Observe: s.metrics.Observe, Caller: callerOf,
 		})
-		defer s.metrics.serving(server)()
+		defer s.metrics.Serving(server)()
 		return server.Serve(ctx, l)
 	}
 	var doors []*door

@@ -59,7 +59,7 @@ func (a *agent) unused(ctx context.Context) error {
 
 // farewell removes what this host has in the cluster's store, before it leaves: first whatever would put it there again is stopped.
 func (a *agent) farewell(ctx context.Context, force bool) error {
-	a.presence.close()
+	a.presence.Close()
 	err := a.dropNetworks(ctx)
 	if err != nil && !force {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/clean"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/ownovs"
 )
@@ -38,7 +39,7 @@ func (a *agent) leaveNothing() {
 // vSwitch of its own where the host has none.
 func RunManaged(ctx context.Context, cfg config.Config, opts Options) error {
 	opts.V1Socket = config.ManagedV1Socket
-	removed, err := removeRemains(mountInfo, config.HostRun)
+	removed, err := clean.PluginRemains(clean.MountInfo, config.HostRun)
 	switch {
 	case err != nil:
 		opts.Logger.Warn("containerd's remains of this plugin stay: Docker may fail to start it the next time", "err", err)

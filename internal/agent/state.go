@@ -5,49 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/cluster/consulproc"
 	"github.com/socketplane/socketplane/internal/config"
-	"github.com/socketplane/socketplane/internal/crashpoint"
 	"github.com/socketplane/socketplane/internal/doctor"
-	"github.com/socketplane/socketplane/internal/journal"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 	"github.com/socketplane/socketplane/store/consul"
 )
-
-// Files in the state directory.
-const (
-	localFile   = "local.db"
-	clusterFile = "cluster.db"
-	journalFile = "addresses.journal"
-	bootFile    = "/proc/sys/kernel/random/boot_id"
-)
-
-// openLocal opens the host's own store.
-func openLocal(dir string, damage *bolt.Damage) (store.KV, error) {
-	crashpoint.Hit("state: make the directory")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory %s can't be made: %w: give another with --state-dir, or run as root", dir, err)
-	}
-	// Before anything is opened, which may change it.
-	if err := journal.Check(filepath.Join(dir, journalFile)); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, localFile)
-	kv, err := bolt.Open(path, bolt.Options{Damage: damage})
-	if err != nil {
-		return nil, fmt.Errorf("state directory %s can't be used: %w", dir, err)
-	}
-	return store.Guarded(kv, "this host's state in "+path, store.LocalSchemaKey, store.Migrations()), nil
-}
 
 // schemaTimeout is how long a start waits to know the schema of the cluster's data. A store that does not answer by then is asked
 // again before its first use.
@@ -66,44 +37,6 @@ func guardCluster(ctx context.Context, s *storage) error {
 		return err
 	}
 	return nil
-}
-
-// openJournal opens the journal of addresses, which belongs to the machine's present life: containers that
-// had addresses before are gone, and what was not synced may be damaged. The lock on the host's own store guards it.
-func openJournal(dir string, log *slog.Logger) (*journal.Journal, error) {
-	boot, err := os.ReadFile(bootFile)
-	if err != nil {
-		return nil, fmt.Errorf("the machine's boot can't be told from earlier ones: %w: mount /proc", err)
-	}
-	j, lost, err := journal.Open(filepath.Join(dir, journalFile), strings.TrimSpace(string(boot)))
-	if err == nil && j.Damage() > 0 {
-		log.Warn("the journal of addresses was damaged: it is taken up to there, and completed with what this host's containers have",
-			"file", filepath.Join(dir, journalFile), "bytes", j.Damage())
-	}
-	if err == nil && lost {
-		log.Info("the journal of addresses begins anew: addresses without endpoints are given back")
-	}
-	return j, err
-}
-
-// hostRecord is the identity of this host.
-type hostRecord struct {
-	Schema int    `json:"schema"`
-	ID     string `json:"id"`
-}
-
-// hostID reads the host's id, and draws one at the first start.
-func hostID(ctx context.Context, local store.KV) (string, error) {
-	e, err := local.Get(ctx, store.LocalHostKey)
-	if err == nil {
-		h, err := store.Decode[hostRecord](e)
-		return h.ID, err
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return "", err
-	}
-	h := hostRecord{Schema: store.Schema, ID: store.NewNonce()}
-	return h.ID, local.Apply(ctx, store.Op{Kind: store.OpSet, Key: store.LocalHostKey, Value: store.Encode(h)})
 }
 
 // storage is where the cluster's state is.
@@ -146,7 +79,7 @@ func (a *agent) openCluster(ctx context.Context, host string) (storage, error) {
 		}
 		return storage{kv: kv, kind: kind, address: consulAddress(cfg), redial: kv.Redial}, nil
 	default:
-		path := filepath.Join(cfg.StateDir, clusterFile)
+		path := filepath.Join(cfg.StateDir, statedir.ClusterFile)
 		kv, err := bolt.Open(path, bolt.Options{Damage: a.damage})
 		if err != nil {
 			return storage{}, err

@@ -11,7 +11,9 @@ import (
 
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/metrics"
 	"github.com/socketplane/socketplane/internal/retry"
+	"github.com/socketplane/socketplane/internal/sdnotify"
 	"github.com/socketplane/socketplane/store/bolt"
 )
 
@@ -33,8 +35,8 @@ type supervisor struct {
 	opts    Options
 	log     *slog.Logger
 	started time.Time
-	metrics *metrics
-	notify  notifier
+	metrics *metrics.Process
+	notify  sdnotify.Notifier
 	// before completes the settings of an attempt; nil for nothing to do.
 	before func(context.Context, *config.Config) error
 	// kick asks for an attempt now.
@@ -57,12 +59,12 @@ type supervisor struct {
 
 func newSupervisor(cfg config.Config, opts Options) *supervisor {
 	s := &supervisor{
-		cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC(), metrics: newMetrics(), notify: newNotifier(),
+		cfg: cfg, opts: opts, log: opts.Logger, started: time.Now().UTC(), metrics: metrics.New(), notify: sdnotify.New(),
 		kick: make(chan struct{}, 1), ended: make(chan struct{}), troubles: troubles{},
 	}
 	s.refused.Store(true) // by an earlier process, perhaps
 	s.starved.Store(true)
-	s.metrics.serveReady(s)
+	s.metrics.ServeReady(s.ready)
 	return s
 }
 
@@ -80,7 +82,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.notify.ready()
+	s.notify.Ready()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(doors)+1)
@@ -157,7 +159,7 @@ func (s *supervisor) runAgent(ctx context.Context, a *agent) error {
 	waited := s.adopt(ctx, a)
 	a.log.Info("agent is up", "version", a.opts.Version.Version, "host", a.cfg.Name, "id", a.cluster.Host(), "vtep", a.where().Addr,
 		"store", a.storage.kind, "address", a.storage.address, "waited", waited)
-	s.notify.status("running")
+	s.notify.Status("running")
 
 	err := a.run(ctx)
 
@@ -188,7 +190,7 @@ func (s *supervisor) failed(err error) {
 	s.mu.Unlock()
 	if !same {
 		s.log.Error("the agent can't start yet; calls of Docker for its networks are refused, and it is tried again", "err", oneLine(now))
-		s.notify.status("not ready: " + oneLine(now))
+		s.notify.Status("not ready: " + oneLine(now))
 	}
 }
 

@@ -98,7 +98,7 @@ func (a *agent) tellLog(context.Context) ([]byte, error) {
 }
 
 func (a *agent) tellMetrics(context.Context) ([]byte, error) {
-	families, err := a.metrics.gatherer(a).Gather()
+	families, err := a.metrics.Gatherer(a.collected).Gather()
 	var out bytes.Buffer
 	for _, f := range families {
 		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {

@@ -108,7 +108,7 @@ var formChecks = []check{
 	{"no context without a caller", noBackground, []fixture{
 		one("background", "internal/x/x.go", "package x\n\nimport \"context\"\n\nvar c = context.Background()", "internal/x/x.go:5: context.Background"),
 		one("todo", "driver/x.go", "package driver\n\nimport \"context\"\n\nvar c = context.TODO()", "driver/x.go:5: context.TODO"),
-		one("excused in vain", "internal/agent/metrics.go", "package agent", "internal/agent/metrics.go needs no excuse"),
+		one("excused in vain", "internal/metrics/metrics.go", "package metrics", "internal/metrics/metrics.go needs no excuse"),
 	}},
 }
 
@@ -192,7 +192,8 @@ var backgrounds = map[string]string{
 	"store/consul/consul.go":                 "ended by Close",
 	"store/bolt/bolt.go":                     "ended by Close",
 	"internal/retry/trouble.go":              "slog wants one for a line of the log",
-	"internal/agent/metrics.go":              "Prometheus gives a collector none",
+	"internal/metrics/metrics.go":            "Prometheus gives a gauge none",
+	"internal/metrics/parts.go":              "Prometheus gives a collector none",
 	"internal/agent/managed.go":              "a plugin's end comes after its context's, and is bounded",
 	"internal/cluster/consulproc/process.go": "ended by Kill",
 }

@@ -3,8 +3,8 @@ package onehost
 import (
 	"testing"
 
-	"github.com/socketplane/socketplane/internal/agent"
 	"github.com/socketplane/socketplane/internal/cluster"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/internal/testenv"
 )
 
@@ -20,7 +20,7 @@ func TestEachStateFileIsKnown(t *testing.T) {
 	})
 	known := func(when string) {
 		t.Helper()
-		if unknown, err := agent.Strangers(h.path("state")); err != nil || len(unknown) > 0 {
+		if unknown, err := statedir.Strangers(h.path("state")); err != nil || len(unknown) > 0 {
 			t.Errorf("%s: 'clean' would leave %q, %v", when, unknown, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package agent
+package gate_test
 
 import (
 	"context"
@@ -6,18 +6,20 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/socketplane/socketplane/internal/gate"
 )
 
 // TestGate: what runs ends before close returns, begins again with open, and ends for good with its context.
 func TestGate(t *testing.T) {
-	var g gate
+	var g gate.Gate
 	var running, began atomic.Int32
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	starts := make(chan struct{}, 8)
 	for range 2 {
 		go func() {
-			done <- g.run(ctx, func(ctx context.Context) error {
+			done <- g.Run(ctx, func(ctx context.Context) error {
 				running.Add(1)
 				began.Add(1)
 				starts <- struct{}{}
@@ -31,12 +33,12 @@ func TestGate(t *testing.T) {
 		<-starts
 	}
 	for range 3 {
-		g.close()
+		g.Close()
 		if n := running.Load(); n != 0 {
 			t.Fatalf("%d run behind a closed gate", n)
 		}
-		g.close()
-		g.open()
+		g.Close()
+		g.Open()
 		for range 2 {
 			<-starts
 		}
@@ -51,13 +53,13 @@ func TestGate(t *testing.T) {
 		}
 	}
 	broken := errors.New("broken")
-	if err := g.run(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+	if err := g.Run(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("what fails of itself gives %v", err)
 	}
-	g.close()
+	g.Close()
 	short, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer end()
-	if err := g.run(short, func(context.Context) error { return broken }); err != nil {
+	if err := g.Run(short, func(context.Context) error { return broken }); err != nil {
 		t.Errorf("a closed gate let somebody in: %v", err)
 	}
 }

@@ -1,4 +1,9 @@
-package agent
+// Package clean removes what agents leave on a host: the bridge, links, rules, routes and the state directory, when the agent is gone for good; and what a managed
+// plugin's earlier process left with containerd.
+//
+// It imports the parts that know their own things by a mark (ovsctl, internal/hostlink, internal/notrack, internal/statedir, internal/cluster). It must not know
+// what they are for, and removes nothing that has no mark.
+package clean
 
 import (
 	"context"
@@ -16,6 +21,7 @@ import (
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/notrack"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -24,12 +30,12 @@ import (
 // cleanWait bounds each question to Open vSwitch while the host is cleaned.
 const cleanWait = 10 * time.Second
 
-// ErrRunning says that the host can't be cleaned under a running agent.
+// ErrRunning says that a host can't be cleaned under a running agent.
 var ErrRunning = errors.New("the agent runs")
 
-// Clean removes what agents left on this host: bridge, links and the files in the state directory, in this order. confirm is told what there is, a line
-// each; its error ends Clean before anything was removed. It fails with ErrRunning under an agent. What is not ours is left alone, and named.
-func Clean(ctx context.Context, cfg config.Config, confirm func(found []string) error) error {
+// Host removes what agents left on this host: bridge, links and the files in the state directory, in this order. confirm is told what there is, a line
+// each; its error ends it before anything was removed. It fails with ErrRunning under an agent. What is not ours is left alone, and named.
+func Host(ctx context.Context, cfg config.Config, confirm func(found []string) error) error {
 	l := leftovers{dir: cfg.StateDir}
 	defer l.close()
 	if err := l.find(ctx, cfg); err != nil {
@@ -44,7 +50,7 @@ func Clean(ctx context.Context, cfg config.Config, confirm func(found []string) 
 // leftovers are what agents left on this host.
 type leftovers struct {
 	dir    string
-	state  *state // nil unless dir is there and ours
+	state  *statedir.Content // nil unless dir is there and ours
 	bridge bool
 	// silent is why Open vSwitch can't be asked, nil if it can.
 	silent error
@@ -113,11 +119,11 @@ func (l *leftovers) claimState() (err error) {
 	if sockets, err := os.ReadFile("/proc/net/unix"); err == nil && strings.Contains(string(sockets), "/docker/plugins/socketplane.sock") {
 		return errStop("its socket for Docker is open")
 	}
-	file := filepath.Join(l.dir, localFile)
+	file := filepath.Join(l.dir, statedir.LocalFile)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	found, err := lookAtState(l.dir)
+	found, err := statedir.Look(l.dir)
 	if err != nil {
 		return err
 	}
@@ -126,8 +132,8 @@ func (l *leftovers) claimState() (err error) {
 		l.lock = lock
 	case errors.Is(err, store.ErrInvalid):
 		// Broken, or another program's. The journal is an agent's alone.
-		if !slices.Contains(found.ours, journalFile) {
-			return fmt.Errorf("%w: %s is not a file of an agent's: if it is a broken one, remove it by hand: %w", errNotState, file, err)
+		if !slices.Contains(found.Ours, statedir.JournalFile) {
+			return fmt.Errorf("%w: %s is not a file of an agent's: if it is a broken one, remove it by hand: %w", statedir.ErrForeign, file, err)
 		}
 	default:
 		return errStop(err)
@@ -160,7 +166,7 @@ func (l *leftovers) found() []string {
 	}
 	if l.state != nil {
 		list = append(list, "the state in "+l.dir+": the cluster will take this host for a new one")
-		for _, name := range l.state.left {
+		for _, name := range l.state.Left {
 			list = append(list, "(not SocketPlane's, stays: "+filepath.Join(l.dir, name)+")")
 		}
 	}
@@ -186,7 +192,7 @@ func (l *leftovers) remove(ctx context.Context) error {
 		errs = append(errs, l.links.Reserve(ctx, nil))
 	}
 	if l.state != nil {
-		errs = append(errs, cluster.Kill(filepath.Join(l.dir, managedDir)), l.state.remove())
+		errs = append(errs, cluster.Kill(filepath.Join(l.dir, statedir.ManagedDir)), l.state.Remove())
 	}
 	if l.silent != nil {
 		errs = append(errs, fmt.Errorf("a bridge %s, if there is one, stays: start Open vSwitch and try again: %w", config.Bridge, l.silent))

@@ -1,4 +1,4 @@
-package agent
+package clean
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -36,7 +37,7 @@ func agentState(t *testing.T) string {
 		"openvswitch/conf.db", "openvswitch/.conf.db.~lock~", "cluster/identity.pem", "cluster/credentials.json", "cluster/.credentials.json-123",
 		"cluster/state.json", "cluster/state.json.new", "cluster/consul/ca.pem", "cluster/consul/key.pem.new", "cluster/consul/consul-abc.json",
 		"cluster/consul/consul.log", "cluster/consul/data/raft/raft.db", "cluster/consul/data/serf/local.keyring", "cluster/consul/data/node-id")
-	kv, err := bolt.Open(filepath.Join(dir, localFile), bolt.Options{NoSync: true})
+	kv, err := bolt.Open(filepath.Join(dir, statedir.LocalFile), bolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func agentState(t *testing.T) string {
 	return dir
 }
 
-// cleanState does what Clean does with a state directory.
+// cleanState does what Host does with a state directory.
 func cleanState(t *testing.T, dir string) (said []string, err error) {
 	t.Helper()
 	l := leftovers{dir: dir}
@@ -115,7 +116,7 @@ func TestCleanRemovesAllOfAnAgent(t *testing.T) {
 
 func TestCleanRefusesDirectoriesThatAreNotOurs(t *testing.T) {
 	for _, dir := range []string{"/", "/var", "/var/lib", "/var/lib/", "/home/", "/etc/.", "/srv/..", "state", "./state", ""} {
-		if _, err := lookAtState(dir); !errors.Is(err, errNotState) {
+		if _, err := statedir.Look(dir); !errors.Is(err, statedir.ErrForeign) {
 			t.Errorf("%q: %v", dir, err)
 		}
 	}
@@ -124,19 +125,19 @@ func TestCleanRefusesDirectoriesThatAreNotOurs(t *testing.T) {
 	if err := os.Symlink(real, link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cleanState(t, link); !errors.Is(err, errNotState) {
+	if _, err := cleanState(t, link); !errors.Is(err, statedir.ErrForeign) {
 		t.Errorf("a link: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(real, localFile)); err != nil {
+	if _, err := os.Stat(filepath.Join(real, statedir.LocalFile)); err != nil {
 		t.Error(err)
 	}
 	// Another program's directory with a file of that name.
 	other := t.TempDir()
-	plant(t, other, localFile, clusterFile, "app.conf")
-	if _, err := cleanState(t, other); !errors.Is(err, errNotState) {
+	plant(t, other, statedir.LocalFile, statedir.ClusterFile, "app.conf")
+	if _, err := cleanState(t, other); !errors.Is(err, statedir.ErrForeign) {
 		t.Errorf("another program's directory: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(other, clusterFile)); err != nil {
+	if _, err := os.Stat(filepath.Join(other, statedir.ClusterFile)); err != nil {
 		t.Error(err)
 	}
 }
@@ -148,7 +149,7 @@ func TestPurgeKnowsTheSameFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.Fields(string(script))
-	for _, pattern := range stateFiles() {
+	for _, pattern := range statedir.Files() {
 		name := strings.TrimSuffix(pattern, "/")
 		if !slices.Contains(words, name) && !slices.Contains(words, "/var/lib/socketplane/"+name) {
 			t.Errorf("packaging/deb/postrm does not remove %s", pattern)
@@ -175,14 +176,14 @@ func TestPurge(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			s, err := lookAtState(dir)
+			s, err := statedir.Look(dir)
 			if len(theirs) == 0 {
 				if !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("left: %+v, %v, %s", s, err, out)
 				}
 				return
 			}
-			if err != nil || len(s.ours) > 0 || !slices.Equal(s.left, theirs) || !strings.Contains(string(out), "stay") {
+			if err != nil || len(s.Ours) > 0 || !slices.Equal(s.Left, theirs) || !strings.Contains(string(out), "stay") {
 				t.Errorf("left: %+v, %v, %s", s, err, out)
 			}
 		})

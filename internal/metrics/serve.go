@@ -1,4 +1,4 @@
-package agent
+package metrics
 
 import (
 	"context"
@@ -9,12 +9,23 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// serveMetrics serves /metrics, /healthz, /readyz and, if that is set, Go's profiles until ctx ends.
-func (s *supervisor) serveMetrics(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s.metricsHandler(), ReadHeaderTimeout: 5 * time.Second}
+// Answers are what the metrics' server answers with. Its functions may be called concurrently.
+type Answers struct {
+	// Gather gives the metrics, and done, which is called when they are written.
+	Gather func() (g prometheus.Gatherer, done func())
+	// Ready is nil while containers can be attached.
+	Ready func(context.Context) error
+	// Pprof adds Go's profiles.
+	Pprof bool
+}
+
+// Serve serves /metrics, /healthz, /readyz and, if that is set, Go's profiles until ctx ends. It closes l.
+func (a Answers) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // a scrape is not worth waiting for
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -39,24 +50,22 @@ func setWriteDeadline(w http.ResponseWriter, at time.Time) {
 	_ = http.NewResponseController(w).SetWriteDeadline(at) // every connection of a server has one
 }
 
-func (s *supervisor) metricsHandler() http.Handler {
+func (a Answers) handler() http.Handler {
 	mux, profiles := http.NewServeMux(), http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		a, done, err := s.current()
-		if err == nil {
-			defer done()
-		}
-		promhttp.HandlerFor(s.metrics.gatherer(a), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP(w, r)
+		gatherer, done := a.Gather()
+		defer done()
+		promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.ready(r.Context()); err != nil {
+		if err := a.Ready(r.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	if s.cfg.Pprof {
+	if a.Pprof {
 		profiles.HandleFunc("GET /debug/pprof/", pprof.Index)
 		profiles.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		profiles.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -1,14 +1,14 @@
-package agent
+package metrics
 
 import (
-	"log/slog"
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
-	"github.com/socketplane/socketplane/internal/config"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestScraperThatStops: whoever asks and then does not read the answer holds up its handler, and with that the agent's restart, for a
@@ -58,7 +58,10 @@ func (d deadlined) SetWriteDeadline(at time.Time) error {
 
 // TestMetricsDeadlines: what holds the agent has a limit; a profile, which holds nothing, lasts as long as it was asked to.
 func TestMetricsDeadlines(t *testing.T) {
-	h := newSupervisor(config.Config{Pprof: true}, Options{Logger: slog.New(slog.DiscardHandler)}).metricsHandler()
+	h := Answers{
+		Gather: func() (prometheus.Gatherer, func()) { return New().Gatherer(nil), func() {} },
+		Ready:  func(context.Context) error { return nil }, Pprof: true,
+	}.handler()
 	for path, limit := range map[string]time.Duration{
 		"/metrics": metricsLimit, "/healthz": metricsLimit, "/readyz": metricsLimit, "/debug/pprof/cmdline": 0, "/debug/pprof/": 0,
 	} {

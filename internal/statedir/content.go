@@ -1,4 +1,4 @@
-package agent
+package statedir
 
 import (
 	"errors"
@@ -11,35 +11,40 @@ import (
 	"strings"
 )
 
-// stateFiles are all files that agents put into the state directory, as patterns of [path.Match]. One that ends with a slash is a directory that is
+// ManagedDir has the cluster that hosts form by themselves, below the state directory.
+const ManagedDir = "cluster"
+
+// Files are all files that agents put into the state directory, as patterns of [path.Match]. One that ends with a slash is a directory that is
 // ours (or Consul's) with all that is in it.
-func stateFiles() []string {
+func Files() []string {
 	return []string{
-		localFile, journalFile, journalFile + ".new",
-		clusterFile, clusterFile + ".new", clusterFile + ".imported",
+		LocalFile, JournalFile, JournalFile + ".new",
+		ClusterFile, ClusterFile + ".new", ClusterFile + ".imported",
 		"ovs-of-host", // internal/ownovs
 		"openvswitch/conf.db", "openvswitch/conf.db.new", "openvswitch/.conf.db*.~lock~", "openvswitch/conf.db.tmp",
-		managedDir + "/identity.pem", managedDir + "/credentials.json", managedDir + "/.*.pem-*", managedDir + "/.*.json-*", // internal/cluster/trust
-		managedDir + "/state.json", managedDir + "/state.json.new", // internal/cluster
-		managedDir + "/consul/*.pem", managedDir + "/consul/*.pem.new", managedDir + "/consul/consul-*.json", // internal/cluster/consulproc
-		managedDir + "/consul/consul-*.json.new", managedDir + "/consul/consul.log",
-		managedDir + "/consul/data/",
+		ManagedDir + "/identity.pem", ManagedDir + "/credentials.json", ManagedDir + "/.*.pem-*", ManagedDir + "/.*.json-*", // internal/cluster/trust
+		ManagedDir + "/state.json", ManagedDir + "/state.json.new", // internal/cluster
+		ManagedDir + "/consul/*.pem", ManagedDir + "/consul/*.pem.new", ManagedDir + "/consul/consul-*.json", // internal/cluster/consulproc
+		ManagedDir + "/consul/consul-*.json.new", ManagedDir + "/consul/consul.log",
+		ManagedDir + "/consul/data/",
 	}
 }
 
-// errNotState says that a directory can't be a state directory of ours.
-var errNotState = errors.New("this is no state directory of SocketPlane")
+// ErrForeign says that a directory can't be a state directory of ours.
+var ErrForeign = errors.New("this is no state directory of SocketPlane")
 
-// state is a state directory that is to be cleaned.
-type state struct {
-	dir  string
-	ours []string // what is to go, relative to dir, files before their directories
-	left []string // what others have put there
+// Content is what a state directory has in it.
+type Content struct {
+	dir string
+	// Ours is what agents have put there, relative to the directory, files before their directories.
+	Ours []string
+	// Left is what others have put there.
+	Left []string
 }
 
-// lookAtState finds out what in a directory is ours. A link is not followed, neither the directory itself nor anything in it.
-func lookAtState(dir string) (state, error) {
-	s := state{dir: dir}
+// Look finds out what in a directory is ours. A link is not followed, neither the directory itself nor anything in it.
+func Look(dir string) (Content, error) {
+	s := Content{dir: dir}
 	if err := checkStateDir(dir); err != nil {
 		return s, err
 	}
@@ -52,8 +57,8 @@ func lookAtState(dir string) (state, error) {
 		return s, fmt.Errorf("state directory %s: %w", dir, err)
 	}
 	// The file by which the directory is known as ours goes last, so that what was interrupted can be repeated.
-	if i := slices.Index(s.ours, localFile); i >= 0 {
-		s.ours = append(slices.Delete(s.ours, i, i+1), localFile)
+	if i := slices.Index(s.Ours, LocalFile); i >= 0 {
+		s.Ours = append(slices.Delete(s.Ours, i, i+1), LocalFile)
 	}
 	return s, nil
 }
@@ -62,21 +67,21 @@ func lookAtState(dir string) (state, error) {
 func checkStateDir(dir string) error {
 	clean := filepath.Clean(dir)
 	if !filepath.IsAbs(dir) || strings.Count(clean, "/") < 2 || slices.Contains([]string{"/var/lib", "/var/run", "/usr/local", "/usr/lib"}, clean) {
-		return fmt.Errorf("%w: %s: give its own directory with --state-dir", errNotState, dir)
+		return fmt.Errorf("%w: %s: give its own directory with --state-dir", ErrForeign, dir)
 	}
 	info, err := os.Lstat(clean)
 	switch {
 	case err != nil:
 		return fmt.Errorf("state directory: %w", err)
 	case info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%w: %s is a symbolic link: give the directory to which it leads with --state-dir", errNotState, dir)
+		return fmt.Errorf("%w: %s is a symbolic link: give the directory to which it leads with --state-dir", ErrForeign, dir)
 	case !info.IsDir():
-		return fmt.Errorf("%w: %s is not a directory", errNotState, dir)
+		return fmt.Errorf("%w: %s is not a directory", ErrForeign, dir)
 	}
 	return nil
 }
 
-func (s *state) walk(files fs.FS, dir string) error {
+func (s *Content) walk(files fs.FS, dir string) error {
 	entries, err := fs.ReadDir(files, dir)
 	if err != nil {
 		return err
@@ -85,37 +90,37 @@ func (s *state) walk(files fs.FS, dir string) error {
 		name := path.Join(dir, e.Name())
 		switch {
 		case e.IsDir() && matches(name+"/"), e.Type().IsRegular() && matches(name):
-			s.ours = append(s.ours, name)
-		case e.IsDir() && slices.ContainsFunc(stateFiles(), func(p string) bool { return strings.HasPrefix(p, name+"/") }):
-			before := len(s.left)
+			s.Ours = append(s.Ours, name)
+		case e.IsDir() && slices.ContainsFunc(Files(), func(p string) bool { return strings.HasPrefix(p, name+"/") }):
+			before := len(s.Left)
 			if err := s.walk(files, name); err != nil {
 				return err
 			}
-			if len(s.left) == before {
-				s.ours = append(s.ours, name)
+			if len(s.Left) == before {
+				s.Ours = append(s.Ours, name)
 			}
 		default:
-			s.left = append(s.left, name)
+			s.Left = append(s.Left, name)
 		}
 	}
 	return nil
 }
 
 func matches(name string) bool {
-	return slices.ContainsFunc(stateFiles(), func(pattern string) bool {
+	return slices.ContainsFunc(Files(), func(pattern string) bool {
 		is, err := path.Match(pattern, name)
 		return is && err == nil
 	})
 }
 
-// remove removes what is ours, and the directory if nothing else is in it.
-func (s *state) remove() error {
+// Remove removes what is ours, and the directory if nothing else is in it.
+func (s *Content) Remove() error {
 	root, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
 	var errs []error
-	for _, name := range s.ours {
+	for _, name := range s.Ours {
 		remove := root.Remove
 		if matches(name + "/") {
 			remove = root.RemoveAll
@@ -125,7 +130,7 @@ func (s *state) remove() error {
 		}
 	}
 	errs = append(errs, root.Close())
-	if err := errors.Join(errs...); err != nil || len(s.left) > 0 {
+	if err := errors.Join(errs...); err != nil || len(s.Left) > 0 {
 		return err
 	}
 	// A mount point stays, empty.
@@ -137,7 +142,7 @@ func (s *state) remove() error {
 
 // mounted says whether a directory is a mount point.
 func mounted(dir string) bool {
-	text, err := os.ReadFile(mountInfo)
+	text, err := os.ReadFile("/proc/self/mountinfo")
 	return err == nil && slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
 		fields := strings.Fields(line)
 		return len(fields) > 4 && fields[4] == filepath.Clean(dir)
@@ -146,6 +151,6 @@ func mounted(dir string) bool {
 
 // Strangers lists what in a state directory is not ours.
 func Strangers(dir string) ([]string, error) {
-	s, err := lookAtState(dir)
-	return s.left, err
+	s, err := Look(dir)
+	return s.Left, err
 }

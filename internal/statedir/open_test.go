@@ -1,22 +1,21 @@
-package agent
+package statedir_test
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // TestDamagedState: attempts to start with a damaged file map it once, and not once each.
 func TestDamagedState(t *testing.T) {
-	cfg := config.Config{StateDir: t.TempDir()}
-	path := filepath.Join(cfg.StateDir, localFile)
+	dir := t.TempDir()
+	path := filepath.Join(dir, statedir.LocalFile)
 	kv, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -32,9 +31,9 @@ func TestDamagedState(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newSupervisor(cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+	var damage bolt.Damage
 	for range 3 {
-		if _, err := openLocal(cfg.StateDir, s.newAgent(cfg).damage); !errors.Is(err, store.ErrInvalid) {
+		if _, err := statedir.OpenLocal(dir, &damage); !errors.Is(err, store.ErrInvalid) {
 			t.Fatalf("opened: %v", err)
 		}
 	}

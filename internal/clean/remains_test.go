@@ -1,4 +1,4 @@
-package agent
+package clean
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestRemoveRemains(t *testing.T) {
+func TestPluginRemains(t *testing.T) {
 	own, other := strings.Repeat("0a", 32), strings.Repeat("0b", 32)
 	mount := func(id string) string {
 		return "599 590 0:39 /run /run rw - tmpfs tmpfs rw\n" +
@@ -34,7 +34,7 @@ func TestRemoveRemains(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				removed, err := removeRemains(mounts, run)
+				removed, err := PluginRemains(mounts, run)
 				if err != nil || removed != tt.removed {
 					t.Errorf("removed %v, %v; want %v", removed, err, tt.removed)
 				}

@@ -1,12 +1,16 @@
-package agent
+// Package gate owns the right of loops to run: they end while a gate is closed and run again when it opens. The agent closes one while this host leaves its
+// cluster, so that nothing publishes what the farewell removes.
+//
+// It imports the standard library only, and must not know what runs behind it.
+package gate
 
 import (
 	"context"
 	"sync"
 )
 
-// gate lets loops run while it is open, ends them when it closes, and runs them again when it opens. The zero gate is open.
-type gate struct {
+// Gate lets loops run while it is open, ends them when it closes, and runs them again when it opens. The zero Gate is open. All methods may be called concurrently.
+type Gate struct {
 	mu      sync.Mutex
 	closed  chan struct{} // nil while open; closed when it opens again
 	inside  sync.WaitGroup
@@ -15,7 +19,7 @@ type gate struct {
 }
 
 // enter waits until the gate is open. The context ends when it closes; leave must be called then.
-func (g *gate) enter(ctx context.Context) (inner context.Context, leave func(), err error) {
+func (g *Gate) enter(ctx context.Context) (inner context.Context, leave func(), err error) {
 	for {
 		g.mu.Lock()
 		closed := g.closed
@@ -46,8 +50,8 @@ func (g *gate) enter(ctx context.Context) (inner context.Context, leave func(), 
 	}
 }
 
-// run runs f whenever the gate is open, until ctx ends or f fails of itself.
-func (g *gate) run(ctx context.Context, f func(context.Context) error) error {
+// Run runs f whenever the gate is open, until ctx ends or f fails of itself.
+func (g *Gate) Run(ctx context.Context, f func(context.Context) error) error {
 	for ctx.Err() == nil {
 		inner, leave, err := g.enter(ctx)
 		if err != nil {
@@ -63,8 +67,8 @@ func (g *gate) run(ctx context.Context, f func(context.Context) error) error {
 	return nil
 }
 
-// close ends what runs, and waits for it.
-func (g *gate) close() {
+// Close ends what runs, and waits for it.
+func (g *Gate) Close() {
 	g.mu.Lock()
 	if g.closed == nil {
 		g.closed = make(chan struct{})
@@ -76,7 +80,8 @@ func (g *gate) close() {
 	g.inside.Wait()
 }
 
-func (g *gate) open() {
+// Open lets loops in again.
+func (g *Gate) Open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed != nil {
