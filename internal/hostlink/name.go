@@ -24,7 +24,6 @@ func LinkName(prefix string, identity ...string) string {
 
 // looksLikeOurs says whether a name is like those of our links and their other ends, of which nothing else tells. It only decides which messages
 // of the kernel need no look: a link is ours by its mark. USB NICs are called enx and twelve hexadecimal digits.
-func looksLikeOurs(name string) bool {
-	ok, err := regexp.MatchString(`^sp[a-z][0-9a-f]{12}$`, name)
-	return err == nil && ok
-}
+func looksLikeOurs(name string) bool { return ownNames.MatchString(name) }
+
+var ownNames = regexp.MustCompile(`^sp[a-z][0-9a-f]{12}$`)

@@ -355,10 +355,9 @@ func ordinary(link netlink.Link) bool {
 
 // foreignSwitch knows the interfaces of Docker (its bridges and container ends), of Open vSwitch and of our own
 // bridge by their names, which are fixed.
-func foreignSwitch(name string) bool {
-	ok, err := regexp.MatchString(`^(docker0|docker_gwbridge|br-[0-9a-f]{12}|veth.*|socketplane.*|ovs-system|ovs-netdev)$`, name)
-	return err == nil && ok
-}
+func foreignSwitch(name string) bool { return foreignNames.MatchString(name) }
+
+var foreignNames = regexp.MustCompile(`^(docker0|docker_gwbridge|br-[0-9a-f]{12}|veth.*|socketplane.*|ovs-system|ovs-netdev)$`)
 
 func isDefault(r netlink.Route) bool {
 	if r.Dst == nil {

@@ -46,7 +46,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "run", "-mod=mod", modelgen, "-p", "vswitch", "-o", here, cut)
+	cmd := exec.Command("go", "run", "-mod=mod", modelgen, "-extended", "-p", "vswitch", "-o", here, cut)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stdout, os.Stderr
 	return cmd.Run()
 }
