@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,8 +44,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	// Clusters form by waiting: more of them do so side by side than there are cores.
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(sideBySide)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
+
+// sideBySide is how many tests run at once.
+const sideBySide = 4
 
 // hostConfig is what a host is told.
 type hostConfig struct {
