@@ -6,7 +6,7 @@ SHELL := /bin/bash
 HOST ?= 1
 FUZZTIME ?= 20s
 INSTALL := test/tools/install.sh
-# Packages whose tests start hosts run one after the other: the machine is small. -count=1: their state is outside Go's cache.
+# Packages of one lane run one after the other: the machine is small. -count=1: their state is outside Go's cache.
 LABTEST := go test -p 1 -count=1 -timeout 40m
 COUNT := go run ./test/internal/count
 # A clone without tags or git's leave still builds; the binary then says "devel".
@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
-# Packages that start hosts of their own are run one after the other; all others with the race detector, two at a time.
+# Packages that start hosts of their own have lanes; all others run with the race detector, three at a time: most of their time they wait, too.
 PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|doctor|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages|scale)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
@@ -70,19 +70,25 @@ crash: bin/lab ## end the agent of a demo host as a crash would: make crash HOST
 	@bin/lab crash $(HOST)
 
 .PHONY: test unit e2e users e2e-all e2e-kernel bench
-# Clusters form, packages install, the doctor looks and hosts are counted mostly by waiting: they go beside e2e, and their results come after it.
+# Tests that start hosts use half a core: they wait for clusters to form, for packages to install, for what agents do by the clock. So three lanes of
+# them go side by side, each of about twenty minutes, and their results are shown one lane after the other. The emulated machine, which takes all it
+# gets, goes beside two packages that measure nothing.
+LANE2 := ./test/crash/... ./test/onehost/...
+LANE3 := ./test/lab/... ./test/cluster/... ./test/packages/... ./test/doctor/... ./test/scale/...
 test: ## everything that must pass, with what it needs (root)
 	@$(INSTALL) consul ovs docker engine vm packages debian registry
-	@export SOCKETPLANE_TEST_STRICT=1; failed=0; aside=$$(mktemp); trap 'rm -f "$$aside"' EXIT; { \
-	  go test -race -json -count=1 -timeout 20m $(PLAIN) || failed=1; \
+	@export SOCKETPLANE_TEST_STRICT=1; failed=0; out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; { \
+	  go test -race -json -count=1 -p 3 -timeout 20m $(PLAIN) || failed=1; \
 	  (cd test/moby && go test -json -count=1 ./...) || failed=1; \
-	  $(LABTEST) -json ./test/lab/... ./test/bench/... ./test/onehost/... ./test/crash/... ./test/chaos/... || failed=1; \
-	  $(LABTEST) -json ./test/cluster/... ./test/packages/... ./test/doctor/... ./test/scale/... >"$$aside" 2>&1 & \
+	  $(LABTEST) -json ./test/vm/... >"$$out/vm" 2>&1 & vm=$$!; \
+	  $(LABTEST) -json ./test/bench/... ./test/chaos/... || failed=1; \
+	  wait $$vm || failed=1; cat "$$out/vm"; \
+	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT),$(PLUGIN_E2E)); second=$$?; $(LABTEST) -json $(LANE2) || second=1; exit $$second; } >"$$out/2" 2>&1 & second=$$!; \
+	  $(LABTEST) -json $(LANE3) >"$$out/3" 2>&1 & third=$$!; \
 	  { $(call e2e,$(E2E),-json,./test/e2e/...); } || failed=1; \
 	  { $(call e2e,$(USERS),-json,./test/users/...); } || failed=1; \
-	  { $(call e2e-plugin,-json,current,$(PLUGIN_CURRENT),$(PLUGIN_E2E)); } || failed=1; \
-	  wait $$! || failed=1; cat "$$aside"; \
-	  $(LABTEST) -json ./test/vm/... || failed=1; \
+	  wait $$second || failed=1; cat "$$out/2"; \
+	  wait $$third || failed=1; cat "$$out/3"; \
 	  exit $$failed; } 2>&1 | $(COUNT)
 
 unit: ## tests that need neither root nor other programs; seconds
