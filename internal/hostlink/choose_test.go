@@ -3,6 +3,7 @@ package hostlink
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -136,9 +137,17 @@ func TestWatchNetwork(t *testing.T) {
 	s.ip("link", "set", "veth0123456", "up")
 	s.ip("link", "add", "spo0123456789ab", "type", "bridge")
 	s.ip("link", "del", "spo0123456789ab")
+	for n := 1; n < 4; n++ { // networks that come to be somewhere in the cluster
+		if err := s.Reserve(t.Context(), slices.Repeat([]netip.Prefix{netip.MustParsePrefix("10.128.0.0/24"), netip.MustParsePrefix("10.128.1.0/24")}, n)[:n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Reserve(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case <-changed:
-		t.Error("links of containers are signalled")
+		t.Error("links of containers or reserved subnets are signalled")
 	case <-time.After(300 * time.Millisecond):
 	}
 	cancel()

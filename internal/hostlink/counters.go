@@ -6,15 +6,17 @@ import "sync/atomic"
 type Counts struct {
 	// Dumps are lists that the kernel was asked for: links, addresses, routes, forwarding entries. Their cost grows with the host.
 	Dumps uint64
+	// Read are the links in the kernel's answers.
+	Read uint64
 	// Entries are changes of forwarding entries that were sent.
 	Entries uint64
 	// ModuleAsks are questions for a generic netlink family by name, at which a kernel that lacks it runs modprobe.
 	ModuleAsks uint64
 }
 
-type counters struct{ dumps, entries, moduleAsks atomic.Uint64 }
+type counters struct{ dumps, read, entries, moduleAsks atomic.Uint64 }
 
 // Counts are the counts since New. They only grow.
 func (l *Links) Counts() Counts {
-	return Counts{Dumps: l.counts.dumps.Load(), Entries: l.counts.entries.Load(), ModuleAsks: l.counts.moduleAsks.Load()}
+	return Counts{Dumps: l.counts.dumps.Load(), Read: l.counts.read.Load(), Entries: l.counts.entries.Load(), ModuleAsks: l.counts.moduleAsks.Load()}
 }

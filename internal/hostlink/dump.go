@@ -43,12 +43,14 @@ func list[T any](ctx context.Context, l *Links, what string, dump func() (T, err
 
 // find gives the link of that name, or nil when there is none.
 func (l *Links) find(ctx context.Context, name string) (netlink.Link, error) {
+	l.counts.read.Add(1)
 	link, err := retry(ctx, "look up link "+name, func() (netlink.Link, error) { return l.handle.LinkByName(name) })
 	return orNil(link, err)
 }
 
 // findIndex gives the link of that index, or nil when there is none.
 func (l *Links) findIndex(ctx context.Context, index int) (netlink.Link, error) {
+	l.counts.read.Add(1)
 	link, err := retry(ctx, fmt.Sprintf("look up link %d", index), func() (netlink.Link, error) {
 		return l.handle.LinkByIndex(index)
 	})
@@ -63,7 +65,9 @@ func orNil(link netlink.Link, err error) (netlink.Link, error) {
 }
 
 func (l *Links) links(ctx context.Context) ([]netlink.Link, error) {
-	return list(ctx, l, "list links", l.handle.LinkList)
+	all, err := list(ctx, l, "list links", l.handle.LinkList)
+	l.counts.read.Add(uint64(len(all)))
+	return all, err
 }
 
 func (l *Links) routes(ctx context.Context, family int) ([]netlink.Route, error) {

@@ -3,6 +3,7 @@ package hostlink
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // WatchNetwork signals that addresses, routes or interfaces of the host changed, as far as they are not container ends, bridges of
-// Docker or links of ours: those change with each container. Signals that nobody has taken yet become one. The channel is closed
+// Docker, links of ours or routes of Reserve: those change with each container or network. Signals that nobody has taken yet become one. The channel is closed
 // when the context ends, and not before: a subscription that fails is made again.
 func (l *Links) WatchNetwork(ctx context.Context) (<-chan struct{}, error) {
 	changed, err := l.follow(ctx, feed{
@@ -24,11 +25,28 @@ func (l *Links) WatchNetwork(ctx context.Context) (<-chan struct{}, error) {
 	return changed, nil
 }
 
+// reservedRoute says whether a message is about a route of Reserve, as its form tells: there is one for each network of the cluster.
+func reservedRoute(m syscall.NetlinkMessage) bool {
+	if len(m.Data) < unix.SizeofRtMsg {
+		return false
+	}
+	route := nl.DeserializeRtMsg(m.Data)
+	if route.Family != unix.AF_INET || route.Protocol != unix.RTPROT_STATIC || route.Scope != unix.RT_SCOPE_LINK {
+		return false
+	}
+	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofRtMsg:])
+	return err == nil && slices.ContainsFunc(attrs, func(a syscall.NetlinkRouteAttr) bool {
+		return a.Attr.Type == unix.RTA_PRIORITY && len(a.Value) == 4 && nl.NativeEndian().Uint32(a.Value) == worstMetric
+	})
+}
+
 // stirring says whether a message may be about the host's own network. Of links it looks at the name and the alias.
 func stirring(m syscall.NetlinkMessage) bool {
 	switch m.Header.Type {
-	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return !reservedRoute(m)
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 	default:
 		return false

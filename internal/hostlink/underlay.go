@@ -1,7 +1,6 @@
 package hostlink
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -126,39 +125,6 @@ func (v *view) still() (Underlay, bool) {
 		}
 	}
 	return Underlay{}, false
-}
-
-// view is what one choice looks at.
-type view struct {
-	links   map[int]netlink.Link
-	addrs   []netlink.Addr
-	routes  []netlink.Route
-	present Underlay // the one in use; zero for none
-}
-
-func (l *Links) view(ctx context.Context) (*view, error) {
-	links, err := l.links(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v := &view{links: make(map[int]netlink.Link, len(links))}
-	for _, link := range links {
-		v.links[link.Attrs().Index] = link
-	}
-	if v.addrs, err = l.addrs(ctx); err != nil {
-		return nil, err
-	}
-	// The kernel lists by index, and IPv4 first; the choice must not depend on that.
-	slices.SortStableFunc(v.addrs, func(a, b netlink.Addr) int { return cmp.Compare(a.LinkIndex, b.LinkIndex) })
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := l.routes(ctx, family)
-		if err != nil {
-			return nil, err
-		}
-		slices.SortStableFunc(routes, func(a, b netlink.Route) int { return cmp.Compare(a.Priority, b.Priority) })
-		v.routes = append(v.routes, routes...)
-	}
-	return v, nil
 }
 
 func (v *view) having(advertise netip.Addr) (Underlay, error) {
