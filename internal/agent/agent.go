@@ -23,6 +23,7 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/checkup"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
@@ -33,6 +34,7 @@ import (
 	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/latest"
+	"github.com/socketplane/socketplane/internal/membership"
 	"github.com/socketplane/socketplane/internal/metrics"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
@@ -41,6 +43,7 @@ import (
 	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/internal/subnets"
+	"github.com/socketplane/socketplane/internal/support"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -60,11 +63,15 @@ type Options struct {
 	V1Socket string
 }
 
-var _ adminapi.Operator = (*agent)(nil)
-
 // agent is a running agent.
 type agent struct {
+	// What answers the command line.
 	*operator.Operator
+	*operator.Self
+	*membership.Membership
+	*checkup.Checkup
+	*support.Writer
+
 	cfg      config.Config
 	opts     Options
 	log      *slog.Logger
@@ -258,34 +265,6 @@ func (a *agent) buildRoster() {
 		opts.Remove = a.storage.managed.Forget
 	}
 	a.janitor = janitor.New(a.cluster, opts)
-}
-
-// buildOperator makes what answers the command line.
-func (a *agent) buildOperator() {
-	deps := operator.Deps{
-		Cluster: a.cluster, Follows: a.mirror != nil && a.cfg.Mirror, Addresses: a.ipam, MTU: a.driver.MTU, Logger: a.log,
-	}
-	if a.mirror != nil { // else it would be an interface with nil in it
-		deps.Mirror = a.mirror
-	}
-	if a.storage.managed != nil {
-		deps.Member = a.removeMember
-	}
-	a.Operator = operator.New(deps)
-}
-
-// counted are the parts of which metrics tell.
-func (a *agent) counted() metrics.Parts {
-	return metrics.Parts{
-		Started: a.started, Links: a.links, Plane: a.plane, Addresses: a.ipam, Peers: a.driver.Peers, StoreSync: a.lastSync,
-		Networks: func() (networks, endpoints int) {
-			all := a.networks()
-			for _, n := range all {
-				endpoints += n.Endpoints
-			}
-			return len(all), endpoints
-		},
-	}
 }
 
 // engineAPI is the API version of this host's Docker Engine, "" while it is not known.

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/socketplane/socketplane/internal/adminapi"
-	"github.com/socketplane/socketplane/internal/bundle"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/doctor"
+	"github.com/socketplane/socketplane/internal/support"
 )
 
 // starting is what the command line is answered while no agent runs.
@@ -89,23 +91,10 @@ func (s *supervisor) startCheck(err error) doctor.Check {
 		"as said; it is tried again every few seconds, without a restart")
 }
 
-// checkSelf tells that this agent runs, or which of the process's sockets can't be served.
-func (a *agent) checkSelf() doctor.Check {
-	if err := a.served(); err != nil {
-		return doctor.Start("it runs, but "+oneLine(err), "as said; it is tried again every few seconds, without a restart")
-	}
-	return doctor.AgentUp(doctor.Files{}, a.opts.Version.Version, a.started)
-}
-
 // Support writes what can be had without an agent.
 func (t starting) Support(ctx context.Context, w io.Writer) error {
-	a := &agent{cfg: t.s.cfg, opts: t.s.opts, started: t.s.started, metrics: t.s.metrics}
-	return bundle.Write(ctx, w, a.secrets(), []bundle.Part{
-		{Name: "settings.txt", Read: a.tellSettings},
-		{Name: "info.json", Read: func(ctx context.Context) ([]byte, error) { return told(t.Info(ctx)) }},
-		{Name: "doctor.json", Read: func(ctx context.Context) ([]byte, error) { return told(t.Doctor(ctx)) }},
-		{Name: "log.txt", Read: a.tellLog},
-		{Name: "metrics.txt", Read: a.tellMetrics},
-		{Name: "goroutines.txt", Read: tellGoroutines},
-	})
+	return support.New(support.Sources{
+		Config: t.s.cfg, Version: t.s.opts.Version, Started: t.s.started, Recent: t.s.opts.Recent, Info: t.Info, Doctor: t.Doctor,
+		Metrics: func() prometheus.Gatherer { return t.s.metrics.Gatherer(nil) },
+	}).Support(ctx, w)
 }

@@ -92,7 +92,7 @@ func (a *agent) keepTunnels(ctx context.Context) error {
 func (a *agent) portTaken(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, portAnswer)
 	defer cancel()
-	f := a.lookedPort().Check().Look(ctx)
+	f := a.TunnelPort().Check().Look(ctx)
 	if f.State != adminapi.CheckBad {
 		return ""
 	}

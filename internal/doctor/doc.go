@@ -5,7 +5,7 @@
 // and where there is nothing to look at it says why. It blames only what it has looked at.
 //
 // Checks get what they need from outside as functions and values, so that a test can make each misconfiguration. The
-// agent wires them (internal/agent/doctor.go); those that need no agent are also made by the command line, when
+// checks of an agent that runs are made by internal/checkup; those that need no agent are also made by the command line, when
 // the agent does not run or does not answer.
 //
 // To add a check: write a function in a file of its own that returns a Check; add its name to Names, in the order in

@@ -24,7 +24,7 @@ var harmless = map[string]string{
 	"internal/statedir/content.go Remove":           "socketplane clean, which can be repeated",
 	"ovsctl/vswitch/gen.go":                         "go generate",
 	"internal/hostlink/genetlink.go hasFamily":      "a question",
-	"internal/agent/cluster.go writeToken":          "who founds a cluster and dies in the middle begins anew",
+	"internal/membership/tokenfile.go write":        "who founds a cluster and dies in the middle begins anew",
 	"internal/doctor/state.go writable":             "a file that the next look overwrites",
 	"internal/probe/neighbour.go Neighbours":        "a question",
 	"store/bolt/bolt.go mapFile":                    "opens the file; an empty one is one that is not there",

@@ -1,7 +1,7 @@
 // Package operator answers what an operator asks of the agent: networks, endpoints and hosts of the cluster, and changes of them. It owns how much of the store
 // an answer reads: one list of each kind of record, or the records of one network.
 //
-// It may import store, the values of internal/adminapi, internal/mirror and ipamdriver, and what reads a request (internal/netopt, internal/ipalloc). It must
+// It may import store, the values of internal/adminapi, internal/mirror, driver and ipamdriver, and what reads a request (internal/netopt, internal/ipalloc). It must
 // not know how the agent is put together, nor Open vSwitch.
 package operator
 

@@ -1,4 +1,4 @@
-package agent
+package membership_test
 
 import (
 	"log/slog"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/membership"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -32,7 +33,7 @@ func TestFoundedWritesOneToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "missing")
-	a := &agent{log: slog.New(slog.DiscardHandler), cfg: config.Config{JoinTokenFile: filepath.Join(dir, "token")}}
+	a := membership.TokenFile{Logger: slog.New(slog.DiscardHandler), Config: config.Config{JoinTokenFile: filepath.Join(dir, "token")}}
 	st := store.NewCluster(kv, "h1")
 	tokens := func() int {
 		all, err := st.Tokens(t.Context())
@@ -42,7 +43,7 @@ func TestFoundedWritesOneToken(t *testing.T) {
 		return len(all)
 	}
 	for range 3 {
-		if err := a.founded(t.Context(), st, creds.Keys); err == nil || !strings.Contains(err.Error(), dir) {
+		if err := a.Founded(t.Context(), st, creds.Keys); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("without the directory: %v", err)
 		}
 	}
@@ -54,27 +55,27 @@ func TestFoundedWritesOneToken(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(victim, a.cfg.JoinTokenFile+".new"); err != nil {
+	if err := os.Symlink(victim, a.Config.JoinTokenFile+".new"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.founded(t.Context(), st, creds.Keys); err != nil {
+	if err := a.Founded(t.Context(), st, creds.Keys); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Lstat(a.cfg.JoinTokenFile)
+	info, err := os.Lstat(a.Config.JoinTokenFile)
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file is %v, %v", info, err)
 	}
 	if _, err := os.Lstat(victim); err == nil {
 		t.Error("a link that somebody left was followed")
 	}
-	secret, err := os.ReadFile(a.cfg.JoinTokenFile)
+	secret, err := os.ReadFile(a.Config.JoinTokenFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := trust.ParseToken(strings.TrimSpace(string(secret))); err != nil || tokens() != 1 {
 		t.Errorf("%d tokens; the file's: %v", tokens(), err)
 	}
-	if err := a.founded(t.Context(), st, creds.Keys); err != nil || tokens() != 1 {
+	if err := a.Founded(t.Context(), st, creds.Keys); err != nil || tokens() != 1 {
 		t.Errorf("once more: %v, %d tokens", err, tokens())
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {

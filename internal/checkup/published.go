@@ -1,4 +1,4 @@
-package agent
+package checkup
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 const publishPatience = 2 * time.Second
 
 // unpublished names this host's networks of which the other hosts do not know all containers, a line each. It reads one record of each network that is here.
-func (a *agent) unpublished(ctx context.Context) ([]string, error) {
-	missing, err := a.missing(ctx, a.networks())
+func (c *Checkup) unpublished(ctx context.Context) ([]string, error) {
+	missing, err := c.missing(ctx, c.parts.Networks())
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
 	retry.Sleep(ctx, publishPatience)
-	still, err := a.missing(ctx, slices.DeleteFunc(a.networks(), func(n driver.Summary) bool { return missing[n.ID] == "" }))
+	still, err := c.missing(ctx, slices.DeleteFunc(c.parts.Networks(), func(n driver.Summary) bool { return missing[n.ID] == "" }))
 	why := map[string]string{}
-	for _, u := range a.view.Unpublished() {
+	for _, u := range c.parts.View.Unpublished() {
 		why[u.Network] = fmt.Sprintf(", since %s: %s", u.Since.Format(time.RFC3339), u.Err)
 	}
 	var found []string
@@ -34,13 +34,13 @@ func (a *agent) unpublished(ctx context.Context) ([]string, error) {
 }
 
 // missing tells, by network, how many of its containers here the store does not have.
-func (a *agent) missing(ctx context.Context, networks []driver.Summary) (map[string]string, error) {
+func (c *Checkup) missing(ctx context.Context, networks []driver.Summary) (map[string]string, error) {
 	missing := map[string]string{}
 	for _, n := range networks {
 		if n.Endpoints == 0 || n.Cut != "" || n.Removing {
 			continue
 		}
-		e, err := a.cluster.Endpoints(ctx, n.ID, a.cluster.Host())
+		e, err := c.parts.Cluster.Endpoints(ctx, n.ID, c.parts.Cluster.Host())
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package agent
+package checkup
 
 import (
 	"net/netip"
@@ -18,15 +18,16 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	a := &agent{cluster: store.NewCluster(kv, "me")}
-	n, err := a.cluster.Bind(t.Context(), store.Binding{DockerID: "d", Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}})
+	cluster := store.NewCluster(kv, "me")
+	c := New(Parts{Cluster: cluster})
+	n, err := cluster.Bind(t.Context(), store.Binding{DockerID: "d", Name: "web", Pools: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}})
 	if err == nil {
-		err = a.cluster.PutEndpoints(t.Context(), n.ID, []store.Endpoint{{ID: "e1"}, {ID: "e2"}})
+		err = cluster.PutEndpoints(t.Context(), n.ID, []store.Endpoint{{ID: "e1"}, {ID: "e2"}})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		here driver.Summary
 		want string
 	}{
@@ -36,9 +37,9 @@ func TestMissing(t *testing.T) {
 		{driver.Summary{ID: "other", Name: "db"}, ""},
 		{driver.Summary{ID: "other", Name: "db", Endpoints: 1}, "network db: the other hosts know 0 of its 1 containers here"},
 	} {
-		missing, err := a.missing(t.Context(), []driver.Summary{c.here})
-		if got := missing[c.here.ID]; err != nil || got != c.want || strings.Contains(got, "%!") {
-			t.Errorf("%+v: %q, %v, want %q", c.here, got, err, c.want)
+		missing, err := c.missing(t.Context(), []driver.Summary{tt.here})
+		if got := missing[tt.here.ID]; err != nil || got != tt.want || strings.Contains(got, "%!") {
+			t.Errorf("%+v: %q, %v, want %q", tt.here, got, err, tt.want)
 		}
 	}
 }

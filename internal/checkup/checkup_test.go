@@ -1,4 +1,4 @@
-package agent
+package checkup
 
 import (
 	"slices"
@@ -7,19 +7,23 @@ import (
 
 	"github.com/socketplane/socketplane/internal/doctor"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/store"
 )
 
 // TestEveryCheckIsMade: the agent leaves none of the documented checks out, and keeps their order.
 func TestEveryCheckIsMade(t *testing.T) {
-	a := &agent{served: func() error { return nil }, cluster: store.NewCluster(nil, "h"), sw: &ovsctl.Switch{}, links: &hostlink.Links{}}
+	c := New(Parts{
+		Served: func() error { return nil }, Cluster: store.NewCluster(nil, "h"), Switch: &ovsctl.Switch{}, Links: &hostlink.Links{},
+		Underlay: func() (underlay.Underlay, error) { return underlay.Underlay{}, nil },
+	})
 	var names []string
-	for _, c := range a.checks(t.Context()) {
-		name, _, _ := strings.Cut(c.Name, " other hosts")
+	for _, check := range c.checks(t.Context()) {
+		name, _, _ := strings.Cut(check.Name, " other hosts")
 		names = append(names, name)
-		if c.Looks == "" {
-			t.Errorf("%s does not say at what it looks", c.Name)
+		if check.Looks == "" {
+			t.Errorf("%s does not say at what it looks", check.Name)
 		}
 	}
 	if !slices.Equal(names, doctor.Names()) {
