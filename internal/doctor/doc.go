@@ -9,7 +9,7 @@
 // the agent does not run or does not answer.
 //
 // To add a check: write a function in a file of its own that returns a Check; add its name to Names, in the order in
-// which it is shown; put it into the agent's list; describe it in docs/doctor.md (a test compares). It
+// which it is shown; put it into the list of internal/checkup; describe it in docs/doctor.md (a test compares). It
 // imports internal/adminapi for the form of results and store for the records of hosts; it must not know
 // the data plane, Docker's client or a store's implementation.
 package doctor
