@@ -23,6 +23,37 @@ func (f Flow) Equal(g Flow) bool {
 		slices.EqualFunc(f.Actions, g.Actions, equalAction)
 }
 
+// AppendContent appends all of a flow but its cookie: flows that are Equal but for their cookies give the same bytes, and others give others.
+// The form is this program's own and may change. Opaque flows have none: nothing is appended.
+func (f Flow) AppendContent(b []byte) []byte {
+	if f.Opaque != "" {
+		return b
+	}
+	b = append(put16(append(b, f.Table), f.Priority), f.Goto)
+	for _, field := range f.Match.canonical() {
+		b = field.appendContent(b)
+	}
+	b = append(b, 0) // no field has that ID
+	for _, a := range f.Actions {
+		switch a := a.(type) {
+		case Output:
+			b = put32(append(b, 'o'), a.Port)
+		case SetField:
+			b = a.canonical().appendContent(append(b, 's'))
+		case Move:
+			b = append(b, 'm', byte(a.Src), byte(a.Dst))
+		case Resubmit:
+			b = append(b, 'r', a.Table)
+		}
+	}
+	return b
+}
+
+func (f Field) appendContent(b []byte) []byte {
+	b = append(b, byte(f.ID), byte(len(f.Value)), byte(len(f.Mask)))
+	return append(append(b, f.Value...), f.Mask...)
+}
+
 func equalAction(a, b Action) bool {
 	x, ok := a.(SetField)
 	if !ok {
@@ -46,7 +77,11 @@ func (m Match) canonical() Match {
 			out = append(out, f)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Field) int { return int(a.ID) - int(b.ID) })
+	for i := range out { // few, and mostly in order
+		for j := i; j > 0 && out[j].ID < out[j-1].ID; j-- {
+			out[j], out[j-1] = out[j-1], out[j]
+		}
+	}
 	return out
 }
 

@@ -1,6 +1,7 @@
 package openflow
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -45,6 +46,10 @@ func TestEqualAndKey(t *testing.T) {
 			}
 			if (base.Key() == other.Key()) != tc.samePlace {
 				t.Errorf("keys %q, %q", base.Key(), other.Key())
+			}
+			other.Cookie = base.Cookie
+			if same := bytes.Equal(base.AppendContent(nil), other.AppendContent(nil)); same != base.Equal(other) {
+				t.Errorf("the same content: %v for\n%v\n%v", same, base, other)
 			}
 		})
 	}

@@ -114,7 +114,7 @@ func decodeAll(t *testing.T, b []byte) {
 			t.Error("an error without a text")
 		}
 		if m.kind == typeMultipartReply {
-			flows, _, _ = decodeFlowStatsReply(m.body, flows)
+			_, _ = eachFlowStats(m.body, func(f Flow) { flows = append(flows, f) })
 		}
 	}
 	_ = pending.result()

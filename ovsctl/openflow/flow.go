@@ -1,8 +1,10 @@
 package openflow
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Flow is one entry of a flow table, as a plain value.
@@ -24,6 +26,26 @@ type Flow struct {
 
 	// rawMatch is the OXM list as it came, if Opaque is due to the match.
 	rawMatch []byte
+}
+
+// Clone is a copy that shares no memory with f: one that came from the switch keeps its whole message.
+func (f Flow) Clone() Flow {
+	f.Match, f.Actions = slices.Clone(f.Match), slices.Clone(f.Actions)
+	for i := range f.Match {
+		f.Match[i] = f.Match[i].clone()
+	}
+	for i, a := range f.Actions {
+		if set, ok := a.(SetField); ok {
+			f.Actions[i] = SetField{set.clone()}
+		}
+	}
+	f.rawMatch = bytes.Clone(f.rawMatch)
+	return f
+}
+
+func (f Field) clone() Field {
+	f.Value, f.Mask = bytes.Clone(f.Value), bytes.Clone(f.Mask)
+	return f
 }
 
 // FieldID names a packet or pipeline field, independent of its wire form.

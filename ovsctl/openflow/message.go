@@ -60,6 +60,7 @@ const (
 	bundleFlags        = 1<<0 | 1<<1 // atomic and ordered
 	multipartDesc      = 0
 	multipartFlow      = 1
+	multipartAggregate = 2
 	multipartReplyMore = 1
 )
 
@@ -197,7 +198,12 @@ func bundleControl(xid, bundle uint32, control uint16) []byte {
 
 // flowStatsRequest asks for all flows whose cookies agree in the mask's bits.
 func flowStatsRequest(xid uint32, cookie, mask uint64) []byte {
-	b := put16(make([]byte, 0, 48), multipartFlow)
+	return statsRequest(multipartFlow, xid, cookie, mask)
+}
+
+// statsRequest is flowStatsRequest, or one of another kind with the same body (§7.3.5.3).
+func statsRequest(kind uint16, xid uint32, cookie, mask uint64) []byte {
+	b := put16(make([]byte, 0, 48), kind)
 	b = append(b, 0, 0, 0, 0, 0, 0)
 	b = append(b, allTables, 0, 0, 0)
 	b = put32(put32(put32(b, anyPort), anyGroup), 0)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 )
 
@@ -62,45 +63,79 @@ func (c *Conn) DeleteOlder(ctx context.Context, cookie, owner uint64) (int, erro
 	if owner == 0 {
 		return 0, fmt.Errorf("%w: a delete without an owner mask", ErrInvalid)
 	}
-	flows, err := c.Dump(ctx, cookie, owner)
-	if err != nil {
-		return 0, err
-	}
 	found, seen := 0, map[uint64]bool{}
 	var mods []mod
-	for _, f := range flows {
+	err := c.Each(ctx, cookie, owner, func(f Flow) {
 		if f.Cookie&^owner >= cookie&^owner {
-			continue
+			return
 		}
 		found++
 		if !seen[f.Cookie] {
 			seen[f.Cookie] = true
 			mods = append(mods, deleteCookie(f.Cookie, math.MaxUint64))
 		}
+	})
+	if err != nil {
+		return 0, err
 	}
 	return found, c.change(ctx, mods)
 }
 
 // Dump reads the flows of all tables whose cookies agree with cookie in the bits
 // of mask (0: all flows), in no particular order. Flows that this package can't
-// express are among them, see Flow.Opaque.
+// express are among them, see Flow.Opaque. It holds them all, some 0.5 KiB each: Each does not.
 func (c *Conn) Dump(ctx context.Context, cookie, mask uint64) ([]Flow, error) {
 	var flows []Flow
+	if err := c.Each(ctx, cookie, mask, func(f Flow) { flows = append(flows, f) }); err != nil {
+		return nil, err
+	}
+	return flows, nil
+}
+
+// Each is Dump that gives one flow after the other to visit and holds none. visit runs in the connection's reader and must not wait
+// for the connection. A flow shares the memory of its message, up to 64 KiB: keep its Clone.
+func (c *Conn) Each(ctx context.Context, cookie, mask uint64, visit func(Flow)) error {
+	var mu sync.Mutex // held while visit runs
+	count, over := 0, false
+	give := func(f Flow) {
+		if !over { // else the caller has gone
+			count++
+			visit(f)
+		}
+	}
 	err := c.roundTrip(ctx, "to dump flows",
 		func(xid uint32) []byte { return flowStatsRequest(xid, cookie&mask, mask) },
 		func(m message) (more bool, err error) {
 			if m.kind != typeMultipartReply {
 				return false, fmt.Errorf("%w: answer of type %d to a multipart request", ErrProtocol, m.kind)
 			}
-			flows, more, err = decodeFlowStatsReply(m.body, flows)
-			return more, err
+			mu.Lock()
+			defer mu.Unlock()
+			return eachFlowStats(m.body, give)
 		})
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
 	c.count(func(n *counters) *atomic.Uint64 { return &n.dumps }, 1)
-	c.count(func(n *counters) *atomic.Uint64 { return &n.dumpedFlows }, len(flows))
-	if err != nil {
-		return nil, err
-	}
-	return flows, nil
+	c.count(func(n *counters) *atomic.Uint64 { return &n.dumpedFlows }, count)
+	return err
+}
+
+// Count asks how many flows of all tables have cookies that agree with cookie in the bits of mask (0: all flows). The switch counts them
+// without telling them.
+func (c *Conn) Count(ctx context.Context, cookie, mask uint64) (int, error) {
+	flows := 0
+	err := c.roundTrip(ctx, "to count flows",
+		func(xid uint32) []byte { return statsRequest(multipartAggregate, xid, cookie&mask, mask) },
+		func(m message) (bool, error) {
+			// packets and bytes, 8 bytes each, come before the count (§7.3.5.3)
+			if m.kind != typeMultipartReply || len(m.body) < 8+20 || be16(m.body) != multipartAggregate {
+				return false, fmt.Errorf("%w: count of flows of type %d with %d bytes", ErrProtocol, m.kind, len(m.body))
+			}
+			flows = int(be32(m.body[8+16:]))
+			return false, nil
+		})
+	return flows, err
 }
 
 // Features is what the switch says of itself.

@@ -5,27 +5,27 @@ import "fmt"
 // flowStatsLength is the fixed part of an ofp_flow_stats (§7.3.5.2).
 const flowStatsLength = 48
 
-// decodeFlowStatsReply reads one part of a multipart reply and appends its flows.
-func decodeFlowStatsReply(body []byte, flows []Flow) (all []Flow, more bool, err error) {
+// eachFlowStats reads one part of a multipart reply and gives its flows to visit.
+func eachFlowStats(body []byte, visit func(Flow)) (more bool, err error) {
 	if len(body) < 8 || be16(body) != multipartFlow {
-		return flows, false, fmt.Errorf("%w: multipart reply of %d bytes that has no flows", ErrProtocol, len(body))
+		return false, fmt.Errorf("%w: multipart reply of %d bytes that has no flows", ErrProtocol, len(body))
 	}
-	more = be16(body[2:])&multipartReplyMore != 0
 	for b := body[8:]; len(b) > 0; {
 		if len(b) < flowStatsLength {
-			return flows, false, fmt.Errorf("%w: flow of %d bytes", ErrProtocol, len(b))
+			return false, fmt.Errorf("%w: flow of %d bytes", ErrProtocol, len(b))
 		}
 		n := int(be16(b))
 		if n < flowStatsLength || n > len(b) {
-			return flows, false, fmt.Errorf("%w: flow of length %d with %d bytes left", ErrProtocol, n, len(b))
+			return false, fmt.Errorf("%w: flow of length %d with %d bytes left", ErrProtocol, n, len(b))
 		}
 		f, err := decodeFlowStats(b[:n])
 		if err != nil {
-			return flows, false, err
+			return false, err
 		}
-		flows, b = append(flows, f), b[n:]
+		visit(f)
+		b = b[n:]
 	}
-	return flows, more, nil
+	return be16(body[2:])&multipartReplyMore != 0, nil
 }
 
 // decodeFlowStats reads one flow; its values alias b.

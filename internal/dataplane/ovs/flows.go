@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
@@ -190,15 +191,82 @@ func (p *Plane) stamp(flows []openflow.Flow) {
 	}
 }
 
-// replay gives the switch all flows under a new generation, piece by piece, and deletes older generations after: traffic never stops. Those that
-// all networks have in common come last: without them an empty switch forwards nothing.
+// replay makes the flows of a switch that this agent does not know yet the wanted ones. Those of ours that it has are taken over, with their
+// generation, if most are as wanted: an agent that restarts changes nothing then.
 func (p *Plane) replay(ctx context.Context) error {
-	old, last, err := p.generations(ctx)
+	have, err := p.conn.Count(ctx, cookieOwner, cookieOwnerMask)
 	if err != nil {
 		return err
 	}
-	p.cookie = cookieOwner | (last+1)&generationMask
-	if err := p.replayAs(ctx, old); err != nil {
+	if have == 0 {
+		return p.replayOver(ctx, difference{})
+	}
+	if err := p.follow(ctx); err != nil { // before the comparison: what is changed after it is told
+		return err
+	}
+	p.presume()
+	d, err := p.compare(ctx)
+	if err != nil {
+		return err
+	}
+	if p.cookie == 0 || d.large() {
+		return p.replayOver(ctx, d)
+	}
+	if err := p.adopt(ctx, d); err != nil {
+		p.cookie = 0
+		return err
+	}
+	return nil
+}
+
+// presume takes all flows for sent. What of that is not so a comparison must find.
+func (p *Plane) presume() {
+	p.baseFor = p.pipeline()
+	p.base = pipeline.Base(p.baseFor)
+	for _, n := range p.all() {
+		clear(n.refused)
+		n.entered = false // its entries' changes were not noted meanwhile
+		p.mu.Lock()
+		n.basis = p.basisOf(n)
+		n.edits.off, n.walk = false, false
+		clear(n.edits.flows)
+		clear(n.common)
+		for _, f := range n.commonFlows(n.basis) {
+			n.common[f.Key()] = true
+		}
+		p.mu.Unlock()
+	}
+}
+
+// adopt takes over the flows that the switch has, and mends those that differ.
+func (p *Plane) adopt(ctx context.Context, d difference) error {
+	p.compared = time.Now()
+	p.stamp(p.base)
+	changed, _, err := p.mend(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, n := range p.all() {
+		if err := p.flush(ctx, n); err != nil && !isRefusal(err) {
+			return err
+		}
+	}
+	p.replayed("flows taken over", "changed", changed)
+	return nil
+}
+
+// replayed notes that the switch has all flows.
+func (p *Plane) replayed(text string, args ...any) {
+	generation := uint32(p.cookie & generationMask)
+	p.setStatus(func(s *Status) { s.Generation, s.baseFlows = generation, len(p.base) })
+	p.log.Info(text, append(args, "flows", p.Status().Flows, "generation", generation)...)
+}
+
+// replayOver gives the switch all flows under a new generation, piece by piece, and deletes older generations after: traffic never stops. Those that
+// all networks have in common come last: without them an empty switch forwards nothing.
+func (p *Plane) replayOver(ctx context.Context, d difference) error {
+	p.cookie = cookieOwner | (d.last()+1)&generationMask
+	if err := p.replayAs(ctx, d.cookies); err != nil {
 		p.cookie = 0
 		return err
 	}
@@ -239,25 +307,8 @@ func (p *Plane) replayAs(ctx context.Context, old map[uint64]bool) error {
 			return fmt.Errorf("delete flows of older generations: %w", err)
 		}
 	}
-	generation := uint32(p.cookie & generationMask)
-	p.log.Info("flows replayed", "flows", f.count+len(p.base), "generation", generation)
-	p.setStatus(func(s *Status) { s.Generation, s.baseFlows = generation, len(p.base) })
+	p.replayed("flows replayed")
 	return nil
-}
-
-// generations are the cookies of our flows that the switch has, and the highest generation among them.
-func (p *Plane) generations(ctx context.Context) (map[uint64]bool, uint64, error) {
-	have, err := p.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
-	if err != nil {
-		return nil, 0, err
-	}
-	old := map[uint64]bool{}
-	var last uint64
-	for _, f := range have {
-		old[f.Cookie] = true
-		last = max(last, f.Cookie&generationMask)
-	}
-	return old, last, nil
 }
 
 // filling is the part of a replay that is yet to be sent.

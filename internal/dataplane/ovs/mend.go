@@ -14,73 +14,118 @@ import (
 // seed is of this program's life: sums are compared with one another only.
 var seed = maphash.MakeSeed()
 
-// sum stands for a flow with all that it does; 300,000 flows are kept as sums in some 10 MiB. That two flows have one is
+// sum stands for a flow with all that it does but its cookie; 300,000 flows are kept as sums in some 10 MiB. That two flows have one is
 // as likely as 1 in 10^8 for so many, and would leave one flow that another program changed until the next comparison.
-func sum(f openflow.Flow) uint64 { return maphash.String(seed, f.String()) }
+func sum(f openflow.Flow) uint64 {
+	var room [256]byte
+	return maphash.Bytes(seed, f.AppendContent(room[:0]))
+}
+
+// difference is how the switch's flows of ours differ from the wanted ones.
+type difference struct {
+	missing map[uint64]bool // sums of the wanted flows that the switch does not have with the present cookie
+	// extra are, by Key, flows that the switch has besides; fillPiece of them at most. extras is how many there are.
+	extra  map[string]openflow.Flow
+	extras int
+	// cookies are all that the switch's flows have.
+	cookies map[uint64]bool
+}
+
+// large says that there is so much to send that pieces under a new generation need less memory, and less of the switch's time.
+func (d difference) large() bool { return len(d.missing)+d.extras > fillPiece }
+
+// last is the highest generation among the switch's flows.
+func (d difference) last() (last uint64) {
+	for c := range d.cookies {
+		last = max(last, c&generationMask)
+	}
+	return last
+}
+
+// compare reads the switch's flows, of which it holds none but those that are not wanted. Without a cookie it takes up
+// that of the first flow that is as it is wanted: it stays 0 if there is none.
+func (p *Plane) compare(ctx context.Context) (difference, error) {
+	d := difference{missing: map[uint64]bool{}, extra: map[string]openflow.Flow{}, cookies: map[uint64]bool{}}
+	p.eachWanted(func(_ *network, f openflow.Flow) { d.missing[sum(f)] = true })
+	cookie := p.cookie
+	err := p.conn.Each(ctx, cookieOwner, cookieOwnerMask, func(f openflow.Flow) {
+		d.cookies[f.Cookie] = true
+		h := sum(f)
+		wanted := f.Opaque == "" && d.missing[h]
+		if wanted && cookie == 0 {
+			cookie = f.Cookie
+		}
+		if wanted && f.Cookie == cookie {
+			delete(d.missing, h)
+			return
+		}
+		if d.extras++; d.extras <= fillPiece {
+			d.extra[f.Key()] = f.Clone()
+		}
+	})
+	if err != nil {
+		return d, err
+	}
+	p.cookie = cookie
+	return d, nil
+}
 
 // mendFlows compares the switch's flows with the wanted ones, and gives it what is missing.
 func (p *Plane) mendFlows(ctx context.Context) error {
 	p.compared = time.Now()
-	missing := map[uint64]bool{}
-	p.eachWanted(func(_ *network, f openflow.Flow) { missing[sum(f)] = true })
-	dump, err := p.conn.Dump(ctx, cookieOwner, cookieOwnerMask)
+	d, err := p.compare(ctx)
 	if err != nil {
 		return err
 	}
-	extra := map[string]openflow.Flow{}
-	for _, f := range dump {
-		if h := sum(f); f.Opaque == "" && missing[h] {
-			delete(missing, h)
-		} else {
-			extra[f.Key()] = f
-		}
+	if d.large() {
+		p.noteDrift(len(d.missing), d.extras, "very many")
+		return p.replayOver(ctx, d)
 	}
+	count, example, err := p.mend(ctx, d)
+	if count == 0 {
+		p.drift.Note(nil)
+	} else {
+		p.noteDrift(count-len(d.extra), len(d.extra), example)
+	}
+	return err
+}
+
+// mend gives the switch what a small difference says. It returns how many flows that are, one of them, and leaves in extra those that it deletes.
+func (p *Plane) mend(ctx context.Context, d difference) (count int, example string, err error) {
 	add := map[*network][]openflow.Flow{}
-	count := 0
-	if len(missing) > 0 {
+	if len(d.missing) > 0 {
 		p.eachWanted(func(n *network, f openflow.Flow) {
-			if missing[sum(f)] {
+			if d.missing[sum(f)] {
 				add[n] = append(add[n], f)
-				delete(extra, f.Key()) // it is replaced
+				delete(d.extra, f.Key()) // it is replaced
 				count++
+				example = f.Key()
 			}
 		})
 	}
-	p.forgetEdited(extra)
-	if count+len(extra) == 0 {
-		p.drift.Note(nil)
-		return nil
+	p.forgetEdited(d.extra)
+	for key := range d.extra {
+		count++
+		example = key
 	}
-	p.noteDrift(count, extra, add)
-	return p.mend(ctx, add, extra)
-}
-
-func (p *Plane) mend(ctx context.Context, add map[*network][]openflow.Flow, extra map[string]openflow.Flow) error {
-	common := openflow.Change{Add: add[nil], Delete: slices.Collect(maps.Values(extra))}
+	common := openflow.Change{Add: add[nil], Delete: slices.Collect(maps.Values(d.extra))}
 	delete(add, nil)
 	for n, flows := range add {
 		if err := p.give(ctx, n, openflow.Change{Add: flows}); err != nil && !isRefusal(err) {
-			return err
+			return count, example, err
 		}
 	}
-	if len(common.Add)+len(common.Delete) == 0 {
-		return nil
+	if len(common.Add)+len(common.Delete) > 0 {
+		err = p.conn.Apply(ctx, common)
 	}
-	if err := p.conn.Apply(ctx, common); err != nil {
-		return fmt.Errorf("%w: mend %d flows: %w", ErrNotReady, len(common.Add)+len(common.Delete), err)
+	if err != nil {
+		return count, example, fmt.Errorf("%w: mend %d flows: %w", ErrNotReady, len(common.Add)+len(common.Delete), err)
 	}
-	return nil
+	return count, example, nil
 }
 
-func (p *Plane) noteDrift(missing int, extra map[string]openflow.Flow, add map[*network][]openflow.Flow) {
-	var example openflow.Flow
-	for _, f := range extra {
-		example = f
-	}
-	for _, flows := range add {
-		example = flows[0]
-	}
-	p.drift.Note(fmt.Errorf("%d are missing or changed, %d are foreign", missing, len(extra)), "example", example.Key())
+func (p *Plane) noteDrift(missing, extra int, example string) {
+	p.drift.Note(fmt.Errorf("%d are missing or changed, %d are foreign", missing, extra), "example", example)
 	p.setStatus(func(s *Status) {
 		s.Drift.Flows++
 		s.Drift.FlowsAt = time.Now()
@@ -96,9 +141,9 @@ func (p *Plane) eachWanted(do func(*network, openflow.Flow)) {
 	for _, n := range p.all() {
 		each := func(flows []openflow.Flow) {
 			p.stamp(flows)
+			exceptions := len(n.edits.flows)+len(n.refused) > 0
 			for _, f := range flows {
-				key := f.Key()
-				if _, edited := n.edits.flows[key]; !edited && !n.isRefused(key) {
+				if !exceptions || !n.excepts(f.Key()) {
 					do(n, f)
 				}
 			}
@@ -111,12 +156,18 @@ func (p *Plane) eachWanted(do func(*network, openflow.Flow)) {
 			p.mu.Lock()
 			for _, s := range piece {
 				if n.has(s) {
-					each(n.flowsOf(s, n.basis))
+					each(n.wanted(s, n.basis))
 				}
 			}
 			p.mu.Unlock()
 		}
 	}
+}
+
+// excepts says that a flow is yet to be sent, or was refused. Called with mu held.
+func (n *network) excepts(key string) bool {
+	_, edited := n.edits.flows[key]
+	return edited || n.isRefused(key)
 }
 
 // forgetEdited leaves out the flows of which an edit says what they are to be.

@@ -234,7 +234,7 @@ func (p *Plane) connect(ctx context.Context) error {
 // syncAllFlows makes the switch's flows equal to the wanted ones. What is wrong with single networks goes to failed.
 func (p *Plane) syncAllFlows(ctx context.Context, compare bool, failed func(*network, error)) error {
 	if p.cookie == 0 || p.baseFor != p.pipeline() {
-		p.compared = time.Time{}
+		p.compared = time.Time{} // unless replay compares them
 		if err := p.replay(ctx); err != nil {
 			return err
 		}
