@@ -320,8 +320,8 @@ func (n *state) apply(c dataplane.Change) {
 	}
 }
 
-// set makes the state be that of a network, by the changes that lead there.
-func (n *state) set(want dataplane.Network) {
+// set returns the change that leads from the state to that of a network.
+func (n *state) set(want dataplane.Network) dataplane.Change {
 	if n.gone {
 		n.gone = false
 		n.noteLinks()
@@ -359,7 +359,7 @@ func (n *state) set(want dataplane.Network) {
 			c.Peers = append(c.Peers, dataplane.PeerChange{Host: host, Gone: true})
 		}
 	}
-	n.apply(c)
+	return c
 }
 
 // remove has everything of the network removed.

@@ -186,9 +186,9 @@ func (p *Plane) SetNetwork(ctx context.Context, want dataplane.Network) error {
 		n = newNetwork(want.ID)
 		p.networks[want.ID] = n
 	}
-	n.set(want)
+	c := n.set(want)
 	p.mu.Unlock()
-	return p.serve(ctx, want.ID)
+	return p.change(ctx, n, c)
 }
 
 // RemoveNetwork removes everything of the network, now or when it can be done.
@@ -205,14 +205,11 @@ func (p *Plane) RemoveNetwork(ctx context.Context, id string) error {
 func (p *Plane) Apply(ctx context.Context, c dataplane.Change) error {
 	p.mu.Lock()
 	n, err := p.known(c.Network)
-	if err == nil {
-		n.apply(c)
-	}
 	p.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return p.serve(ctx, c.Network)
+	return p.change(ctx, n, c)
 }
 
 // known is a network that was set before. Called with mu held.
