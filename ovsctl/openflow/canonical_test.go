@@ -111,6 +111,21 @@ func TestRefusedBeforeSending(t *testing.T) {
 	}
 }
 
+// TestSubjectIsShort: an error that names a flood does not fill the log.
+func TestSubjectIsShort(t *testing.T) {
+	f := Flow{Table: 70, Actions: make([]Action, 5000)}
+	for i := range f.Actions {
+		f.Actions[i] = Output{uint32(i)}
+	}
+	_, err := appendFlowMod(nil, 1, mod{flow: f})
+	if err == nil {
+		t.Fatal("it is encoded")
+	}
+	if text := (mod{flow: f}).String(); len(text) > 700 || !strings.HasSuffix(text, "(5000 actions)") {
+		t.Errorf("%d bytes: %s", len(text), text)
+	}
+}
+
 func TestErrorText(t *testing.T) {
 	cases := []struct {
 		name string

@@ -150,9 +150,16 @@ func (m mod) String() string {
 	case commandDeleteStrict:
 		return "delete " + m.flow.Key()
 	default:
-		return m.flow.String()
+		text := m.flow.String()
+		if len(text) > longestSubject { // of a flood, 64 KiB
+			return text[:longestSubject] + fmt.Sprintf("... (%d actions)", len(m.flow.Actions))
+		}
+		return text
 	}
 }
+
+// longestSubject is how much of a flow errors and logs tell, in bytes: all of an endpoint's.
+const longestSubject = 600
 
 // appendFlowMod appends a whole flow-mod message (§7.3.4.2).
 func appendFlowMod(b []byte, xid uint32, m mod) ([]byte, error) {

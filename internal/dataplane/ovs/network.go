@@ -85,7 +85,12 @@ func (p *Plane) applyWith(ctx context.Context, id string, links func() error) er
 		tunnel = errors.Join(tunnel, p.syncFDB(ctx, n))
 		err = p.syncPorts(ctx, n)
 	}
-	if err = errors.Join(<-flows, err); err != nil {
+	told := <-flows
+	if errors.Is(told, errFlood) {
+		p.nudge() // Status tells it; it keeps no container from joining
+		told = nil
+	}
+	if err = errors.Join(told, err); err != nil {
 		return errors.Join(tunnel, err)
 	}
 	if err := errors.Join(tunnel, p.drop(ctx, n)); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
+	"github.com/socketplane/socketplane/ovsctl/pipeline"
 )
 
 // isolateTries bounds the bundles by which the refused flows of one change are found. With one refused among 60,000 it takes 33.
@@ -16,10 +17,14 @@ const isolateTries = 100
 // refusedMin and refusedMax are the pauses before what the switch refused is offered again.
 const refusedMin, refusedMax = time.Second, 5 * time.Minute
 
+// errFlood wraps a refusal of flows that broadcasts need and nothing else does: containers find and reach each other without.
+var errFlood = errors.New("broadcasts and multicasts do not reach all containers; all else is in force")
+
 // refusals are the flows of a network that the switch did not take. They are its trouble alone. Touched in a turn only.
 type refusals struct {
 	refused map[string]edit // by Key
 	cause   error
+	more    bool // flows besides those of broadcasts were refused since give last began
 	pause   retry.Pause
 	due     time.Time // when they are offered again
 }
@@ -35,7 +40,12 @@ func (r *refusals) trouble() error {
 	if len(r.refused) == 0 {
 		return nil
 	}
-	return r.cause
+	for _, e := range r.refused {
+		if e.flow.Table != pipeline.TableFlood {
+			return r.cause
+		}
+	}
+	return fmt.Errorf("%w: %w", errFlood, r.cause)
 }
 
 // isRefusal says whether the switch, or the encoder, did not take flows: sent again they fail again.
@@ -54,11 +64,15 @@ func (p *Plane) give(ctx context.Context, n *network, c openflow.Change) error {
 	p.stamp(c.Delete)
 	tries := 0
 	before := len(n.refused)
+	n.more = false
 	if err := p.isolate(ctx, n, c, &tries); err != nil {
 		return fmt.Errorf("%w: change %d flows of network %s: %w", ErrNotReady, len(c.Add)+len(c.Delete), n.id, err)
 	}
 	if len(n.refused) > before {
 		n.due = time.Now().Add(n.pause.Next(0))
+		if !n.more {
+			return fmt.Errorf("%w: %w", errFlood, n.cause)
+		}
 		return n.cause
 	}
 	return nil
@@ -102,6 +116,7 @@ func (r *refusals) refuse(c openflow.Change, is func(openflow.Flow) bool) (rest 
 	for _, f := range c.Add {
 		if is(f) {
 			r.refused[f.Key()] = edit{flow: f}
+			r.more = r.more || f.Table != pipeline.TableFlood
 		} else {
 			rest.Add = append(rest.Add, f)
 		}

@@ -13,7 +13,7 @@ func TestFlowThatTheSwitchRefuses(t *testing.T) {
 	h := newHost(t)
 	h.start()
 	bad := network("b", 1, 2)
-	h.attach(network("b", 1), "b-1")
+	b := h.attach(network("b", 1), "b-1")
 	bad.Local[1].Port = 70000 // no port of 16 bits
 	if err := h.agent.SetNetwork(h.ctx(), bad); err == nil || !strings.Contains(err.Error(), "network-b") {
 		t.Errorf("a flow that is refused: %v", err)
@@ -29,6 +29,12 @@ func TestFlowThatTheSwitchRefuses(t *testing.T) {
 	a := h.attach(good, "a-1")
 	h.attach(good, "a-2")
 	mustReach(t, a, "10.1.100.2")
+	// The flow of the network's broadcasts names the bad port too. Containers join without it.
+	bad = network("b", 1, 2, 3)
+	bad.Local[1].Port = 70000
+	h.attach(bad, "b-3")
+	mustReach(t, b, "10.1.101.3")
+	eventually(t, "it is told still", told)
 	for name, again := range map[string]func(){
 		"agent": func() { h.restart(good, bad) }, "switch": func() { h.ovs.StopVswitchd(); h.ovs.StartVswitchd() },
 	} {
