@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -66,6 +67,8 @@ func (a *agent) told() operator.SelfDeps {
 			o := adminapi.OVS{Version: a.sw.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), Bridge: config.Bridge, TSO: st.TSO}
 			if err := a.plane.Ready(); err != nil {
 				o.Error = err.Error()
+			} else {
+				o.Error = strings.Join(checkup.Unreached(st, a.networks), "; ")
 			}
 			return o
 		},

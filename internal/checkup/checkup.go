@@ -148,7 +148,8 @@ func (c *Checkup) lookedSwitch() doctor.Switch {
 	return doctor.Switch{Files: doctor.Files{Contained: c.isPlugin()}, DB: strings.TrimPrefix(c.parts.Config.OVSDB, "unix:"), Mgmt: c.parts.Switch.MgmtPath(), Restart: c.restartSwitch(), Log: c.ownLog(),
 		Plane: func(ctx context.Context) doctor.Plane {
 			st := c.parts.Plane.Status()
-			return doctor.Plane{Version: c.parts.Switch.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), TSO: st.TSO, Flows: st.Flows, Err: st.Err}
+			return doctor.Plane{Version: c.parts.Switch.Version(ctx), Datapath: st.Datapath, Tunnel: string(st.Tunnel), TSO: st.TSO, Flows: st.Flows, Err: st.Err,
+				Unreached: Unreached(st, c.parts.Networks)}
 		}}
 }
 

@@ -85,6 +85,9 @@ func TestSockets(t *testing.T) {
 		return Docker{Files: files, Host: "unix://" + at("well"), Ready: func() error { return ready }, Info: info,
 			Networks: func(context.Context) (int, error) { return 3, nil }}.Check()
 	}
+	far := Switch{Files: running, DB: at("well"), Mgmt: at("well"), Plane: func(context.Context) Plane {
+		return Plane{Unreached: []string{"broadcasts of network web do not reach 50 of its hosts"}}
+	}}.Daemons()
 	fine := func(context.Context) error { return nil }
 	hung := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	containerd := host(t, map[string]string{"/proc/78/status": "Name:\tcontainerd\nState:\tT (stopped)"})
@@ -94,6 +97,7 @@ func TestSockets(t *testing.T) {
 		words []string
 	}{
 		"switch":                           {sw(running, "well", "well"), "ok", nil},
+		"switch, floods":                   {far, "warning", []string{"do not reach 50 of its hosts", "--tunnel kernel"}},
 		"no Open vSwitch":                  {sw(host(t, nil), "none", "well"), "error", []string{"in none of the usual directories", "apt-get install openvswitch-switch"}},
 		"no Docker, seen from a container": {docker(host(t, map[string]string{"/.dockerenv": ""}), "none"), "error", []string{"does not run", "systemctl start docker"}},
 		"no Docker, seen from the plugin":  {docker(Files{Root: host(t, nil).Root, Contained: true}, "none"), "error", []string{"does not run", "systemctl start docker"}},

@@ -46,6 +46,8 @@ type Plane struct {
 	Flows                     int
 	// Err is what keeps something from being as it should; nil if nothing does.
 	Err error
+	// Unreached says, a line for each network, how many hosts its broadcasts do not reach.
+	Unreached []string
 }
 
 // Switch is what Open vSwitch is looked at with.
@@ -101,6 +103,10 @@ func (s Switch) Daemons() Check {
 		p := s.Plane(ctx)
 		if p.Err != nil {
 			return Error(p.Err.Error(), "", s.Log+" says more")
+		}
+		if len(p.Unreached) > 0 {
+			return Warning(strings.Join(p.Unreached, "; "), "containers reach each other, but those that look for each other by broadcast or multicast do not find all",
+				"use --tunnel kernel, whose devices reach all hosts, or spread the containers over several networks")
 		}
 		return OK("%s, datapath %s, tunnel %s, %d flows", cmp.Or(p.Version, "of unknown version"), p.Datapath, p.Tunnel, p.Flows)
 	}}

@@ -18,7 +18,9 @@ import (
 // parts is an agent whose parts tell these figures.
 type parts struct{}
 
-func (parts) Status() ovs.Status      { return ovs.Status{Flows: 7, Passes: 5, Failed: 2} }
+func (parts) Status() ovs.Status {
+	return ovs.Status{Flows: 7, Unreached: map[string]int{"a": 5, "b": 7}, Passes: 5, Failed: 2}
+}
 func (parts) Counts() hostlink.Counts { return hostlink.Counts{Dumps: 3, Entries: 4} }
 
 type claimed struct{ err error }
@@ -56,7 +58,7 @@ func TestCollect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"socketplane_ready 1", "socketplane_plugin_in_flight 0", "socketplane_netlink_lists_total 3", "socketplane_forwarding_changes_total 4", "socketplane_flows 7",
+		"socketplane_ready 1", "socketplane_plugin_in_flight 0", "socketplane_netlink_lists_total 3", "socketplane_forwarding_changes_total 4", "socketplane_flows 7", "socketplane_unreached_hosts 12",
 		"socketplane_networks 8", "socketplane_endpoints 9", "socketplane_peers 10", "socketplane_peer_endpoints 11",
 		`socketplane_reconcile_runs_total{result="ok"} 3`, `socketplane_reconcile_runs_total{result="failed"} 2`,
 		`socketplane_addresses{state="handed_out"} 1`, `socketplane_addresses{state="resting"} 2`, `socketplane_addresses{state="spare"} 3`,

@@ -57,6 +57,8 @@ func Collect(p Parts) *prometheus.Registry {
 		"socketplane_forwarding_changes_total", "Changes of forwarding entries that the kernel was told.")
 	add(func() float64 { return float64(p.Plane.Status().Flows) },
 		"socketplane_flows", "Flows that are wanted in the switch.")
+	add(func() float64 { return float64(p.Plane.Status().UnreachedHosts()) },
+		"socketplane_unreached_hosts", "Hosts that broadcasts of this host's networks do not reach, as Open vSwitch has no room for so many; the sum over all networks.")
 	add(func() float64 { return p.since(p.Plane.Status().LastSync) },
 		"socketplane_seconds_since_sync", "Seconds since the switch and the links were last found or made true; since the start if never.")
 	add(func() float64 { return p.since(p.StoreSync()) },

@@ -61,8 +61,18 @@ type Status struct {
 	// Err is what keeps something from being true: of everything (then Ready says the same) or
 	// of single networks.
 	Err error
+	// Unreached is how many other hosts the broadcasts of a network do not reach, by its ID. Those that reach all are not there.
+	Unreached map[string]int
 
 	baseFlows int // of those that all networks have in common
+}
+
+// UnreachedHosts is the sum of Unreached.
+func (s Status) UnreachedHosts() (sum int) {
+	for _, hosts := range s.Unreached {
+		sum += hosts
+	}
+	return sum
 }
 
 // Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, links that nothing needs, and
@@ -173,6 +183,12 @@ func (p *Plane) Status() Status {
 	st.Flows = st.baseFlows
 	for _, n := range p.networks {
 		st.Flows += n.count + len(n.common)
+		if far := n.flood.Unreached(n.basis.config, n.basis.segment); far > 0 && n.basis.active {
+			if st.Unreached == nil {
+				st.Unreached = map[string]int{}
+			}
+			st.Unreached[n.id] = far
+		}
 	}
 	return st
 }
