@@ -114,7 +114,7 @@ var rules = []rule{
 	{"internal/sdnotify", nil, []string{"net/http"}, "who tells systemd must not know what"},
 	{"internal/agent", []string{everything, "github.com/docker/go-plugins-helpers", "github.com/prometheus", "golang.org/x/sync/errgroup"}, nil,
 		"wiring knows all parts, and no outside world"},
-	{"internal/dataplane/ovs", []string{"internal/dataplane", "internal/hostlink", "internal/retry", "ovsctl"}, []string{"net/http"},
+	{"internal/dataplane/ovs", []string{"internal/dataplane", "internal/hostlink", "internal/lock", "internal/retry", "ovsctl"}, []string{"net/http"},
 		"the plane knows neither Docker nor the store"},
 	{"internal/layout", nil, []string{"net"}, "what packages promise is read from their sources"},
 	{"internal/probe", []string{"golang.org/x/sys/unix"}, nil, "a probe must not know who asks"},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
@@ -96,8 +97,8 @@ type Plane struct {
 	poke  chan struct{}
 	up    chan struct{} // closed when packets could be forwarded for the first time
 
-	// applying has room for one: who puts something in has the turn, and may change the host and what follows.
-	applying chan struct{}
+	// applying is the turn: who holds it may change the host and what follows.
+	applying lock.Lock
 	underlay hostlink.Underlay        // as it was when the present turn began
 	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
 	conn     *openflow.Conn           // only Run's goroutine changes it
@@ -137,7 +138,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Plane {
 	}
 	return &Plane{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
-		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: make(chan struct{}, 1), drifted: make(chan struct{}, 1),
+		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: lock.New(), drifted: make(chan struct{}, 1),
 		networks: map[string]*network{}, owned: map[string]hostlink.Link{},
 		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		strays:  newStrays(opts.Logger),
@@ -341,16 +342,13 @@ func (p *Plane) serve(ctx context.Context, id string) error {
 
 // acquire waits for its turn to change the host.
 func (p *Plane) acquire(ctx context.Context) (release func(), err error) {
-	select {
-	case p.applying <- struct{}{}:
-		p.mu.Lock()
-		p.underlay = p.where
-		p.mu.Unlock()
-		return func() { <-p.applying }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: another change is still being applied: see whether ovs-vswitchd hangs (its log, ovs-appctl version): %w",
-			ErrNotReady, ctx.Err())
+	if err := p.applying.Take(ctx); err != nil {
+		return nil, fmt.Errorf("%w: another change is still being applied: see whether ovs-vswitchd hangs (its log, ovs-appctl version): %w", ErrNotReady, err)
 	}
+	p.mu.Lock()
+	p.underlay = p.where
+	p.mu.Unlock()
+	return p.applying.Release, nil
 }
 
 func (p *Plane) nudge() {

@@ -74,8 +74,8 @@ func (p *Plane) broken() <-chan struct{} {
 
 // disconnect ends the work. Its turn comes: everybody else's wait is bounded.
 func (p *Plane) disconnect() {
-	p.applying <- struct{}{}
-	defer func() { <-p.applying }()
+	p.applying <- struct{}{} // as Take does, for as long as it takes
+	defer p.applying.Release()
 	p.setStopped()
 	if p.conn != nil {
 		_ = p.conn.Close() // nothing is owed to a connection that is not used any more
