@@ -20,12 +20,8 @@ const (
 	generationMask  uint64 = 1<<32 - 1
 )
 
-const (
-	// walkPiece is how many stations are gone through while Plane.mu is held: some 2 ms of computing.
-	walkPiece = 512
-	// fillPiece is how many flows a replay keeps in memory, some 0.5 KiB each.
-	fillPiece = 16 << 10
-)
+// walkPiece is how many stations are gone through while Plane.mu is held: some 2 ms of computing.
+const walkPiece = 512
 
 // basisOf is what the network's flows are to be computed with. Called in a turn, with mu held.
 func (p *Plane) basisOf(n *network) basis {
@@ -205,7 +201,7 @@ func (p *Plane) replay(ctx context.Context) error {
 		return err
 	}
 	p.presume()
-	d, err := p.compare(ctx)
+	d, err := p.compare(ctx, have)
 	if err != nil {
 		return err
 	}
@@ -278,6 +274,7 @@ func (p *Plane) replayAs(ctx context.Context, old map[uint64]bool) error {
 	p.base = pipeline.Base(p.baseFor)
 	p.stamp(p.base)
 	f := filling{plane: p, pieces: map[*network][]openflow.Flow{}}
+	defer func() { _ = f.wait() }() // no goroutine of it is left
 	networks := p.all()
 	for _, n := range networks {
 		p.mu.Lock()
@@ -308,46 +305,5 @@ func (p *Plane) replayAs(ctx context.Context, old map[uint64]bool) error {
 		}
 	}
 	p.replayed("flows replayed")
-	return nil
-}
-
-// filling is the part of a replay that is yet to be sent.
-type filling struct {
-	plane  *Plane
-	pieces map[*network][]openflow.Flow
-	size   int
-	count  int
-}
-
-func (f *filling) add(ctx context.Context, n *network, flows []openflow.Flow) error {
-	f.plane.stamp(flows)
-	f.pieces[n] = append(f.pieces[n], flows...)
-	if f.size += len(flows); f.size < fillPiece {
-		return nil
-	}
-	return f.flush(ctx)
-}
-
-// flush sends it. When the switch refuses a flow, each network is given its own, so that it is trouble of one.
-func (f *filling) flush(ctx context.Context) error {
-	all := make([]openflow.Flow, 0, f.size)
-	for _, flows := range f.pieces {
-		all = append(all, flows...)
-	}
-	err := openflow.Fill(ctx, f.plane.sw.MgmtPath(), all)
-	if isRefusal(err) {
-		for n, flows := range f.pieces {
-			if err = f.plane.give(ctx, n, openflow.Change{Add: flows}); err != nil && !isRefusal(err) {
-				break
-			}
-			err = nil
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: replay %d flows: %w", ErrNotReady, len(all), err)
-	}
-	f.count += len(all)
-	f.size = 0
-	clear(f.pieces)
 	return nil
 }

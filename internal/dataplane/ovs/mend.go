@@ -21,10 +21,13 @@ func sum(f openflow.Flow) uint64 {
 	return maphash.Bytes(seed, f.AppendContent(room[:0]))
 }
 
+// smallDifference is how many flows are mended one by one, some 0.5 KiB each in memory.
+const smallDifference = 16 << 10
+
 // difference is how the switch's flows of ours differ from the wanted ones.
 type difference struct {
 	missing map[uint64]bool // sums of the wanted flows that the switch does not have with the present cookie
-	// extra are, by Key, flows that the switch has besides; fillPiece of them at most. extras is how many there are.
+	// extra are, by Key, flows that the switch has besides; smallDifference of them at most. extras is how many there are.
 	extra  map[string]openflow.Flow
 	extras int
 	// cookies are all that the switch's flows have.
@@ -32,7 +35,7 @@ type difference struct {
 }
 
 // large says that there is so much to send that pieces under a new generation need less memory, and less of the switch's time.
-func (d difference) large() bool { return len(d.missing)+d.extras > fillPiece }
+func (d difference) large() bool { return len(d.missing)+d.extras > smallDifference }
 
 // last is the highest generation among the switch's flows.
 func (d difference) last() (last uint64) {
@@ -43,9 +46,9 @@ func (d difference) last() (last uint64) {
 }
 
 // compare reads the switch's flows, of which it holds none but those that are not wanted. Without a cookie it takes up
-// that of the first flow that is as it is wanted: it stays 0 if there is none.
-func (p *Plane) compare(ctx context.Context) (difference, error) {
-	d := difference{missing: map[uint64]bool{}, extra: map[string]openflow.Flow{}, cookies: map[uint64]bool{}}
+// that of the first flow that is as it is wanted: it stays 0 if there is none. have is about how many flows there are.
+func (p *Plane) compare(ctx context.Context, have int) (difference, error) {
+	d := difference{missing: make(map[uint64]bool, have), extra: map[string]openflow.Flow{}, cookies: map[uint64]bool{}}
 	p.eachWanted(func(_ *network, f openflow.Flow) { d.missing[sum(f)] = true })
 	cookie := p.cookie
 	err := p.conn.Each(ctx, cookieOwner, cookieOwnerMask, func(f openflow.Flow) {
@@ -59,7 +62,7 @@ func (p *Plane) compare(ctx context.Context) (difference, error) {
 			delete(d.missing, h)
 			return
 		}
-		if d.extras++; d.extras <= fillPiece {
+		if d.extras++; d.extras <= smallDifference {
 			d.extra[f.Key()] = f.Clone()
 		}
 	})
@@ -73,7 +76,7 @@ func (p *Plane) compare(ctx context.Context) (difference, error) {
 // mendFlows compares the switch's flows with the wanted ones, and gives it what is missing.
 func (p *Plane) mendFlows(ctx context.Context) error {
 	p.compared = time.Now()
-	d, err := p.compare(ctx)
+	d, err := p.compare(ctx, p.Status().Flows)
 	if err != nil {
 		return err
 	}
