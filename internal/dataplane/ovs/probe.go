@@ -97,16 +97,21 @@ func (p *Plane) DumpFlows(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	defer conn.Close()
-	flows, err := conn.Dump(ctx, 0, 0)
-	if err != nil {
+	type line struct {
+		table    uint8
+		priority uint16
+		text     string
+	}
+	var lines []line // not the flows, which are larger
+	if err := conn.Each(ctx, 0, 0, func(f openflow.Flow) { lines = append(lines, line{f.Table, f.Priority, f.String()}) }); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(flows, func(a, b openflow.Flow) int {
-		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(b.Priority, a.Priority))
+	slices.SortFunc(lines, func(a, b line) int {
+		return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(b.priority, a.priority))
 	})
-	out := make([]string, len(flows))
-	for i, f := range flows {
-		out[i] = f.String()
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		out[i] = l.text
 	}
 	return out, nil
 }
@@ -119,16 +124,15 @@ func (p *Plane) ReadFlows(ctx context.Context) (ours int, foreign []string, err 
 		return 0, nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	defer conn.Close()
-	flows, err := conn.Dump(ctx, 0, 0)
-	if err != nil {
-		return 0, nil, err
-	}
-	for _, f := range flows {
+	err = conn.Each(ctx, 0, 0, func(f openflow.Flow) {
 		if f.Cookie&cookieOwnerMask == cookieOwner {
 			ours++
 		} else {
 			foreign = append(foreign, f.String())
 		}
+	})
+	if err != nil {
+		return 0, nil, err
 	}
 	slices.Sort(foreign)
 	return ours, foreign, nil
