@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime/debug"
 
 	"github.com/socketplane/socketplane/internal/agent"
 	"github.com/socketplane/socketplane/internal/clean"
@@ -14,10 +13,6 @@ import (
 	"github.com/socketplane/socketplane/internal/logging"
 	"github.com/socketplane/socketplane/internal/version"
 )
-
-// gcPercent collects garbage at a quarter of Go's default growth, unless GOGC says otherwise: an agent is idle nearly always, and
-// with a thousand endpoints it needs a third less memory.
-const gcPercent = 25
 
 func main() {
 	os.Exit(cli.Run(context.Background(), cli.Deps{
@@ -28,9 +23,7 @@ func main() {
 
 func daemon(run func(context.Context, config.Config, agent.Options) error) func(context.Context, config.Config) error {
 	return func(ctx context.Context, cfg config.Config) error {
-		if os.Getenv("GOGC") == "" {
-			debug.SetGCPercent(gcPercent)
-		}
+		defer cli.CollectGarbage()()
 		log, recent := logging.Recording(os.Stderr, cfg.LogLevel, cfg.LogFormat)
 		return run(ctx, cfg, agent.Options{Version: version.Get(), Logger: log, Recent: recent.Bytes})
 	}
