@@ -17,6 +17,7 @@ import (
 	"github.com/ovn-org/libovsdb/client"
 	"github.com/ovn-org/libovsdb/ovsdb"
 
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/ovsctl/vswitch"
 )
@@ -40,7 +41,7 @@ type Switch struct {
 
 	changed chan struct{} // cap 1, for the user
 	kick    chan struct{} // cap 1: look at ovs-vswitchd now
-	writing chan struct{} // cap 1: held by the writer
+	writing lock.Lock     // held by the writer
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -80,7 +81,7 @@ func Connect(ctx context.Context, o Options) (*Switch, error) {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Switch{
 		endpoint: o.Endpoint, path: u.Path, bridge: o.Bridge, log: o.Logger,
-		changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), writing: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), writing: lock.New(),
 		stop: stop, done: make(chan struct{}), moved: make(chan struct{}),
 		cause: errors.New("not tried yet"),
 	}

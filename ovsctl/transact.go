@@ -160,12 +160,10 @@ var errConflict = errors.New("the database changed meanwhile")
 func (s *Switch) change(ctx context.Context, plan func(*view) ([]ovsdb.Operation, error)) (cfg int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
-	select {
-	case s.writing <- struct{}{}:
-		defer func() { <-s.writing }()
-	case <-ctx.Done():
-		return 0, fmt.Errorf("another change of %s is under way: %w", s.bridge, ctx.Err())
+	if err := s.writing.Take(ctx); err != nil {
+		return 0, fmt.Errorf("another change of %s is under way: %w", s.bridge, err)
 	}
+	defer s.writing.Release()
 	for range attempts {
 		var n *session
 		if n, err = s.current(); err != nil {

@@ -83,7 +83,7 @@ var rules = []rule{
 	{"internal/retry", nil, []string{"os", "net"}, "pauses must not know what is tried"},
 	{"test/internal/tally", nil, []string{"os"}, "who counts must not know what is counted"},
 	{"test/scale", nil, []string{"net", "os"}, "figures are plain values, and the rest are tests"},
-	{"ovsctl", []string{"internal/crashpoint", "internal/retry", "ovsctl", "internal/dataplane", "github.com/ovn-org/libovsdb", "github.com/go-logr/logr"}, nil,
+	{"ovsctl", []string{"internal/crashpoint", "internal/lock", "internal/retry", "ovsctl", "internal/dataplane", "github.com/ovn-org/libovsdb", "github.com/go-logr/logr"}, nil,
 		"the switch must not know stores or libnetwork"},
 	{"ovsctl/vswitch", []string{"github.com/ovn-org/libovsdb"}, nil, "generated models only"},
 	{"ovsctl/openflow", []string{"internal/crashpoint"}, nil, "the codec must not know what a network is"},
