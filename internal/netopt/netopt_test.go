@@ -169,7 +169,7 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"-o": table(netopt.Networks()), "driver-opt": table(netopt.Endpoints()), "--ipam-opt": table(netopt.IPAMs()),
+		"-o": table(netopt.Networks(), true), "driver-opt": table(netopt.Endpoints(), false), "--ipam-opt": table(netopt.IPAMs(), false),
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("docs/options.md lacks the table of %s as it is:\n%s", name, want)
@@ -177,13 +177,21 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-func table[T any](rows []netopt.Row[T]) string {
+// table is that of rows as docs/options.md has it, with the rule of merging where options have several.
+func table[T any](rows []netopt.Row[T], merge bool) string {
 	var b strings.Builder
-	b.WriteString("| option | accepted | why |\n| --- | --- | --- |\n")
+	if merge {
+		b.WriteString("| option | accepted | another host | why |\n| --- | --- | --- | --- |\n")
+	} else {
+		b.WriteString("| option | accepted | why |\n| --- | --- | --- |\n")
+	}
 	for _, r := range rows {
 		help := r.Help
 		if r.Since != "" {
 			help += "; needs an engine with API " + r.Since
+		}
+		if merge {
+			help = string(r.Merge) + " | " + help
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Key, r.Values, help)
 	}

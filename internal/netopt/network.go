@@ -15,6 +15,8 @@ const (
 	bridge    = "com.docker.network.bridge."
 	onlyTrue  = only + "true"
 	onlyFalse = only + "false"
+	keyIPv4   = "com.docker.network.enable_ipv4"
+	keyIPv6   = "com.docker.network.enable_ipv6"
 )
 
 // Network is what the options of a network ask for.
@@ -35,11 +37,15 @@ func ParseNetwork(options map[string]string) (Network, error) {
 	return n, parse("-o", Networks(), options, &n)
 }
 
+// Agree says why a host can't take part in a network with the options that it asks for, when the network was made with other ones; nil if it can. The rule is that of
+// each row.
+func Agree(made, asked Network) error { return agree("-o", Networks(), made, asked) }
+
 // Copied are the options that copies of a network get.
 func Copied(options map[string]string) map[string]string {
 	copied := maps.Clone(options)
 	for _, r := range Networks() {
-		if r.Merge == Here {
+		if !r.Merge.Copied() {
 			delete(copied, r.Key)
 		}
 	}
@@ -53,13 +59,15 @@ func Networks() []Row[Network] {
 
 func ownRows() []Row[Network] {
 	const mtu = "the containers' MTU in bytes; without it, what the hosts' networks allow"
+	mtus := []string{"1400", "1300"}
 	values := fmt.Sprintf("%d (%d with IPv6) to %d", MinMTU, MinMTUIPv6, MaxMTU)
 	return []Row[Network]{
-		{Key: KeyName, Values: "a network's name", Merge: Here, set: setName,
+		{Key: KeyName, Values: "a network's name", Samples: []string{"web", "db"}, Merge: Here, set: setName,
 			Help: "binds this Docker network to the cluster's network of that name"},
-		{Key: KeyMTU, Values: values, Merge: Same, set: setMTU, Help: mtu},
-		{Key: "com.docker.network.driver.mtu", Values: values, Merge: Same, set: setMTU, Help: mtu},
-		{Key: "com.docker.network.container_iface_prefix", Values: fmt.Sprintf("up to %d bytes", maxName-4), Merge: Same, set: setPrefix,
+		{Key: KeyMTU, Values: values, Samples: mtus, Merge: Same, Flag: "mtu", set: setMTU, get: getMTU, fits: fitsMTU, Help: mtu},
+		{Key: "com.docker.network.driver.mtu", Values: values, Samples: mtus, Merge: Same, set: setMTU, get: getMTU, Help: mtu},
+		{Key: "com.docker.network.container_iface_prefix", Values: fmt.Sprintf("up to %d bytes", maxName-4), Samples: []string{"web", "lan"}, Merge: Each, set: setPrefix,
+			get:  func(n Network) string { return n.IfPrefix },
 			Help: "begins the names of the interfaces in containers, instead of eth"},
 	}
 }
@@ -77,7 +85,7 @@ func bridgeRows() []Row[Network] {
 	)
 	var rows []Row[Network]
 	add := func(key, values, help string, set func(*Network, string) error) {
-		rows = append(rows, Row[Network]{Key: bridge + key, Values: values, Help: help, Merge: Same, set: set})
+		rows = append(rows, Row[Network]{Key: bridge + key, Values: values, Samples: samples(values), Help: help, Merge: Implied, set: set})
 	}
 	add("enable_icc", onlyTrue, icc, flag[Network](true, icc))
 	add("enable_ip_masquerade", onlyTrue, masq, flag[Network](true, masq))
@@ -111,7 +119,15 @@ func otherRows() []Row[Network] {
 		}
 	}
 	row := func(key, values, help string, set func(*Network, string) error) Row[Network] {
-		return Row[Network]{Key: key, Values: values, Help: help, Merge: Same, set: set}
+		return Row[Network]{Key: key, Values: values, Samples: samples(values), Help: help, Merge: Implied, set: set}
+	}
+	announced := func(key, values string, sample ...string) Row[Network] {
+		return Row[Network]{Key: key, Values: values, Samples: sample, Help: advertise, Merge: Each, set: engines[Network]}
+	}
+	families := func(key string, which func(*Network) **bool, fits func(n Network, v4, v6 bool) error) Row[Network] {
+		r := row(key, "as the network's subnets are", "Docker reads it, on engines since 28.0", family(which))
+		r.Samples, r.fits = []string{"true", "false"}, fits
+		return r
 	}
 	return []Row[Network]{
 		row("encrypted", onlyFalse, encrypted, func(n *Network, value string) error {
@@ -124,37 +140,46 @@ func otherRows() []Row[Network] {
 		row("macvlan_mode", none, parent, oneOf[Network](parent)),
 		row("ipvlan_mode", none, parent, oneOf[Network](parent)),
 		row("ipvlan_flag", none, parent, oneOf[Network](parent)),
-		row("com.docker.network.enable_ipv4", "as the network's subnets are", "Docker reads it, on engines since 28.0",
-			family(func(n *Network) **bool { return &n.IPv4 })),
-		row("com.docker.network.enable_ipv6", "as the network's subnets are", "Docker reads it, on engines since 28.0",
-			family(func(n *Network) **bool { return &n.IPv6 })),
-		row("com.docker.network.advertise_addr_nmsgs", "0 to 3", advertise, engines[Network]),
-		row("com.docker.network.advertise_addr_ms", "100 to 2000", advertise, engines[Network]),
+		families(keyIPv4, func(n *Network) **bool { return &n.IPv4 }, func(n Network, v4, _ bool) error {
+			return fitsFamily(keyIPv4, n.IPv4, v4, "give an IPv4 --subnet", "use --ipv4=false")
+		}),
+		families(keyIPv6, func(n *Network) **bool { return &n.IPv6 }, func(n Network, _, v6 bool) error {
+			return fitsFamily(keyIPv6, n.IPv6, v6, "use --ipv6", "leave out --ipv6")
+		}),
+		announced("com.docker.network.advertise_addr_nmsgs", "0 to 3", "3", "0"),
+		announced("com.docker.network.advertise_addr_ms", "100 to 2000", "200", "2000"),
 	}
 }
 
 // CheckFamilies says whether the options contradict the families of the network's subnets: one that is asked for and not there, or an MTU that is too
 // small for IPv6.
 func (n Network) CheckFamilies(v4, v6 bool) error {
-	if v6 && n.MTU != 0 && n.MTU < MinMTUIPv6 {
-		return fmt.Errorf("-o %s=%d is too small for IPv6, which needs an MTU of %d", KeyMTU, n.MTU, MinMTUIPv6)
-	}
-	for _, f := range []struct {
-		key       string
-		asked     *bool
-		has       bool
-		more, not string
-	}{
-		{"com.docker.network.enable_ipv4", n.IPv4, v4, "give an IPv4 --subnet", "use --ipv4=false"},
-		{"com.docker.network.enable_ipv6", n.IPv6, v6, "use --ipv6", "leave out --ipv6"},
-	} {
-		switch {
-		case f.asked == nil || *f.asked == f.has:
-		case *f.asked:
-			return fmt.Errorf("-o %s=true, but the network has no such subnet: %s", f.key, f.more)
-		default:
-			return fmt.Errorf("-o %s=false, but the network has such a subnet: %s", f.key, f.not)
+	for _, r := range Networks() {
+		if r.fits == nil {
+			continue
+		}
+		if err := r.fits(n, v4, v6); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// fitsMTU refuses an MTU that IPv6 does not allow.
+func fitsMTU(n Network, _, v6 bool) error {
+	if v6 && n.MTU != 0 && n.MTU < MinMTUIPv6 {
+		return fmt.Errorf("-o %s=%d is too small for IPv6, which needs an MTU of %d", KeyMTU, n.MTU, MinMTUIPv6)
+	}
+	return nil
+}
+
+// fitsFamily refuses a family that is asked for and not there, with the cure more, and one that is there and not wanted, with the cure less.
+func fitsFamily(key string, asked *bool, has bool, more, less string) error {
+	switch {
+	case asked == nil || *asked == has:
+		return nil
+	case *asked:
+		return fmt.Errorf("-o %s=true, but the network has no such subnet: %s", key, more)
+	}
+	return fmt.Errorf("-o %s=false, but the network has such a subnet: %s", key, less)
 }

@@ -22,6 +22,14 @@ const (
 	MaxMTU     = 65535
 )
 
+// samples are the values that are accepted, where Values names them.
+func samples(values string) []string {
+	if value, is := strings.CutPrefix(values, only); is {
+		return []string{value}
+	}
+	return nil
+}
+
 // maxName is the longest name of a link in bytes: the kernel's IFNAMSIZ less the final zero.
 const maxName = 15
 
@@ -46,6 +54,13 @@ func setMTU(n *Network, value string) error {
 	}
 	n.MTU = mtu
 	return nil
+}
+
+func getMTU(n Network) string {
+	if n.MTU == 0 {
+		return ""
+	}
+	return strconv.Itoa(n.MTU)
 }
 
 func setPrefix(n *Network, value string) error {
