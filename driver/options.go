@@ -78,6 +78,7 @@ func (s *spec) options(options map[string]any) (netopt.Network, error) {
 		return asked, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	s.Name, s.MTU, s.ifPrefix = asked.Name, asked.MTU, asked.IfPrefix
+	s.Agree = func(made store.Network) error { return netopt.Agree(netopt.Network{MTU: made.MTU}, asked) }
 	return asked, nil
 }
 

@@ -32,6 +32,8 @@ type Binding struct {
 	Pools    []netip.Prefix
 	MTU      int
 	Internal bool
+	// Agree says why what this host's user asks for can't go with the cluster's network, which another host has made; nil if anything can.
+	Agree func(Network) error
 	// ID is the cluster's network that is meant, and no other; empty for whichever has the name or pools.
 	ID string
 	// declared is that of a network which is made before any host has it.
@@ -160,9 +162,8 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 		return nil, fmt.Errorf("%w: subnet %s belongs to the cluster's network %s, not %s",
 			ErrMismatch, b.Pools[0], n.Name, b.Name)
 	}
-	if b.MTU != 0 && b.MTU != n.MTU {
-		return nil, fmt.Errorf("%w: the cluster's network %s has the MTU %d (0: that of each host), not %d: leave out -o mtu, or give the same",
-			ErrMismatch, n.Title(), n.MTU, b.MTU)
+	if err := b.agrees(*n); err != nil {
+		return nil, err
 	}
 	if b.Internal != n.Internal {
 		return nil, fmt.Errorf("%w: --internal of the cluster's network %s is %t, not %t: create it in the same way here",
@@ -185,6 +186,17 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 	n.Hosts[c.host] = b.DockerID
 	n.Away = without(n.Away, c.host)
 	return append(ops, setNetwork(*n, version)), nil
+}
+
+// agrees is ErrMismatch where the options of b can't go with those of an existing network.
+func (b Binding) agrees(n Network) error {
+	if b.Agree == nil {
+		return nil
+	}
+	if err := b.Agree(n); err != nil {
+		return fmt.Errorf("%w: the cluster's network %s was %w", ErrMismatch, n.Title(), err)
+	}
+	return nil
 }
 
 // renumberOps gives a network that is made again another VNI. A host that is off may still have the former network: its containers, which
