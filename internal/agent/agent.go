@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
 	"github.com/socketplane/socketplane/internal/doctor"
+	"github.com/socketplane/socketplane/internal/finish"
 	"github.com/socketplane/socketplane/internal/gate"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/janitor"
@@ -39,11 +41,14 @@ import (
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
+	"github.com/socketplane/socketplane/internal/restart"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/roster"
+	"github.com/socketplane/socketplane/internal/settle"
 	"github.com/socketplane/socketplane/internal/statedir"
 	"github.com/socketplane/socketplane/internal/subnets"
 	"github.com/socketplane/socketplane/internal/support"
+	"github.com/socketplane/socketplane/internal/tunnels"
 	"github.com/socketplane/socketplane/internal/underlay"
 	"github.com/socketplane/socketplane/internal/version"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -106,7 +111,6 @@ type agent struct {
 	admin     http.Handler
 	// collected are the metrics of this agent's parts.
 	collected *prometheus.Registry
-	built     time.Time      // when it began to answer
 	users     sync.WaitGroup // calls that are being answered
 	// refused says that Docker was refused something, starved that the reason was the store; served is what is wrong with the process's sockets.
 	refused, starved *atomic.Bool
@@ -142,19 +146,22 @@ func (a *agent) run(ctx context.Context) error {
 		a.followUnderlay(ctx, at)
 		return nil
 	})
-	run(a.keepTunnels)
+	run(tunnels.Keeper{Underlay: a.underlay, VXLANPort: a.cfg.VXLANPort, Track: a.cfg.TrackTunnels, Port: a.TunnelPort().Check(), Logger: a.log}.Run)
 	run(a.plane.Run)
 	run(a.view.Run)
 	run(a.driver.Run)
 	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.announce) })
 	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.subnets.Run) })
-	run(a.syncLoop)
+	run(a.finisher().Run)
 	run(a.ipam.Run)
 	run(a.roster.Run)
 	run(a.janitor.Run)
 	if a.mirror != nil {
 		run(a.docker.Run)
-		run(a.startRefused)
+		starter := restart.Starter{
+			Docker: a.docker, Ready: a.plane.Ready, Answers: a.storeAnswers, Refused: a.refused, Starved: a.starved, NotReady: NotReady, Logger: a.log,
+		}
+		run(starter.Run)
 		run(func(ctx context.Context) error { return a.presence.Run(ctx, a.mirror.Run) })
 	}
 	return group.Wait()
@@ -243,10 +250,12 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.networks = latest.Of(a.driver.Networks)
 	a.buildMirror()
 	a.buildOperator()
-	a.network, a.addresses = joining{plugin.Settled(a.driver, a.settle), a.subnets.Joining}, admitted{a.ipam, a}
+	settler := settle.Settler{
+		Began: time.Now(), Up: a.plane.Up, Starts: a.cfg.OVSDB == config.OwnOVSDB && a.isPlugin(), Socket: strings.TrimPrefix(a.cfg.OVSDB, "unix:"),
+	}
+	a.network, a.addresses = joining{plugin.Settled(a.driver, settler.Wait), a.subnets.Joining}, admitted{a.ipam, a}
 	a.admin = adminapi.Handler(a)
 	a.collected = metrics.Collect(a.counted())
-	a.built = time.Now()
 	if a.storage.kind == config.StoreBolt {
 		a.log.Warn("this host is alone: its networks reach no other host; install consul and set --store cluster, or give --consul-addr, to join others",
 			"store", a.storage.address)
@@ -306,6 +315,26 @@ func (a *agent) lastSync() time.Time {
 func (a *agent) pending(ctx context.Context) bool {
 	waits, err := a.ipam.Pending(ctx)
 	return waits || err != nil || a.driver.Pending()
+}
+
+// finisher finishes what handlers of this agent could not.
+func (a *agent) finisher() *finish.Finisher {
+	return &finish.Finisher{
+		Sync:    func(ctx context.Context) error { return errors.Join(a.driver.Sync(ctx), a.ipam.Sync(ctx)) },
+		Pending: a.pending, Answers: a.storeAnswers, Resync: &a.resync, Logger: a.log,
+		Done: func(at time.Time) { a.synced.Store(at.UnixNano()) },
+	}
+}
+
+// storeAnswers asks the cluster's store for one small record.
+func (a *agent) storeAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, finish.Soon)
+	defer cancel()
+	_, err := a.cluster.KV().Get(ctx, store.IdentityKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (a *agent) close() {

@@ -117,7 +117,7 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 		Stirred: func(context.Context) <-chan struct{} { return nil },
 	})
 	m := mirror.New(cluster, a.driver, emptyDocker{}, mirror.Options{Follow: true, Pools: a.ipam, Uses: a.subnets.Uses, Local: local, Logger: log})
-	return []func(context.Context) error{a.view.Run, a.roster.Run, a.janitor.Run, a.syncLoop, a.ipam.Run, a.subnets.Run, m.Run}, &a.synced
+	return []func(context.Context) error{a.view.Run, a.roster.Run, a.janitor.Run, a.finisher().Run, a.ipam.Run, a.subnets.Run, m.Run}, &a.synced
 }
 
 // readAtRest is how many records an agent reads in four minutes in which nothing happens, after its start.

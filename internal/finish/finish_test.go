@@ -1,4 +1,4 @@
-package agent
+package finish_test
 
 import (
 	"bytes"
@@ -9,16 +9,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"testing/synctest"
+
+	"github.com/socketplane/socketplane/internal/finish"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
 // syncing is a finisher on a fake host.
 type syncing struct {
-	finisher
+	finish.Finisher
 	resync atomic.Bool
 
 	mu     sync.Mutex // guards what follows
@@ -55,8 +57,8 @@ func (s *syncing) gone(err error) {
 
 func startSyncing(ctx context.Context) (s *syncing, stop func()) {
 	s = &syncing{}
-	s.finisher = finisher{
-		sync: func(context.Context) error {
+	s.Finisher = finish.Finisher{
+		Sync: func(context.Context) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.passes++; s.err == nil {
@@ -64,17 +66,17 @@ func startSyncing(ctx context.Context) (s *syncing, stop func()) {
 			}
 			return s.err
 		},
-		pending: func(context.Context) bool {
+		Pending: func(context.Context) bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.left
 		},
-		answers: func(context.Context) error { return s.answer() },
-		resync:  &s.resync, done: func(time.Time) {}, log: slog.New(slog.NewTextHandler(s, nil)),
+		Answers: func(context.Context) error { return s.answer() },
+		Resync:  &s.resync, Done: func(time.Time) {}, Logger: slog.New(slog.NewTextHandler(s, nil)),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = s.run(ctx) }()
+	go func() { defer close(done); _ = s.Run(ctx) }()
 	return s, func() { cancel(); <-done }
 }
 
@@ -134,7 +136,7 @@ func TestSyncFollowsTheStore(t *testing.T) {
 			t.Errorf("an hour without the store: %d passes:\n%s", passes, said)
 		}
 		s.fail(nil)
-		if passes, _ := s.during(t, syncSoon+time.Millisecond); passes == 0 {
+		if passes, _ := s.during(t, finish.Soon+time.Millisecond); passes == 0 {
 			t.Error("the store is back, and nothing is finished")
 		}
 		s.during(t, 5*time.Minute)
@@ -143,13 +145,13 @@ func TestSyncFollowsTheStore(t *testing.T) {
 			t.Errorf("the store went away with nothing left: %d passes:\n%s", passes, said)
 		}
 		s.gone(nil)
-		if passes, _ := s.during(t, syncSoon+time.Millisecond); passes == 0 {
+		if passes, _ := s.during(t, finish.Soon+time.Millisecond); passes == 0 {
 			t.Error("the store is back, and what it has of this host is not compared")
 		}
 		s.fail(errors.New("lasting"))
 		s.during(t, 10*time.Minute)
 		s.resync.Store(true)
-		if passes, _ := s.during(t, syncSoon+time.Millisecond); passes == 0 {
+		if passes, _ := s.during(t, finish.Soon+time.Millisecond); passes == 0 {
 			t.Error("a pass was asked for, and does not come")
 		}
 	})
