@@ -49,7 +49,7 @@ type NetworkRequest struct {
 	Aux      map[string]string `json:"aux,omitempty"`
 	IPv6     bool              `json:"ipv6,omitempty"`
 	Internal bool              `json:"internal,omitempty"`
-	// MTU is in bytes; 0 for what each host's underlay allows.
+	// MTU is in bytes; 0 for what each host's underlay allows, or what Options say, of which it is one: the command line gives it there.
 	MTU    int               `json:"mtu,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 	// Options are those of 'docker network create -o'.
