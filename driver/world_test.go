@@ -16,6 +16,7 @@ import (
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/netview"
+	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -215,14 +216,7 @@ func (w *world) must(err error) {
 
 func (w *world) wants(err, want error, texts ...string) {
 	w.Helper()
-	if !errors.Is(err, want) {
-		w.Fatalf("error is %v, want one that wraps %q", err, want)
-	}
-	for _, text := range texts {
-		if !strings.Contains(err.Error(), text) {
-			w.Errorf("error %q does not say %q", err, text)
-		}
-	}
+	testenv.Wants(w, err, want, texts...)
 }
 
 func (w *world) eventually(what string, ok func() bool) {

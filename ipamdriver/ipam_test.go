@@ -2,7 +2,6 @@ package ipamdriver_test
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -128,14 +127,7 @@ func (w *world) must(err error) {
 
 func (w *world) wants(err, want error, texts ...string) {
 	w.Helper()
-	if !errors.Is(err, want) {
-		w.Fatalf("error is %v, want one that wraps %q", err, want)
-	}
-	for _, text := range texts {
-		if !strings.Contains(err.Error(), text) {
-			w.Errorf("error %q does not say %q", err, text)
-		}
-	}
+	testenv.Wants(w, err, want, texts...)
 }
 
 func dump(w *world, kv store.KV) []string {

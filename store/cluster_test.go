@@ -2,14 +2,12 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,14 +50,7 @@ func (w *world) must(err error) {
 
 func (w *world) wants(err, want error, texts ...string) {
 	w.Helper()
-	if !errors.Is(err, want) {
-		w.Fatalf("error is %v, want one that wraps %q", err, want)
-	}
-	for _, text := range texts {
-		if !strings.Contains(err.Error(), text) {
-			w.Errorf("error %q does not say %q", err, text)
-		}
-	}
+	testenv.Wants(w, err, want, texts...)
 }
 
 var (

@@ -2,21 +2,17 @@ package cluster_test
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/crashpoint"
+	"github.com/socketplane/socketplane/internal/testenv/crashpoints"
 )
 
 // unreached are the crash points that no life comes to, and why.
@@ -176,34 +172,9 @@ func (m *mortal) hits() (names []string) {
 }
 
 // points are the crash points of this package and those below it.
-func points(t *testing.T) (names []string) {
+func points(t *testing.T) []string {
 	t.Helper()
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
-		if err != nil {
-			return err
-		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok || len(call.Args) != 1 {
-				return true
-			}
-			sel, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || sel.Sel.Name != "Hit" {
-				return true
-			}
-			if lit, ok := call.Args[0].(*ast.BasicLit); ok {
-				if name, err := strconv.Unquote(lit.Value); err == nil {
-					names = append(names, name)
-				}
-			}
-			return true
-		})
-		return nil
-	})
+	names, err := crashpoints.Names([]string{"."})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,20 +192,6 @@ func consulWrite(ctx context.Context, client *http.Client, addr string) error {
 	return nil
 }
 
-// Poll calls ready until it is true; the error is the context's.
-func Poll(ctx context.Context, every time.Duration, ready func() bool) error {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for !ready() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-	return nil
-}
-
 // WriteConsulConfig writes dir/consul.json for a server of one without a socket.
 func WriteConsulConfig(dir, ip string, httpPort, serverPort, serfPort int) error {
 	return ConsulConfig{Dir: dir, IP: ip, HTTP: httpPort, Server: serverPort, Serf: serfPort}.Write()

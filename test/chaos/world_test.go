@@ -184,20 +184,7 @@ func (w *world) each(f func(*lab.Host) error) error {
 
 // waitFor polls until check returns nil, and returns its last error after the limit.
 func (w *world) waitFor(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
-		// What was cut off by the deadline says less than what was seen before.
-		if now := check(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
-	if err != nil {
-		return fmt.Errorf("not within %v: %w", limit, last)
-	}
-	return nil
+	return testenv.Await(ctx, limit, 100*time.Millisecond, check)
 }
 
 // pause lets a time pass that a fault prescribes.

@@ -97,18 +97,10 @@ func (w *world) each(hosts []*lab.Host, f func(*lab.Host) error) {
 func (w *world) eventually(what string, limit time.Duration, check func(context.Context) error) time.Duration {
 	w.t.Helper()
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(w.ctx, limit)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
-		if now := check(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
+	err := testenv.Await(w.ctx, limit, 100*time.Millisecond, check)
 	took := time.Since(began)
 	if err != nil {
-		w.t.Fatalf("%s: not within %v: %v", what, limit, last)
+		w.t.Fatalf("%s: %v", what, err)
 	}
 	w.t.Logf("%s: %.1f s", what, took.Seconds())
 	return took

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/socketplane/socketplane/store"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 )
 
 // cycle is one life of a network, with all of its names and what was answered.
@@ -107,7 +108,7 @@ func mirrored() []step {
 }
 
 func (c *cycle) requestPool(ctx context.Context) error {
-	got, err := c.call(ctx, "IpamDriver.RequestPool", object{"AddressSpace": "socketplane", "Pool": c.pool.String()})
+	got, err := c.docker.Call(ctx, "IpamDriver.RequestPool", libnetwork.Object{"AddressSpace": "socketplane", "Pool": c.pool.String()})
 	if err == nil {
 		c.poolID, _ = got["PoolID"].(string)
 	}
@@ -115,7 +116,7 @@ func (c *cycle) requestPool(ctx context.Context) error {
 }
 
 func (c *cycle) requestGateway(ctx context.Context) error {
-	got, err := c.call(ctx, "IpamDriver.RequestAddress", object{"PoolID": c.poolID, "Options": object{"RequestAddressType": "com.docker.network.gateway"}})
+	got, err := c.docker.Call(ctx, "IpamDriver.RequestAddress", libnetwork.Object{"PoolID": c.poolID, "Options": libnetwork.Object{"RequestAddressType": "com.docker.network.gateway"}})
 	if err == nil {
 		c.gateway, _ = got["Address"].(string)
 	}
@@ -123,13 +124,13 @@ func (c *cycle) requestGateway(ctx context.Context) error {
 }
 
 func (c *cycle) createNetwork(ctx context.Context) error {
-	_, err := c.call(ctx, "NetworkDriver.CreateNetwork", object{"NetworkID": c.id, "Options": object{},
-		"IPv4Data": []object{{"AddressSpace": "socketplane", "Pool": c.pool.String(), "Gateway": c.gateway}}})
+	_, err := c.docker.Call(ctx, "NetworkDriver.CreateNetwork", libnetwork.Object{"NetworkID": c.id, "Options": libnetwork.Object{},
+		"IPv4Data": []libnetwork.Object{{"AddressSpace": "socketplane", "Pool": c.pool.String(), "Gateway": c.gateway}}})
 	return err
 }
 
 func (c *cycle) requestAddress(ctx context.Context, e *container) error {
-	got, err := c.call(ctx, "IpamDriver.RequestAddress", object{"PoolID": c.poolID, "Options": object{macOption: e.mac}})
+	got, err := c.docker.Call(ctx, "IpamDriver.RequestAddress", libnetwork.Object{"PoolID": c.poolID, "Options": libnetwork.Object{macOption: e.mac}})
 	if err != nil {
 		return err
 	}
@@ -141,13 +142,13 @@ func (c *cycle) requestAddress(ctx context.Context, e *container) error {
 }
 
 func (c *cycle) createEndpoint(ctx context.Context, e *container) error {
-	_, err := c.call(ctx, "NetworkDriver.CreateEndpoint", object{"NetworkID": c.id, "EndpointID": e.endpoint, "Options": object{},
-		"Interface": object{"Address": e.addr, "MacAddress": e.mac}})
+	_, err := c.docker.Call(ctx, "NetworkDriver.CreateEndpoint", libnetwork.Object{"NetworkID": c.id, "EndpointID": e.endpoint, "Options": libnetwork.Object{},
+		"Interface": libnetwork.Object{"Address": e.addr, "MacAddress": e.mac}})
 	return err
 }
 
 func (c *cycle) join(ctx context.Context, e *container) error {
-	got, err := c.call(ctx, "NetworkDriver.Join", object{"NetworkID": c.id, "EndpointID": e.endpoint, "SandboxKey": "/x", "Options": object{}})
+	got, err := c.docker.Call(ctx, "NetworkDriver.Join", libnetwork.Object{"NetworkID": c.id, "EndpointID": e.endpoint, "SandboxKey": "/x", "Options": libnetwork.Object{}})
 	if err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (c *cycle) works(ctx context.Context) error {
 }
 
 func (c *cycle) leave(ctx context.Context, e *container) error {
-	_, err := c.call(ctx, "NetworkDriver.Leave", object{"NetworkID": c.id, "EndpointID": e.endpoint})
+	_, err := c.docker.Call(ctx, "NetworkDriver.Leave", libnetwork.Object{"NetworkID": c.id, "EndpointID": e.endpoint})
 	return err
 }
 
@@ -184,7 +185,7 @@ func (c *cycle) deleteEndpoint(ctx context.Context, e *container) error {
 	if err := c.moveBack(ctx, e); err != nil {
 		return err
 	}
-	_, err := c.call(ctx, "NetworkDriver.DeleteEndpoint", object{"NetworkID": c.id, "EndpointID": e.endpoint})
+	_, err := c.docker.Call(ctx, "NetworkDriver.DeleteEndpoint", libnetwork.Object{"NetworkID": c.id, "EndpointID": e.endpoint})
 	return err
 }
 
@@ -196,17 +197,17 @@ func (c *cycle) moveBack(ctx context.Context, e *container) error {
 
 func (c *cycle) releaseAddress(ctx context.Context, addr string) error {
 	bare, _, _ := strings.Cut(addr, "/")
-	_, err := c.call(ctx, "IpamDriver.ReleaseAddress", object{"PoolID": c.poolID, "Address": bare})
+	_, err := c.docker.Call(ctx, "IpamDriver.ReleaseAddress", libnetwork.Object{"PoolID": c.poolID, "Address": bare})
 	return err
 }
 
 func (c *cycle) releasePool(ctx context.Context) error {
-	_, err := c.call(ctx, "IpamDriver.ReleasePool", object{"PoolID": c.poolID})
+	_, err := c.docker.Call(ctx, "IpamDriver.ReleasePool", libnetwork.Object{"PoolID": c.poolID})
 	return err
 }
 
 func (c *cycle) deleteNetwork(ctx context.Context) error {
-	_, err := c.call(ctx, "NetworkDriver.DeleteNetwork", object{"NetworkID": c.id})
+	_, err := c.docker.Call(ctx, "NetworkDriver.DeleteNetwork", libnetwork.Object{"NetworkID": c.id})
 	return err
 }
 

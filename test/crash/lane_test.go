@@ -1,15 +1,10 @@
 package crash
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,6 +17,7 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -39,7 +35,7 @@ type lane struct {
 	*lab.Lab
 	t      *testing.T
 	h      *lab.Host
-	client *http.Client
+	docker *libnetwork.Client
 	// far is a host that is not there, as far as Consul knows it: it makes the agent know a peer.
 	far *store.Cluster
 	// empty is the dump before the first cycle.
@@ -66,12 +62,8 @@ func newLane(ctx context.Context, t *testing.T, agent string) (*lane, error) {
 		return nil, err
 	}
 	socket := filepath.Join(ln.h.Dir, "run/docker/plugins/socketplane.sock")
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}
 	// A connection of its own for each call: those of a killed agent are of no use.
-	ln.client = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 15 * time.Second}
+	ln.docker = libnetwork.New(socket, 15*time.Second, 0)
 	kv, err := consul.Open(consul.Options{Address: "unix://" + l.Consul.Socket})
 	if err != nil {
 		return nil, err
@@ -147,54 +139,9 @@ func (ln *lane) died(ctx context.Context, limit time.Duration) bool {
 	return true
 }
 
-// object is a JSON object.
-type object map[string]any
-
-// call calls a method as Docker does.
-func (ln *lane) call(ctx context.Context, method string, args object) (object, error) {
-	body, err := json.Marshal(args)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/"+method, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	resp, err := ln.client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	var answer object
-	if err := json.Unmarshal(text, &answer); err != nil {
-		return nil, fmt.Errorf("%s answers %d %q: %w", method, resp.StatusCode, text, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %d: %v", method, resp.StatusCode, answer["Err"])
-	}
-	return answer, nil
-}
-
 // waitFor polls until check returns nil, and returns its last error after the limit.
 func waitFor(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 50*time.Millisecond, func() bool {
-		// What was cut off by the deadline says less than what was seen before.
-		if now := check(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
-	if err != nil {
-		return fmt.Errorf("not within %v: %w", limit, last)
-	}
-	return nil
+	return testenv.Await(ctx, limit, 50*time.Millisecond, check)
 }
 
 // clean demands that the host and Consul are as they were before the first cycle.

@@ -1,14 +1,10 @@
 package crash
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
+
+	"github.com/socketplane/socketplane/internal/testenv/crashpoints"
 )
 
 // elsewhere are the crash points that a life cycle does not reach, with the place that covers them.
@@ -47,40 +43,18 @@ func reached(t *testing.T, seen map[string]bool) {
 func listed(t *testing.T) map[string]bool {
 	t.Helper()
 	const root = "../.."
-	all := map[string]bool{}
+	var dirs []string
 	for _, dir := range []string{"driver", "ipamdriver", "internal", "ovsctl", "plugin", "store"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() && path == filepath.Join(root, "internal/cluster") {
-				return fs.SkipDir // it has hosts of its own, which die there
-			}
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
-			if err != nil {
-				return err
-			}
-			ast.Inspect(f, func(n ast.Node) bool {
-				call, ok := n.(*ast.CallExpr)
-				if !ok || len(call.Args) != 1 {
-					return true
-				}
-				sel, ok := call.Fun.(*ast.SelectorExpr)
-				if !ok || sel.Sel.Name != "Hit" {
-					return true
-				}
-				if lit, ok := call.Args[0].(*ast.BasicLit); ok {
-					if name, err := strconv.Unquote(lit.Value); err == nil {
-						all[name] = true
-					}
-				}
-				return true
-			})
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		dirs = append(dirs, filepath.Join(root, dir))
+	}
+	// internal/cluster has hosts of its own, which die there.
+	names, err := crashpoints.Names(dirs, filepath.Join(root, "internal/cluster"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, name := range names {
+		all[name] = true
 	}
 	return all
 }

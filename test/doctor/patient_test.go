@@ -111,17 +111,8 @@ func newWard(ctx context.Context, t *testing.T, opts lab.Options) *ward {
 // eventually polls until f returns nil.
 func eventually(ctx context.Context, t *testing.T, within time.Duration, f func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 100*time.Millisecond, func() bool {
-		if now := f(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
-	if err != nil {
-		t.Fatalf("not within %v: %v", within, last)
+	if err := testenv.Await(ctx, within, 100*time.Millisecond, f); err != nil {
+		t.Fatal(err)
 	}
 }
 

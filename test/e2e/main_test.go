@@ -175,17 +175,7 @@ func cleanup(t *testing.T, f func(context.Context) error) {
 // eventually polls until check returns nil, and fails the test with its last error.
 func eventually(ctx context.Context, t *testing.T, limit time.Duration, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 50*time.Millisecond, func() bool {
-		// What was cut off by the deadline says less than what was seen before.
-		if now := check(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
-	if err != nil {
-		t.Fatalf("not within %v: %v", limit, last)
+	if err := testenv.Await(ctx, limit, 50*time.Millisecond, check); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -155,15 +155,7 @@ func (w *world) ours(ctx context.Context, t *testing.T) string {
 
 func (w *world) until(ctx context.Context, t *testing.T, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var last error
-	if err := testenv.Poll(ctx, 200*time.Millisecond, func() bool {
-		if now := check(); ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	}); err != nil {
-		t.Fatalf("not within %v: %s: %v", patience, what, last)
+	if err := testenv.Await(ctx, patience, 200*time.Millisecond, func(context.Context) error { return check() }); err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -105,18 +105,8 @@ func limit(t *testing.T, quiet time.Duration) context.Context {
 // eventually polls until check returns nil, and fails the test with its last error.
 func eventually(ctx context.Context, t *testing.T, within time.Duration, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	var last error
-	err := testenv.Poll(ctx, 50*time.Millisecond, func() bool {
-		// An error that comes from the deadline says less than the one before it.
-		if now := check(ctx); now == nil || ctx.Err() == nil || last == nil {
-			last = now
-		}
-		return last == nil
-	})
-	if err != nil {
-		t.Fatalf("not within %v: %v", within, last)
+	if err := testenv.Await(ctx, within, 50*time.Millisecond, check); err != nil {
+		t.Fatal(err)
 	}
 }
 
