@@ -71,8 +71,10 @@ func (c *Cluster) EndAsk(ctx context.Context, a Ask) error {
 // Asks lists all Asks.
 func (c *Cluster) Asks(ctx context.Context) ([]Ask, error) {
 	var asks []Ask
-	_, err := listKnown(ctx, c.kv, AsksPrefix, func(_ Entry, a Ask) error {
-		asks = append(asks, a)
+	_, err := listKnown(ctx, c.kv, AsksPrefix, func(e Entry, a Ask) error {
+		if !isPermanent(e.Key) {
+			asks = append(asks, a)
+		}
 		return nil
 	})
 	return asks, err
@@ -85,7 +87,7 @@ func (c *Cluster) WatchAsks(ctx context.Context, since uint64) ([]Ask, uint64, e
 		return nil, 0, err
 	}
 	var asks []Ask
-	for _, e := range entries {
+	for _, e := range dropPermanent(entries) {
 		if a, err := Decode[Ask](e); err == nil {
 			asks = append(asks, a)
 		}

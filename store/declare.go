@@ -198,7 +198,7 @@ func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) 
 func mentions(entries []Entry) (map[string]string, error) {
 	names := make(map[string]string, len(entries))
 	var errs []error
-	for _, e := range entries {
+	for _, e := range dropPermanent(entries) {
 		m, err := Decode[Mention](e)
 		if err != nil {
 			errs = append(errs, err)

@@ -52,7 +52,7 @@ func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone,
 			continue
 		}
 		g := Gone{Schema: Schema, ID: id, Since: now.UTC(), By: c.host}
-		err := c.kv.Apply(ctx, Op{Kind: OpCheck, Key: AliveKey(id)}, Op{Kind: OpSet, Key: GoneKey(id), Value: Encode(g)})
+		err := c.kv.Apply(ctx, append(notAlive(id), Op{Kind: OpSet, Key: GoneKey(id), Value: Encode(g)})...)
 		if err == nil {
 			noted[id] = g
 		}

@@ -44,6 +44,9 @@ func (c *Cluster) Garbage(ctx context.Context) ([]Garbage, error) {
 	s := census(entries)
 	var all []Garbage
 	for _, e := range entries {
+		if isPermanent(e.Key) {
+			continue
+		}
 		if g, is := c.judge(s, e); is && !s.unsure(e) {
 			g.Key, g.version = e.Key, e.Version
 			all = append(all, g)
@@ -78,6 +81,9 @@ func census(entries []Entry) seen {
 		map[string]Network{}, map[string]uint64{}, map[string]Pool{}, map[string]bool{}, map[string]bool{}, map[string]string{}, map[string]bool{},
 	}
 	for _, e := range entries {
+		if isPermanent(e.Key) {
+			continue
+		}
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
 		var err error
 		switch kind {
@@ -107,9 +113,8 @@ func census(entries []Entry) seen {
 			for addr, claim := range b.Claims {
 				s.refer(claim.Owner, "address "+addr.String())
 			}
-		case "hosts":
-			id, alive := strings.CutSuffix(rest, "/alive")
-			if alive {
+		case "hosts", "alive":
+			if id, alive := aliveHost(e.Key); alive {
 				s.alive[id] = true
 			} else {
 				s.hosts[id] = true

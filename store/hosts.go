@@ -8,14 +8,15 @@ import (
 
 // PutHost writes this host's own record.
 func (c *Cluster) PutHost(ctx context.Context, h Host) error {
-	h.Schema, h.ID = Schema, c.host
+	h.Schema, h.ID, h.Layout = Schema, c.host, NewestLayout
 	return c.kv.Apply(ctx, Op{Kind: OpPut, Key: HostKey(c.host), Value: Encode(h)})
 }
 
 // Membership is what the cluster knows of its hosts.
 type Membership struct {
 	Hosts map[string]Host
-	// Alive are the hosts whose agents hold their session.
+	// Alive are the hosts whose agents hold their session. A watch of the hosts' records knows those only that announce themselves beside their records,
+	// in the first layout.
 	Alive map[string]bool
 	// Unreadable are hosts with a record that this agent can't read, as a newer one wrote it or somebody has changed it, and why. One such record keeps
 	// nobody from the others.
@@ -34,10 +35,14 @@ func (c *Cluster) Hosts(ctx context.Context) (Membership, error) {
 	if err != nil {
 		return Membership{}, err
 	}
-	return membership(entries), nil
+	alive, err := c.kv.List(ctx, AlivePrefix)
+	if err != nil {
+		return Membership{}, err
+	}
+	return membership(append(entries, alive...)), nil
 }
 
-// WatchHosts is KV.Watch for the hosts.
+// WatchHosts is KV.Watch for the hosts' records; WatchAlive tells who is alive.
 func (c *Cluster) WatchHosts(ctx context.Context, since uint64) (Membership, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, HostsPrefix, since)
 	if err != nil {
@@ -49,7 +54,10 @@ func (c *Cluster) WatchHosts(ctx context.Context, since uint64) (Membership, uin
 func membership(entries []Entry) Membership {
 	m := Membership{Hosts: map[string]Host{}, Alive: map[string]bool{}, Unreadable: map[string]error{}}
 	for _, e := range entries {
-		id, alive := strings.CutSuffix(strings.TrimPrefix(e.Key, HostsPrefix), "/alive")
+		if isPermanent(e.Key) {
+			continue
+		}
+		id, alive := aliveHost(e.Key)
 		if alive {
 			m.Alive[id] = true
 			continue

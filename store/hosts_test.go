@@ -68,9 +68,12 @@ func testHosts(w *world) {
 		if got := m.Hosts["a"]; got.Name != "alpha" || got.ID != "a" || got.VTEP != want.VTEP || !slices.Equal(got.Subnets, want.Subnets) {
 			w.Errorf("host is %+v", got)
 		}
-		if len(m.Hosts) != 2 || !m.Alive["a"] || m.Alive["b"] {
+		if len(m.Hosts) != 2 {
 			w.Errorf("membership is %+v", m)
 		}
+	}
+	if !listed.Alive["a"] || listed.Alive["b"] {
+		w.Errorf("alive are %v", listed.Alive)
 	}
 	w.must(a.PutHost(w.ctx, store.Host{Name: "renamed"}))
 	m, _, err = a.WatchHosts(w.ctx, index)
@@ -163,7 +166,9 @@ func TestKeys(t *testing.T) {
 		store.BlockKey(poolA, store.BlockOf(poolA, addr("10.1.0.70"))): "socketplane/v1/blocks/10.1.0.0_24/10.1.0.64",
 		store.BlockKey(pool6, store.BlockOf(pool6, addr("fd00:1::1"))): "socketplane/v1/blocks/fd00:1::_64/fd00:0001:0000:0000:0000:0000:0000:0000",
 		store.HostKey("a"):                             "socketplane/v1/hosts/a",
-		store.AliveKey("a"):                            "socketplane/v1/hosts/a/alive",
+		store.AliveKey("a"):                            "socketplane/v1/alive/a",
+		store.FormerAliveKey("a"):                      "socketplane/v1/hosts/a/alive",
+		store.LayoutKey:                                "socketplane/v1/layout",
 		store.EndpointsKey("n", "a"):                   "socketplane/v1/endpoints/n/a",
 		store.IndexKey("n", "a"):                       "socketplane/v1/index/n/a",
 		store.PoolsRevisionKey:                         "socketplane/v1/pools-revision",

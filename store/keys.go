@@ -77,9 +77,6 @@ func UseKey(host string) string { return UsePrefix + host }
 // HostKey is the key of a Host.
 func HostKey(id string) string { return HostsPrefix + id }
 
-// AliveKey is there while the host's agent holds its session.
-func AliveKey(id string) string { return HostsPrefix + id + "/alive" }
-
 // EndpointsPrefix is the prefix of all hosts' endpoints on a network.
 func EndpointsPrefix(network string) string { return Root + "endpoints/" + network + "/" }
 

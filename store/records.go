@@ -127,8 +127,10 @@ type Host struct {
 	// MTU is that of the underlay, in bytes; 0 in records of older agents.
 	MTU int `json:"mtu,omitempty"`
 	// Uses are the subnets that it uses by itself, and for what: no network of the cluster is made with one that it forbids.
-	Uses    []Use     `json:"uses,omitempty"`
-	Version string    `json:"version"`
+	Uses    []Use  `json:"uses,omitempty"`
+	Version string `json:"version"`
+	// Layout is the highest layout of the cluster's records that its agent reads and writes; 0 in records of older agents, which know the first.
+	Layout  int       `json:"layout,omitempty"`
 	Started time.Time `json:"started"`
 	// Asked is the question of another machine's agent with this host's id; Answered is the nonce of the last one that this host's agent
 	// has answered.

@@ -81,6 +81,9 @@ func (g *guarded) step(ctx context.Context) error {
 		}
 	}
 	switch known := len(g.steps); {
+	case g.key == SchemaKey && have.Schema > known && have.Schema <= NewestLayout:
+		g.ready.Store(true) // the layout's number
+		return nil
 	case have.Schema > known:
 		return fmt.Errorf("%w: %w: %s has schema %d, this agent knows %d and changes nothing: upgrade socketplane on this host",
 			ErrInvalid, ErrNewer, g.what, have.Schema, known)

@@ -55,15 +55,6 @@ func (c *Cluster) AskSeat(ctx context.Context, q Question, mine func(netip.Addr)
 	return other, false, nil
 }
 
-// Alive says whether an agent holds this host's sign of life.
-func (c *Cluster) Alive(ctx context.Context) (bool, error) {
-	_, err := c.kv.Get(ctx, AliveKey(c.host))
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // NoteQuestion lets the agent that acts for a host know of another machine with the host's id.
 func (c *Cluster) NoteQuestion(ctx context.Context, host string, q Question) error {
 	_, err := c.putQuestion(ctx, host, q)

@@ -29,6 +29,11 @@
 //	POST   /v1/cluster/tokens       TokenRequest, 200 Token with its text
 //	DELETE /v1/cluster/tokens/ID    200
 //
+// and, where it is a [LayoutOperator]:
+//
+//	GET    /v1/cluster/layout       200 LayoutStatus
+//	POST   /v1/cluster/layout       {"layout": …}, 200
+//
 // An agent that can't start yet answers the first three, the doctor and support; all else gets 503 with the cause.
 //
 // 404 says that there is no such thing, 409 that the cluster's state forbids it, 400 that it can never be.

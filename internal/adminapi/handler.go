@@ -36,6 +36,9 @@ func Handler(a Agent) http.Handler {
 	if o, ok := a.(ClusterOperator); ok {
 		operateCluster(mux, o)
 	}
+	if o, ok := a.(LayoutOperator); ok {
+		operateLayout(mux, o)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, failure{fmt.Sprintf("this agent does not know %s %s", r.Method, r.URL.Path)})
 	})

@@ -43,7 +43,7 @@ func (a *agent) announce(ctx context.Context) error {
 		}
 		if err == nil {
 			began := time.Now()
-			err = a.cluster.KV().Announce(ctx, store.AliveKey(a.cluster.Host()), []byte(a.cluster.Host()), aliveTTL)
+			err = a.cluster.Announce(ctx, aliveTTL)
 			if time.Since(began) >= aliveTTL { // it was announced for a while
 				loop.Trouble.Note(nil)
 			}
@@ -105,6 +105,9 @@ func (a *agent) publishHost(ctx context.Context, look bool) error {
 	if errors.Is(err, store.ErrNotFound) && a.written != nil {
 		a.log.Warn("the cluster had forgotten this host; it comes back as a new one")
 		a.resync.Store(true) // it has forgotten its networks and addresses, too
+	}
+	if err := a.cluster.BeginLayout(ctx); err != nil {
+		return err
 	}
 	if err := a.cluster.PutHost(ctx, h); err != nil {
 		a.written = nil // it may have been written all the same

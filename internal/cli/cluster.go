@@ -29,7 +29,7 @@ func newCluster(d Deps) *cobra.Command {
 		"Hosts of one network segment find each other and need none of these commands. Where multicast does not reach,\n" +
 		"'join' or the agent's --join names a host of the cluster. A host with a Consul of its user's has no such cluster."
 	cmd.AddCommand(newClusterStatus(d), newClusterMembers(d), newClusterInit(d), newClusterJoin(d), newClusterLeave(d),
-		newClusterLock(d, true), newClusterLock(d, false), newClusterToken(d), newClusterBind())
+		newClusterLock(d, true), newClusterLock(d, false), newClusterToken(d), newClusterLayout(d), newClusterBind())
 	return cmd
 }
 

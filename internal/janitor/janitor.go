@@ -61,6 +61,7 @@ type Janitor struct {
 	found    []sighting
 	censused bool // all records were looked at since this host's turn began
 	census   time.Duration
+	layout   int // of the cluster's records, as it was seen last; 0 before
 }
 
 // moment is a point in time: by the clock, which may be set meanwhile, and as the time since the janitor began, which never jumps.
@@ -131,13 +132,29 @@ func (j *Janitor) tidy(ctx context.Context, now moment) error {
 	members, known := j.opts.Members()
 	if !known || !j.mine(members) {
 		clear(j.away)
-		j.noted, j.gone, j.found, j.censused = nil, nil, nil, false
+		j.noted, j.gone, j.found, j.censused, j.layout = nil, nil, nil, false, 0
 		return nil
 	}
 	if j.again.Swap(false) {
-		j.noted, j.censused = nil, false
+		j.noted, j.censused, j.layout = nil, false, 0
 	}
-	return errors.Join(j.expire(ctx, members, now), j.collect(ctx, now))
+	return errors.Join(j.tendLayout(ctx, members, now.clock), j.expire(ctx, members, now), j.collect(ctx, now))
+}
+
+// tendLayout raises the layout of the cluster's records when all hosts have known the newest for long enough.
+func (j *Janitor) tendLayout(ctx context.Context, members store.Membership, now time.Time) error {
+	if j.layout == store.NewestLayout {
+		return nil
+	}
+	layout, err := j.cluster.TendLayout(ctx, members, now, store.LayoutSoak)
+	if err != nil {
+		return err
+	}
+	if j.layout != 0 && layout != j.layout {
+		j.log.Info("the layout of the cluster's records has changed", "layout", layout, "former", j.layout)
+	}
+	j.layout = layout
+	return nil
 }
 
 // mine says whether this host is the one that tidies.

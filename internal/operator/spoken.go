@@ -17,7 +17,8 @@ func Spoken(err error) error {
 	case errors.Is(err, store.ErrNotFound):
 		kind = adminapi.ErrNotFound
 	case errors.Is(err, store.ErrNameTaken), errors.Is(err, store.ErrOverlap), errors.Is(err, store.ErrHasEndpoints),
-		errors.Is(err, store.ErrMismatch), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInUse), errors.Is(err, store.ErrTaken), errors.Is(err, store.ErrAmbiguous):
+		errors.Is(err, store.ErrMismatch), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrInUse), errors.Is(err, store.ErrTaken), errors.Is(err, store.ErrAmbiguous),
+		errors.Is(err, store.ErrOlderHosts):
 		kind = adminapi.ErrConflict
 	case errors.Is(err, store.ErrInvalid):
 		kind = adminapi.ErrInvalid

@@ -1,5 +1,5 @@
-// Package roster owns what the agent's parts know of the cluster's hosts: one watch of the hosts' records for all of them, and the last answer in
-// memory, so that nothing that grows with the cluster is listed again and again.
+// Package roster owns what the agent's parts know of the cluster's hosts: one watch of the hosts' records for all of them, one of their signs of life,
+// and the last answers in memory, so that nothing that grows with the cluster is listed again and again.
 //
 // It may import store and internal/retry. It must not know who asks, or what a host's record is used for.
 package roster
@@ -7,6 +7,7 @@ package roster
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -36,8 +37,10 @@ type Roster struct {
 
 	mu      sync.Mutex // guards what follows
 	members store.Membership
-	known   bool // the store has answered since New
-	heard   bool // the last question was answered
+	beside  map[string]bool // alive by what is beside the hosts' records
+	alive   map[string]bool // alive by keys of their own
+	known   bool            // the store has answered since New
+	heard   bool            // the last question was answered
 	waiting map[chan struct{}]struct{}
 }
 
@@ -67,7 +70,7 @@ func (r *Roster) Heard() bool {
 	return r.heard
 }
 
-// Subscribe signals, until ctx ends, that Members has changed. Changes that come together are one signal.
+// Subscribe signals, until ctx ends, that Members has changed in more than who is alive. Changes that come together are one signal.
 func (r *Roster) Subscribe(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	r.mu.Lock()
@@ -81,8 +84,11 @@ func (r *Roster) Subscribe(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// Run follows the hosts' records until ctx ends.
+// Run follows the hosts' records and signs of life until ctx ends.
 func (r *Roster) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	following.Go(func() { r.followAlive(ctx) })
+	defer following.Wait()
 	loop := retry.Loop{
 		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
 		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: "the cluster's hosts can't be read; the last known stay"},
@@ -107,6 +113,36 @@ func (r *Roster) Run(ctx context.Context) error {
 	return nil
 }
 
+// followAlive follows the signs of life.
+func (r *Roster) followAlive(ctx context.Context) {
+	loop := retry.Loop{
+		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
+		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: "who is alive can't be read; the last known stays"},
+	}
+	for index := uint64(0); ctx.Err() == nil; {
+		alive, next, err := r.cluster.WatchAlive(ctx, index)
+		if index = next; err != nil {
+			loop.Fails(ctx, err)
+			continue
+		}
+		r.mu.Lock()
+		r.alive = alive
+		r.join()
+		r.mu.Unlock()
+		loop.Works()
+	}
+}
+
+// join makes Members from what the watches said, in a map of its own: callers have the former one.
+func (r *Roster) join() {
+	alive := maps.Clone(r.beside)
+	if alive == nil {
+		alive = map[string]bool{}
+	}
+	maps.Copy(alive, r.alive)
+	r.members.Alive = alive
+}
+
 func (r *Roster) silent() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +152,8 @@ func (r *Roster) silent() {
 func (r *Roster) set(members store.Membership) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.members, r.known, r.heard = members, true, true
+	r.members, r.beside, r.known, r.heard = members, members.Alive, true, true
+	r.join()
 	for changed := range r.waiting {
 		select {
 		case changed <- struct{}{}:

@@ -262,7 +262,7 @@ func (f *fleet) empty(kv store.KV) {
 			return []string{err.Error()}
 		}
 		for _, e := range entries {
-			if !strings.HasPrefix(e.Key, store.HostsPrefix) {
+			if !strings.HasPrefix(e.Key, store.HostsPrefix) && !strings.HasPrefix(e.Key, store.AlivePrefix) {
 				left = append(left, e.Key+" = "+string(e.Value))
 			}
 		}

@@ -84,10 +84,12 @@ func (r records) facts(have facts) {
 		var err error
 		switch kind {
 		case "hosts":
-			if last == "alive" {
-				have.add("%s is alive", r.names[first])
-			} else {
+			if last == "" { // else a sign of life for agents of before the second layout
 				have.add("host %s", r.names[first])
+			}
+		case "alive":
+			if r.names[rest] != "" {
+				have.add("%s is alive", r.names[rest])
 			}
 		case "networks":
 			have.add("network %s", rest)

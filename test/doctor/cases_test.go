@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/test/lab"
 )
 
@@ -249,10 +250,10 @@ func (w *ward) counted(down int) func(context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		return testenv.Poll(ctx, 100*time.Millisecond, func() bool {
-			records, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
+			records, err := w.Consul.Keys(ctx, store.AlivePrefix)
 			alive := 0
-			for key := range records {
-				if strings.HasSuffix(key, "/alive") {
+			for key, host := range records {
+				if key == store.AliveKey(host) { // not the key that only keeps the prefix from being empty
 					alive++
 				}
 			}

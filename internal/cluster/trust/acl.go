@@ -36,12 +36,13 @@ func hostRules(id string) string {
 	var b strings.Builder
 	rule := func(kind, name, policy string) { fmt.Fprintf(&b, "%s %q { policy = %q }\n", kind, name, policy) }
 	rule("key_prefix", store.Root, "write")
-	for _, prefix := range []string{store.MembersPrefix, store.Root + "cluster/", store.HostsPrefix} {
+	for _, prefix := range []string{store.MembersPrefix, store.Root + "cluster/", store.HostsPrefix, store.AlivePrefix} {
 		rule("key_prefix", prefix, "read")
 	}
 	rule("key_prefix", store.ClusterPrivateKey, "deny")
 	rule("key", store.HostKey(id), "write")
 	rule("key_prefix", store.HostKey(id)+"/", "write")
+	rule("key", store.AliveKey(id), "write")
 	rule("session", id, "write")
 	rule("node", id, "write")
 	rule("service_prefix", "", "read")

@@ -1,0 +1,166 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+)
+
+// AlivePrefix is the prefix of all hosts' signs of life. They do not lie beside the hosts' records, whose watchers they would wake.
+const AlivePrefix = Root + "alive/"
+
+// AliveKey is there while the host's agent holds its session.
+func AliveKey(id string) string { return AlivePrefix + id }
+
+// formerAlive ends the key that is announced too while the cluster has the first layout: agents that know only that one look there.
+const formerAlive = "/alive"
+
+// FormerAliveKey is AliveKey in the first layout.
+func FormerAliveKey(id string) string { return HostKey(id) + formerAlive }
+
+// aliveAgain is the pause after the layout could not be watched.
+const aliveAgain = 2 * time.Second
+
+// Announce is KV.Announce for this host's sign of life, where agents of the cluster's layout look for it. It follows changes of the layout.
+func (c *Cluster) Announce(ctx context.Context, ttl time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	ended := make(chan error, 2)
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { ended <- c.kv.Announce(ctx, AliveKey(c.host), []byte(c.host), ttl) })
+	running.Go(func() { ended <- c.announceFormer(ctx, ttl) })
+	return <-ended
+}
+
+// announceFormer announces FormerAliveKey whenever the layout is the first.
+func (c *Cluster) announceFormer(ctx context.Context, ttl time.Duration) error {
+	var former *announcement
+	var following sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		former.end()
+		following.Wait()
+	}()
+	layouts := make(chan bool)
+	following.Go(func() { c.followLayout(ctx, layouts) })
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-former.lost():
+			return former.err
+		case first := <-layouts:
+			switch {
+			case first && former == nil:
+				former = c.beginFormer(ctx, ttl)
+			case !first:
+				former.end()
+				former = nil
+			}
+		}
+	}
+}
+
+// followLayout says whether the layout is the first, again whenever its record has changed, until ctx ends.
+func (c *Cluster) followLayout(ctx context.Context, layouts chan<- bool) {
+	for since := uint64(0); ctx.Err() == nil; {
+		first, index, err := c.watchLayout(ctx, since)
+		if since = index; err != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(aliveAgain):
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case layouts <- first:
+		}
+	}
+}
+
+// watchLayout is KV.Watch for the layout: whether it is the first.
+func (c *Cluster) watchLayout(ctx context.Context, since uint64) (first bool, index uint64, err error) {
+	entries, index, err := c.kv.Watch(ctx, LayoutKey, since)
+	if err != nil {
+		return false, 0, err
+	}
+	l := Layout{}
+	for _, e := range entries {
+		if e.Key == LayoutKey {
+			if l, err = Decode[Layout](e); err != nil {
+				return false, 0, err
+			}
+		}
+	}
+	return l.Layout <= FirstLayout, index, nil
+}
+
+// announcement is one KV.Announce in the background; nil is none.
+type announcement struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when err is set
+	err    error
+}
+
+func (c *Cluster) beginFormer(ctx context.Context, ttl time.Duration) *announcement {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &announcement{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		a.err = c.kv.Announce(ctx, FormerAliveKey(c.host), []byte(c.host), ttl)
+	}()
+	return a
+}
+
+// lost is closed when the announcement has ended.
+func (a *announcement) lost() <-chan struct{} {
+	if a == nil {
+		return nil
+	}
+	return a.done
+}
+
+func (a *announcement) end() {
+	if a != nil {
+		a.cancel()
+		<-a.done
+	}
+}
+
+// Alive says whether an agent holds this host's sign of life.
+func (c *Cluster) Alive(ctx context.Context) (bool, error) {
+	for _, key := range []string{AliveKey(c.host), FormerAliveKey(c.host)} {
+		_, err := c.kv.Get(ctx, key)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix.
+func (c *Cluster) WatchAlive(ctx context.Context, since uint64) (map[string]bool, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, AlivePrefix, since)
+	if err != nil {
+		return nil, 0, err
+	}
+	return membership(entries).Alive, index, nil
+}
+
+// aliveHost reads a key of either layout's signs of life.
+func aliveHost(key string) (id string, is bool) {
+	if id, is = strings.CutPrefix(key, AlivePrefix); is {
+		return id, !isPermanent(key)
+	}
+	return strings.CutSuffix(strings.TrimPrefix(key, HostsPrefix), formerAlive)
+}
+
+// notAlive are the operations by which a transaction fails if the host is alive.
+func notAlive(id string) []Op {
+	return []Op{{Kind: OpCheck, Key: AliveKey(id)}, {Kind: OpCheck, Key: FormerAliveKey(id)}}
+}
