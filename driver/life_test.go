@@ -221,7 +221,7 @@ func TestBadNetworks(t *testing.T) {
 		{AddressSpace: "LocalDefault", Pool: subnet, Gateway: "10.1.0.99/24"}}}), store.ErrMismatch, "10.1.0.1")
 	after, err := store.NewCluster(w.kv, "x").Networks(w.ctx)
 	w.must(err)
-	if len(after) != 1 || len(after[0].Hosts) != 1 || len(w.dump(w.kv)) != len(before) || len(w.dump(a.local)) != 0 {
+	if len(after) != 1 || len(w.bound(after[0].ID)) != 1 || len(w.dump(w.kv)) != len(before) || len(w.dump(a.local)) != 0 {
 		t.Fatalf("left behind: %+v, %q", after, w.dump(a.local))
 	}
 }

@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/socketplane/socketplane/store"
@@ -139,24 +138,22 @@ func (d *Driver) syncBindings(ctx context.Context) error {
 }
 
 // endUnknown ends bindings of this host that are neither known here nor being made, and compares the others. The
-// cluster is asked first: what is made meanwhile is known when it is looked for.
+// cluster is asked first: what is made meanwhile is known when it is looked for. Of other hosts nothing is read.
 func (d *Driver) endUnknown(ctx context.Context) error {
-	networks, unread, err := d.cluster.AllNetworks(ctx)
+	networks, unread, err := d.cluster.OwnNetworks(ctx)
 	if err != nil {
 		return err
 	}
 	d.noteUnread(unread.Err())
 	errs := []error{d.rejoin(ctx, networks)}
 	for _, n := range networks {
-		id := n.Hosts[d.cluster.Host()]
-		if id == "" {
-			continue
+		switch id := n.DockerID; {
+		case id == "":
+		case !d.known(id):
+			errs = append(errs, d.endUnfinished(ctx, n.Network, id))
+		default:
+			errs = append(errs, d.renumber(ctx, id, n.Network))
 		}
-		if !d.known(id) {
-			errs = append(errs, d.endUnfinished(ctx, n, id))
-			continue
-		}
-		errs = append(errs, d.renumber(ctx, id, n))
 	}
 	return errors.Join(errs...)
 }
@@ -215,15 +212,15 @@ func (d *Driver) another(here binding, now store.Network) bool {
 
 // rejoin binds networks that are here, and of which the cluster does not know that they are: this host was taken for gone, and
 // is back.
-func (d *Driver) rejoin(ctx context.Context, networks []store.Network) error {
+func (d *Driver) rejoin(ctx context.Context, networks []store.OwnNetwork) error {
 	var errs []error
 	for _, n := range networks {
-		if n.Hosts[d.cluster.Host()] != "" || n.State != store.Active || slices.Contains(n.Away, d.cluster.Host()) {
+		if n.DockerID != "" || n.State == store.Deleting || n.Away {
 			continue
 		}
 		for _, here := range d.all() {
 			if here.network == n.ID {
-				errs = append(errs, d.rejoinOne(ctx, here, n))
+				errs = append(errs, d.rejoinOne(ctx, here, n.Network))
 			}
 		}
 	}

@@ -33,6 +33,14 @@ const (
 
 var errPlane = errors.New("the switch is away")
 
+// bound are the hosts that the cluster says have a network.
+func (w *world) bound(network string) []string {
+	w.Helper()
+	bindings, err := store.NewCluster(w.kv, "reader").BoundTo(w.ctx, network)
+	w.must(err)
+	return bindings.Present()
+}
+
 // plane is a data plane that only remembers what it was told.
 type plane struct {
 	mu       sync.Mutex

@@ -93,15 +93,20 @@ func (d *Driver) acquire(ctx context.Context, cidr netip.Prefix) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if p.Network != "" {
-		n, err := d.cluster.Network(ctx, p.Network)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if p.Network != "" && d.opts.SwarmSpace == "" { // Swarm's networks come again with each start of Docker
+		own, err := d.cluster.Bound(ctx, p.Network)
+		if err != nil {
 			return err
 		}
-		// Swarm's networks come again with each start of Docker.
-		if id := n.Hosts[d.cluster.Host()]; d.opts.SwarmSpace == "" && id != "" && p.HeldBy(d.cluster.Owner()) {
+		held := false
+		if own.DockerID != "" {
+			if held, err = d.cluster.Holds(ctx, cidr); err != nil {
+				return err
+			}
+		}
+		if held {
 			return fmt.Errorf("%w: this host has a network with subnet %s already, Docker network %.12s: use that one or choose another --subnet",
-				store.ErrInUse, cidr, id)
+				store.ErrInUse, cidr, own.DockerID)
 		}
 	}
 	return d.hold(ctx, cidr, d.cluster.AcquirePool)
@@ -215,7 +220,14 @@ func (d *Driver) checkHalves(ctx context.Context, v6 bool) error {
 	}
 	tried := 0
 	for _, p := range pools {
-		if p.Network == "" && p.HeldBy(d.cluster.Owner()) && slices.ContainsFunc(halves, p.CIDR.Overlaps) {
+		if p.Network != "" || !slices.ContainsFunc(halves, p.CIDR.Overlaps) {
+			continue
+		}
+		held, err := d.cluster.Holds(ctx, p.CIDR)
+		if err != nil {
+			return err
+		}
+		if held {
 			tried++
 		}
 	}

@@ -23,7 +23,7 @@ func (d *Driver) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pools, err := d.cluster.Pools(ctx)
+	pools, err := d.cluster.OwnPools(ctx)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (d *Driver) Sync(ctx context.Context) error {
 	for _, p := range pools {
 		mine := func(s *stock) bool { return s.pool == p.CIDR }
 		// Claims of pools that this host does not know are left by a lost journal: they are looked for once.
-		if !synced || slices.ContainsFunc(stocks, mine) || p.HeldBy(d.cluster.Owner()) {
+		if !synced || slices.ContainsFunc(stocks, mine) || p.Held {
 			errs = append(errs, d.syncPool(ctx, p.CIDR))
 		}
 		stocks = slices.DeleteFunc(stocks, mine)
@@ -209,13 +209,13 @@ func (d *Driver) syncHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pools, err := d.cluster.Pools(ctx)
+	pools, err := d.cluster.OwnPools(ctx)
 	if err != nil {
 		return err
 	}
 	differ := map[netip.Prefix]bool{}
 	for _, p := range pools {
-		if p.HeldBy(d.cluster.Owner()) {
+		if p.Held {
 			differ[p.CIDR] = true
 		}
 	}

@@ -157,7 +157,7 @@ func TestLateReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	w := &world{t, ctx, kv}
+	w := &world{t, ctx, kv, false}
 	late := &held{KV: kv}
 	a, block := w.host("a"), netip.MustParsePrefix("10.1.0.0/26")
 	_, err = a.AcquirePool(ctx, poolA)

@@ -142,31 +142,31 @@ func (c *Cluster) hostName(ctx context.Context, id string) string {
 // network. It returns ErrMismatch if the pool has another gateway.
 func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
 	return c.change(ctx, func() ([]Op, error) {
-		p, version, err := find[Pool](ctx, c.kv, PoolKey(pool))
+		h, err := c.holding(ctx, pool)
 		if err != nil {
 			return nil, err
 		}
-		if version == 0 {
+		if h.version == 0 {
 			return nil, fmt.Errorf("%w: subnet %s is not known to the cluster", ErrNotFound, pool)
 		}
-		if p.Gateway.IsValid() && p.Gateway != addr {
-			return nil, c.errGateway(ctx, p, addr)
+		if h.Gateway.IsValid() && h.Gateway != addr {
+			return nil, c.errGateway(ctx, h.Pool, addr)
 		}
 		ops, err := c.claimOps(ctx, pool, addr, Claim{Owner: NetworkOwner(), Nonce: NewNonce()}, true)
-		if err != nil || (len(ops) == 0 && p.Gateway == addr) {
+		if err != nil || (len(ops) == 0 && h.Gateway == addr) {
 			return nil, err
 		}
-		p.Gateway = addr
+		h.Gateway, h.changed = addr, true
 		// The pool's own write replaces the check that the claim brings.
 		ops = slices.DeleteFunc(ops, func(o Op) bool { return o.Kind == OpCheck })
-		return append(ops, setPool(p, version)), nil
+		return append(ops, h.ops()...), nil
 	})
 }
 
 // errGateway says that the pool has another gateway than addr.
 func (c *Cluster) errGateway(ctx context.Context, p Pool, addr netip.Addr) error {
 	if p.Network != "" {
-		if n, _, err := find[Network](ctx, c.kv, NetworkKey(p.Network)); err == nil && n.State == Deleting {
+		if n, _, err := find[networkRecord](ctx, c.kv, NetworkKey(p.Network)); err == nil && n.State == Deleting {
 			return c.errRemoving(ctx, n, p.CIDR)
 		}
 	}

@@ -37,6 +37,8 @@ type world struct {
 	*testing.T
 	ctx context.Context
 	kv  store.KV
+	// second says that records have the second layout.
+	second bool
 }
 
 func (w *world) host(id string) *store.Cluster { return store.NewCluster(w.kv, id) }
@@ -66,12 +68,48 @@ func (w *world) dump() []string {
 	w.must(err)
 	var lines []string
 	for _, e := range entries {
+		if w.second && ofLayout(e.Key) {
+			continue
+		}
 		line := random.ReplaceAllString(e.Key+" = "+string(e.Value), "#")
 		line = moment.ReplaceAllString(line, `"$1":"#"`)
 		lines = append(lines, randVNI.ReplaceAllString(line, "${1}#"))
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// ofLayout says whether a key is there because of the layout alone.
+func ofLayout(key string) bool {
+	return key == store.LayoutKey || key == store.SchemaKey || store.Last(key) == "permanent"
+}
+
+// bound tells which hosts have a network, as "host=Docker's id", and which let go of it, as "host away".
+func (w *world) bound(network string) (all []string) {
+	w.Helper()
+	bindings, err := w.host("reader").BoundTo(w.ctx, network)
+	w.must(err)
+	for host, b := range bindings {
+		switch {
+		case b.Away:
+			all = append(all, host+" away")
+		default:
+			all = append(all, host+"="+b.DockerID)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// holders tells who holds a pool.
+func (w *world) holders(pool netip.Prefix) (all []string) {
+	w.Helper()
+	owners, err := w.host("reader").Holders(w.ctx, pool)
+	w.must(err)
+	for _, o := range owners {
+		all = append(all, o.String())
+	}
+	return all
 }
 
 func (w *world) empty() {
@@ -90,6 +128,9 @@ func (w *world) wipe() {
 			ops = append(ops, store.Op{Kind: store.OpRemove, Key: e.Key})
 		}
 		w.must(w.kv.Apply(w.ctx, ops...))
+	}
+	if w.second {
+		w.must(w.host("first").BeginLayout(w.ctx))
 	}
 }
 
@@ -135,7 +176,12 @@ func TestCluster(t *testing.T) {
 		"import": testImport, "import-collides": testImportCollides, "import-gives-way": testImportGivesWay, "import-big": testImportBig,
 		"import-race": testImportRace, "import-faults": testImportFaults, "import-from": testImportFrom,
 		"faults": testFaults, "odd-names": testOddNames,
+		"bound": testBound, "bound-raised": testBoundRaised, "bound-strays": testBoundStrays, "bound-cut-off": testBoundCutOff, "bound-at-once": testBoundAtOnce,
+		"bound-while-raised": testBoundWhileRaised, "last-out": testLastOut, "closing": testClosing, "bound-unreadable": testBoundUnreadable,
 	}
+	// These begin with a store without a layout, or with the first.
+	firstOnly := []string{"layout", "layout-begins", "layout-operator", "layout-newer", "alive", "permanent", "bound-raised", "bound-strays", "bound-cut-off", "bound-while-raised"}
+	secondOnly := []string{"bound-at-once", "closing", "bound-unreadable"}
 	backends := map[string]func(t *testing.T) store.KV{
 		"bolt": func(t *testing.T) store.KV {
 			kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})
@@ -156,14 +202,19 @@ func TestCluster(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			kv := open(t)
 			defer kv.Close()
-			for _, name := range slices.Sorted(maps.Keys(suites)) {
-				t.Run(name, func(t *testing.T) {
-					ctx, cancel := context.WithTimeout(t.Context(), patience)
-					defer cancel()
-					w := &world{t, ctx, kv}
-					w.wipe()
-					suites[name](w)
-				})
+			for _, second := range []bool{false, true} {
+				for _, name := range slices.Sorted(maps.Keys(suites)) {
+					if second && slices.Contains(firstOnly, name) || !second && slices.Contains(secondOnly, name) {
+						continue
+					}
+					t.Run(fmt.Sprintf("layout-%d/%s", map[bool]int{false: 1, true: 2}[second], name), func(t *testing.T) {
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						w := &world{t, ctx, kv, second}
+						w.wipe()
+						suites[name](w)
+					})
+				}
 			}
 		})
 	}

@@ -22,13 +22,12 @@ type Mention struct {
 func (c *Cluster) Declare(ctx context.Context, id, name string, d Declaration) (Network, error) {
 	var n Network
 	err := c.change(ctx, func() ([]Op, error) {
-		var version uint64
-		var err error
-		if n, version, err = find[Network](ctx, c.kv, NetworkKey(id)); err != nil {
+		s, err := c.standing(ctx, id)
+		if n = s.Network; err != nil {
 			return nil, err
 		}
 		switch {
-		case n.Hosts[c.host] == "" || n.State == Deleting:
+		case s.own.DockerID == "" || n.State == Deleting:
 			return nil, fmt.Errorf("%w: the cluster has no network %s on this host", ErrNotFound, name)
 		case n.Name != "" && n.Name != name:
 			return nil, fmt.Errorf("%w: subnet %s belongs to the cluster's network %s: remove %s on this host and create it with another --subnet",
@@ -43,11 +42,10 @@ func (c *Cluster) Declare(ctx context.Context, id, name string, d Declaration) (
 		if holder.Version != 0 && string(holder.Value) != id {
 			return nil, fmt.Errorf("%w: the cluster has another network %s", ErrNameTaken, name)
 		}
-		n.Name, n.Declared = name, &d
-		return []Op{
-			{Kind: OpSet, Key: NameKey(name), Value: []byte(id), Version: holder.Version},
-			declaredOp(n), setNetwork(n, version),
-		}, nil
+		ops := append(s.stays(), Op{Kind: OpSet, Key: NameKey(name), Value: []byte(id), Version: holder.Version})
+		s.Name, s.Declared, s.changed = name, &d, true
+		n = s.Network
+		return append(append(ops, declaredOp(n)), s.ops()...), nil
 	})
 	return n, err
 }
@@ -86,26 +84,13 @@ func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) 
 		default:
 			return nil, fmt.Errorf("%w: the cluster has a network %s already: use it, or choose another name", ErrNameTaken, b.Name)
 		}
-		var pools []versioned
+		var pools []holding
 		for _, cidr := range b.Pools {
-			p, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+			p, err := c.freePool(ctx, cidr)
 			if err != nil {
 				return nil, err
 			}
-			if p.Network != "" {
-				former, err := c.Network(ctx, p.Network)
-				if err != nil && !errors.Is(err, ErrNotFound) {
-					return nil, err
-				}
-				if former.State == Deleting {
-					return nil, c.errRemoving(ctx, former, cidr)
-				}
-			}
-			if version != 0 && (p.Network != "" || len(p.Holders) > 0) {
-				return nil, fmt.Errorf("%w: %s is a subnet of the cluster already: choose another", ErrOverlap, cidr)
-			}
-			p.Schema, p.CIDR = Schema, cidr
-			pools = append(pools, versioned{p, version})
+			pools = append(pools, p)
 		}
 		var ops []Op
 		n, ops, err = c.makeNetwork(ctx, b, pools)
@@ -114,16 +99,42 @@ func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) 
 	return n, err
 }
 
+// freePool reads a pool that a new network is to have. It returns ErrOverlap if a network uses it or somebody holds it.
+func (c *Cluster) freePool(ctx context.Context, cidr netip.Prefix) (holding, error) {
+	p, err := c.holding(ctx, cidr)
+	if err != nil || p.version == 0 {
+		return p, err
+	}
+	if p.Network != "" {
+		former, _, err := find[networkRecord](ctx, c.kv, NetworkKey(p.Network))
+		if err == nil && former.State == Deleting {
+			err = c.errRemoving(ctx, former, cidr)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	taken := fmt.Errorf("%w: %s is a subnet of the cluster already: choose another", ErrOverlap, cidr)
+	if p.Network != "" {
+		return p, taken
+	}
+	p, free, err := c.unheld(ctx, p)
+	if err == nil && !free {
+		err = taken
+	}
+	return p, err
+}
+
 // Remove begins to remove a network from all hosts; a network that no host has is gone at once. It returns
 // ErrHasEndpoints, naming the hosts, while there are endpoints on it.
 func (c *Cluster) Remove(ctx context.Context, id string) error {
-	return c.change(ctx, func() ([]Op, error) {
-		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
-		if err != nil || version == 0 || (n.State == Deleting && len(n.Hosts) > 0) {
+	if gone, err := c.endNetwork(ctx, id, anyway); gone || err != nil {
+		return err
+	}
+	err := c.change(ctx, func() ([]Op, error) {
+		s, err := c.standing(ctx, id)
+		if err != nil || s.version == 0 || s.State == Deleting {
 			return nil, err
-		}
-		if len(n.Hosts) == 0 {
-			return c.removeOps(ctx, n, version)
 		}
 		users, err := c.Users(ctx, id)
 		if err != nil {
@@ -134,27 +145,31 @@ func (c *Cluster) Remove(ctx context.Context, id string) error {
 				users[i] = c.hostName(ctx, u)
 			}
 			return nil, fmt.Errorf("%w: network %s is used by containers on %s: remove or disconnect these first",
-				ErrHasEndpoints, n.Title(), strings.Join(users, ", "))
+				ErrHasEndpoints, s.Title(), strings.Join(users, ", "))
 		}
-		return append(deletingOps(&n), setNetwork(n, version)), nil
+		return append(s.delete(), s.ops()...), nil
 	})
+	if err == nil {
+		_, err = c.endNetwork(ctx, id, func(n Network) bool { return n.State == Deleting })
+	}
+	return err
 }
 
 // Attach ends what Release noted: this host is to have the network again.
 func (c *Cluster) Attach(ctx context.Context, id string) error {
 	return c.change(ctx, func() ([]Op, error) {
-		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
+		s, err := c.standing(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if version == 0 || n.State == Deleting {
+		if s.version == 0 || s.State == Deleting {
 			return nil, fmt.Errorf("%w: the network is being removed from all hosts: create it again", ErrNotFound)
 		}
-		if !slices.Contains(n.Away, c.host) {
+		if !s.own.Away {
 			return nil, nil
 		}
-		n.Away = without(n.Away, c.host)
-		return []Op{setNetwork(n, version), declaredOp(n)}, nil
+		s.put(Bound{})
+		return append(s.ops(), declaredOp(s.Network)), nil
 	})
 }
 
@@ -213,13 +228,13 @@ func declaredOp(n Network) Op {
 	return Op{Kind: OpPut, Key: DeclaredKey(n.ID), Value: Encode(Mention{Schema: Schema, Name: n.Name, Nonce: NewNonce()})}
 }
 
-// deletingOps turns n to Deleting and frees its name; the caller writes n.
-func deletingOps(n *Network) []Op {
-	ops := []Op{{Kind: OpRemove, Key: DeclaredKey(n.ID)}}
-	if n.Name != "" && n.State == Active {
-		ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
+// delete turns the network to Deleting and frees its name; ops writes it.
+func (s *standing) delete() []Op {
+	ops := []Op{{Kind: OpRemove, Key: DeclaredKey(s.ID)}}
+	if s.Name != "" && s.State != Deleting {
+		ops = append(ops, Op{Kind: OpRemove, Key: NameKey(s.Name)})
 	}
-	n.State, n.Away = Deleting, nil
+	s.State, s.Away, s.changed = Deleting, nil, true
 	return ops
 }
 

@@ -96,7 +96,7 @@ func testCreate(w *world) {
 		w.Errorf("bound %+v", n)
 	}
 	w.must(a.Unbind(w.ctx, made.ID, "da"))
-	if n, err = a.Network(w.ctx, made.ID); err != nil || len(n.Hosts) != 0 || n.State != store.Active {
+	if n, err = a.Network(w.ctx, made.ID); err != nil || len(w.bound(made.ID)) != 0 || n.State != store.Active {
 		w.Errorf("after its last host let go: %+v, %v", n, err)
 	}
 	w.must(a.Remove(w.ctx, made.ID))
@@ -118,13 +118,13 @@ func testRelease(w *world) {
 	w.must(a.Release(w.ctx, made.ID, "da"))
 	n, err := a.Network(w.ctx, made.ID)
 	w.must(err)
-	if n.State != store.Active || !slices.Equal(n.Away, []string{"a"}) || len(n.Hosts) != 2 {
-		w.Fatalf("network is %+v", n)
+	if n.State != store.Active || !slices.Equal(w.bound(made.ID), []string{"a away", "b=db", "c=dc"}) {
+		w.Fatalf("network is %+v, %q", n, w.bound(made.ID))
 	}
 	w.wants(a.Remove(w.ctx, made.ID), store.ErrHasEndpoints, "web", "b")
 	w.must(a.Attach(w.ctx, made.ID))
-	if n, err = a.Network(w.ctx, made.ID); err != nil || len(n.Away) != 0 {
-		w.Fatalf("attached: %+v, %v", n, err)
+	if bound := w.bound(made.ID); !slices.Equal(bound, []string{"b=db", "c=dc"}) {
+		w.Fatalf("attached: %q", bound)
 	}
 	// Not in use any more: c's removal is everybody's, and the name is free at once.
 	w.must(b.PutEndpoints(w.ctx, made.ID, nil))

@@ -22,13 +22,17 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"id":"t1","hash":"00","made":"2026-11-22T20:00:00Z","expires":"2026-11-23T20:00:00+01:00","uses":-1,"nonce":"00"}`,
 		`{"schema":1,"cluster":"c1","locked":true,"cas":[{"cert":"c","key":"k"}],"gossip":["g"],"epoch":1,"phase":"use","since":"2026-11-22T20:00:00Z","consul_token":"t","nonce":"00"}`,
 		`{"schema":1,"host":"h1","pools":{"10.1.0.0/24":{"static":1,"resting":2},"fd00::/64":{}}}`,
-		`{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
+		`{"schema":2,"id":"n1","vni":4096,"pools":["10.1.0.0/24"],"state":"closing","nonce":"00"}`, `{"schema":2,"cidr":"10.1.0.0/24","state":"closing","nonce":"00"}`,
+		`{"schema":1,"docker_id":"d1"}`, `{"schema":1,"let_go":4294967295}`, `{"schema":1,"docker_id":"d1","let_go":-1}`, `{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
 	} {
 		f.Add([]byte(record))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		decodes[store.Network](t, value)
+		decodes[store.NetworkRecord](t, value)
+		decodes[store.BoundRecord](t, value)
 		decodes[store.Pool](t, value)
+		decodes[store.PoolRecord](t, value)
 		decodes[store.Block](t, value)
 		decodes[store.Host](t, value)
 		decodes[store.Endpoints](t, value)

@@ -11,7 +11,7 @@ import (
 // Garbage is a record, or all that a host has in the cluster, that nothing needs. Every change of ours leaves none behind; it comes of
 // data that was restored, or changed by hand.
 type Garbage struct {
-	// Kind is one of a few words: name, vni, declaration, endpoints, index, claims, ask, pool, network, host.
+	// Kind is one of a few words: name, vni, declaration, endpoints, index, claims, ask, pool, network, binding, holder, use, host.
 	Kind string
 	// Key is the record's; that of the host's record, which is not there, for a host.
 	Key string
@@ -67,9 +67,14 @@ func (c *Cluster) Garbage(ctx context.Context) ([]Garbage, error) {
 
 // seen is what there is at one moment.
 type seen struct {
-	networks     map[string]Network
-	versions     map[string]uint64 // of networks
-	pools        map[string]Pool   // by the part of their keys
+	networks     map[string]networkRecord
+	versions     map[string]uint64     // of networks and pools, by their keys
+	bound        map[string]Bindings   // by network
+	keys         map[string]uint64     // of what lies below BoundPrefix, by key
+	pools        map[string]poolRecord // by the part of their keys
+	holders      map[string]bool       // pools that somebody holds, by the part of their keys
+	layout       uint64                // the version of its record
+	first        bool                  // it is the first layout
 	hosts, alive map[string]bool
 	referred     map[string]string // hosts that have something, and what
 	// unreadable are records that this agent can't read. They are left alone, and so is what they may need.
@@ -78,53 +83,98 @@ type seen struct {
 
 func census(entries []Entry) seen {
 	s := seen{
-		map[string]Network{}, map[string]uint64{}, map[string]Pool{}, map[string]bool{}, map[string]bool{}, map[string]string{}, map[string]bool{},
+		networks: map[string]networkRecord{}, versions: map[string]uint64{}, bound: map[string]Bindings{}, keys: map[string]uint64{},
+		pools: map[string]poolRecord{}, holders: map[string]bool{}, first: true,
+		hosts: map[string]bool{}, alive: map[string]bool{}, referred: map[string]string{}, unreadable: map[string]bool{},
 	}
-	for _, e := range entries {
-		if isPermanent(e.Key) {
-			continue
-		}
-		kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
-		var err error
-		switch kind {
-		case "networks":
-			var n Network
-			if n, err = Decode[Network](e); err != nil {
-				break
-			}
-			s.networks[rest], s.versions[rest] = n, e.Version
-			for id := range n.Hosts {
-				s.referred[id] = "network " + n.Title()
-			}
-		case "pools":
-			var p Pool
-			if p, err = Decode[Pool](e); err != nil {
-				break
-			}
-			s.pools[rest] = p
-			for _, holder := range p.Holders {
-				s.refer(holder, "subnet "+p.CIDR.String())
-			}
-		case "blocks":
-			var b Block
-			if b, err = Decode[Block](e); err != nil {
-				break
-			}
-			for addr, claim := range b.Claims {
-				s.refer(claim.Owner, "address "+addr.String())
-			}
-		case "hosts", "alive":
-			if id, alive := aliveHost(e.Key); alive {
-				s.alive[id] = true
-			} else {
-				s.hosts[id] = true
-			}
-		}
-		if err != nil {
+	for _, e := range entries { // what lies beside a network's or pool's record needs that
+		if kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/"); !isPermanent(e.Key) && !s.main(kind, rest, e) {
 			s.unreadable[e.Key] = true
 		}
 	}
+	for _, e := range entries {
+		if kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/"); !isPermanent(e.Key) && !s.beside(kind, rest, e) {
+			s.unreadable[e.Key] = true
+		}
+	}
+	for id, all := range s.bound {
+		for host := range all {
+			s.referred[host] = "network " + s.networks[id].Title()
+		}
+	}
 	return s
+}
+
+// main notes a record of a network, a pool, a host, or of the layout. It says whether it can be read.
+func (s *seen) main(kind, rest string, e Entry) bool {
+	switch kind {
+	case "layout":
+		l, err := Decode[Layout](e)
+		s.layout, s.first = e.Version, err == nil && l.Layout <= FirstLayout
+		return err == nil
+	case "networks":
+		n, err := Decode[networkRecord](e)
+		if err != nil {
+			return false
+		}
+		s.networks[rest], s.versions[e.Key], s.bound[rest] = n, e.Version, Bindings{}
+		if !apart(n.Schema) {
+			s.bound[rest] = n.bindings()
+		}
+	case "pools":
+		p, err := Decode[poolRecord](e)
+		if err != nil {
+			return false
+		}
+		s.pools[rest], s.versions[e.Key] = p, e.Version
+		if !apart(p.Schema) {
+			for _, holder := range p.Holders {
+				s.holders[rest] = true
+				s.refer(holder, "subnet "+p.CIDR.String())
+			}
+		}
+	case "hosts", "alive":
+		if id, alive := aliveHost(e.Key); alive {
+			s.alive[id] = true
+		} else {
+			s.hosts[id] = true
+		}
+	}
+	return true
+}
+
+// beside notes what lies beside the record of a network or a pool. It says whether it can be read.
+func (s *seen) beside(kind, rest string, e Entry) bool {
+	first, last, _ := strings.Cut(rest, "/")
+	switch kind {
+	case "bound":
+		s.keys[e.Key] = e.Version
+		b, err := Decode[boundRecord](e)
+		n, is := s.networks[first]
+		switch {
+		case !is || !apart(n.Schema):
+		case err != nil:
+			s.bound[first][last] = Bound{DockerID: "of a record that can't be read"}
+		default:
+			s.bound[first].add(n.Network, last, b)
+		}
+		return err == nil
+	case "holders":
+		p, is := s.pools[first]
+		o, err := ParseOwner(last)
+		if is && apart(p.Schema) {
+			s.holders[first] = true
+			s.refer(o, "subnet "+p.CIDR.String())
+		}
+		return err == nil
+	case "blocks":
+		b, err := Decode[Block](e)
+		for addr, claim := range b.Claims {
+			s.refer(claim.Owner, "address "+addr.String())
+		}
+		return err == nil
+	}
+	return true
 }
 
 // unsure says that the record, or one that may need it, can't be read.
@@ -133,7 +183,8 @@ func (s seen) unsure(e Entry) bool {
 	first, _, _ := strings.Cut(rest, "/")
 	needed := map[string]string{
 		"names": NetworkKey(string(e.Value)), "names-hashed": NetworkKey(string(e.Value)), "vnis": NetworkKey(string(e.Value)), "declared": NetworkKey(rest),
-		"endpoints": NetworkKey(first), "index": NetworkKey(first), "blocks": PoolsPrefix + first, "asks": PoolsPrefix + first,
+		"endpoints": NetworkKey(first), "index": NetworkKey(first), "bound": NetworkKey(first),
+		"blocks": PoolsPrefix + first, "asks": PoolsPrefix + first, "holders": PoolsPrefix + first,
 		"pools": NetworkKey(s.pools[rest].Network),
 	}[kind]
 	return s.unreadable[e.Key] || s.unreadable[needed]
@@ -161,7 +212,12 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 		_, is := s.networks[rest]
 		return c.ofNetwork("declaration", "its network is gone", rest, s, e), !is
 	case "endpoints", "index":
-		return c.ofNetwork(kind, "the host does not have this network", first, s, e), s.networks[first].Hosts[last] == ""
+		g := c.ofNetwork(kind, "the host does not have this network", first, s, e, s.unbound(first, last)...)
+		return g, s.bound[first][last].DockerID == "" && !s.unreadable[BoundKey(first, last)]
+	case "bound":
+		return c.judgeBound(s, first, last, e)
+	case "holders":
+		return c.judgeHolder(s, first, e)
 	case "blocks", "asks":
 		_, is := s.pools[first]
 		what := map[string]string{"blocks": "claims", "asks": "ask"}[kind]
@@ -172,22 +228,54 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 		p := s.pools[rest]
 		_, is := s.networks[p.Network]
 		return Garbage{Kind: "pool", Text: "no network and no host has this subnet",
-			remove: func(ctx context.Context) error { return c.dropPool(ctx, p, e.Version) }}, !is && len(p.Holders) == 0
+			remove: func(ctx context.Context) error { return c.dropPool(ctx, p.Pool, e.Version) }}, !is && !s.holders[rest]
 	case "networks":
 		n := s.networks[rest]
 		return Garbage{Kind: "network", Text: "no host has it, and none is to have it",
-				remove: func(ctx context.Context) error { return c.dropNetwork(ctx, n, e.Version) }},
-			len(n.Hosts) == 0 && (n.Declared == nil || n.State == Deleting)
+				remove: func(ctx context.Context) error { return c.dropNetwork(ctx, n.ID, e.Version) }},
+			len(s.bound[rest].Present()) == 0 && unwanted(n.Network)
 	}
 	return Garbage{}, false
 }
 
-// ofNetwork is a record of a network that is not there, or is not as the record has it, as long as the network stays so.
-func (c *Cluster) ofNetwork(kind, text, id string, s seen, e Entry) Garbage {
-	if ValidKey(NetworkKey(id)) != nil { // not even an id
-		return c.guarded(kind, text, e)
+// unwanted says that a network that no host has is to be gone: also one whose removal a host began.
+func unwanted(n Network) bool { return n.Declared == nil || n.State != Active }
+
+// unbound are the operations by which a transaction fails if the host has the network by now.
+func (s seen) unbound(network, host string) []Op {
+	if n, is := s.networks[network]; !is || !apart(n.Schema) {
+		return nil
 	}
-	return c.guarded(kind, text, e, Op{Kind: OpCheck, Key: NetworkKey(id), Version: s.versions[id]})
+	key := BoundKey(network, host)
+	return []Op{{Kind: OpCheck, Key: key, Version: s.keys[key]}}
+}
+
+// stray says whether what lies beside a record of this schema, if there is one, means nothing: a conversion of the record has left it. In the second layout it may be one that
+// is under way.
+func (s seen) stray(is bool, schema int) bool { return !is || !apart(schema) && s.first }
+
+// judgeBound is judge for what lies below BoundPrefix.
+func (c *Cluster) judgeBound(s seen, network, host string, e Entry) (Garbage, bool) {
+	n, is := s.networks[network]
+	g := c.ofNetwork("binding", "no network has it", network, s, e, Op{Kind: OpCheck, Key: LayoutKey, Version: s.layout})
+	void := is && apart(n.Schema) && s.bound[network][host] == Bound{}
+	return g, s.stray(is, n.Schema) || void
+}
+
+// judgeHolder is judge for what lies below HoldersPrefix.
+func (c *Cluster) judgeHolder(s seen, pool string, e Entry) (Garbage, bool) {
+	p, is := s.pools[pool]
+	key := PoolsPrefix + pool
+	checks := []Op{{Kind: OpCheck, Key: LayoutKey, Version: s.layout}, {Kind: OpCheck, Key: key, Version: s.versions[key]}}
+	return c.guarded("holder", "no subnet has it", e, checks...), s.stray(is, p.Schema)
+}
+
+// ofNetwork is a record of a network that is not there, or is not as the record has it, as long as the network stays so.
+func (c *Cluster) ofNetwork(kind, text, id string, s seen, e Entry, checks ...Op) Garbage {
+	if ValidKey(NetworkKey(id)) != nil { // not even an id
+		return c.guarded(kind, text, e, checks...)
+	}
+	return c.guarded(kind, text, e, append(checks, Op{Kind: OpCheck, Key: NetworkKey(id), Version: s.versions[NetworkKey(id)]})...)
 }
 
 // guarded is a record that goes if it is as it was, and the checks hold.
@@ -197,27 +285,28 @@ func (c *Cluster) guarded(kind, text string, e Entry, checks ...Op) Garbage {
 	}}
 }
 
-// dropPool removes a pool that nobody has, with its claims.
+// dropPool removes a pool that nobody has, with its claims, if its record has not changed.
 func (c *Cluster) dropPool(ctx context.Context, p Pool, version uint64) error {
-	var guards []Op
-	if p.Network != "" {
-		guards = append(guards, Op{Kind: OpCheck, Key: NetworkKey(p.Network)})
+	e, err := c.kv.Get(ctx, PoolKey(p.CIDR))
+	if errors.Is(err, ErrNotFound) || err == nil && e.Version != version {
+		return nil
 	}
-	p.Network = ""
-	ops, err := c.leavePools(ctx, guards, versioned{p, version})
 	if err != nil {
 		return err
 	}
-	return c.kv.Apply(ctx, append(guards, ops...)...)
+	return c.endPool(ctx, p.CIDR, p.Network)
 }
 
-// dropNetwork removes a network that nobody has.
-func (c *Cluster) dropNetwork(ctx context.Context, n Network, version uint64) error {
-	ops, err := c.removeOps(ctx, n, version)
-	if err != nil {
-		return err
+// dropNetwork removes a network that nobody has, if its record has not changed.
+func (c *Cluster) dropNetwork(ctx context.Context, id string, version uint64) error {
+	e, err := c.kv.Get(ctx, NetworkKey(id))
+	if errors.Is(err, ErrNotFound) || err == nil && e.Version != version {
+		return nil
 	}
-	return c.kv.Apply(ctx, ops...)
+	if err == nil {
+		_, err = c.endNetwork(ctx, id, unwanted)
+	}
+	return err
 }
 
 // forgetUnknown ends all that a host has of which there is no record.

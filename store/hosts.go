@@ -85,18 +85,14 @@ func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []
 	}
 	e := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: endpoints}
 	return c.change(ctx, func() ([]Op, error) {
-		n, version, err := find[Network](ctx, c.kv, NetworkKey(network))
+		bound, err := c.boundOps(ctx, network)
 		if err != nil {
 			return nil, err
 		}
-		if n.Hosts[c.host] == "" {
-			return nil, fmt.Errorf("%w: the cluster does not know network %s on this host: remove and create it here again", ErrNotFound, network)
-		}
-		return []Op{
-			{Kind: OpCheck, Key: NetworkKey(network), Version: version},
-			{Kind: OpPut, Key: key, Value: Encode(e)},
-			{Kind: OpPut, Key: index, Value: Encode(Index{Schema: Schema, Revision: e.Revision})},
-		}, nil
+		return append(bound,
+			Op{Kind: OpPut, Key: key, Value: Encode(e)},
+			Op{Kind: OpPut, Key: index, Value: Encode(Index{Schema: Schema, Revision: e.Revision})},
+		), nil
 	})
 }
 

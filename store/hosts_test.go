@@ -130,12 +130,17 @@ func testEndedContext(w *world) {
 // TestRecords holds the stored form of each record: other versions of the agent read it.
 func TestRecords(t *testing.T) {
 	for want, record := range map[string]any{
-		`{"schema":1,"id":"n","name":"web","vni":7,"pools":["10.1.0.0/24","fd00:1::/64"],"mtu":1400,"internal":true,"hosts":{"a":"da"},"nonce":"x"}`: store.Network{
-			Schema: 1, ID: "n", Name: "web", VNI: 7, Pools: []netip.Prefix{poolA, pool6}, MTU: 1400, Internal: true, Hosts: map[string]string{"a": "da"}, Nonce: "x"},
-		`{"schema":1,"id":"n","vni":7,"pools":["10.1.0.0/24"],"hosts":{"a":"da"},"nonce":"x"}`: store.Network{
-			Schema: 1, ID: "n", VNI: 7, Pools: []netip.Prefix{poolA}, Hosts: map[string]string{"a": "da"}, Nonce: "x"},
-		`{"schema":1,"cidr":"10.1.0.0/24","network":"n","gateway":"10.1.0.1","hosts":["a"],"nonce":"x"}`: store.Pool{
-			Schema: 1, CIDR: poolA, Network: "n", Gateway: addr("10.1.0.1"), Holders: []store.Owner{store.HostOwner("a")}, Nonce: "x"},
+		`{"schema":1,"id":"n","name":"web","vni":7,"pools":["10.1.0.0/24","fd00:1::/64"],"mtu":1400,"internal":true,"nonce":"x","hosts":{"a":"da"},"away":["b"]}`: store.NetworkRecord{
+			Network: store.Network{Schema: 1, ID: "n", Name: "web", VNI: 7, Pools: []netip.Prefix{poolA, pool6}, MTU: 1400, Internal: true, Nonce: "x"},
+			Hosts:   map[string]string{"a": "da"}, Away: []string{"b"}},
+		`{"schema":1,"id":"n","vni":7,"pools":["10.1.0.0/24"],"nonce":"x","hosts":{}}`: store.NetworkRecord{
+			Network: store.Network{Schema: 1, ID: "n", VNI: 7, Pools: []netip.Prefix{poolA}, Nonce: "x"}, Hosts: map[string]string{}},
+		`{"schema":2,"id":"n","vni":7,"pools":["10.1.0.0/24"],"state":"closing","nonce":"x"}`: store.NetworkRecord{
+			Network: store.Network{Schema: 2, ID: "n", VNI: 7, Pools: []netip.Prefix{poolA}, State: store.Closing, Nonce: "x"}},
+		`{"schema":1,"docker_id":"da"}`: store.BoundRecord{Schema: 1, DockerID: "da"},
+		`{"schema":1,"let_go":7}`:       store.BoundRecord{Schema: 1, LetGo: 7},
+		`{"schema":1,"cidr":"10.1.0.0/24","network":"n","gateway":"10.1.0.1","nonce":"x","hosts":["a"]}`: store.PoolRecord{
+			Pool: store.Pool{Schema: 1, CIDR: poolA, Network: "n", Gateway: addr("10.1.0.1"), Nonce: "x"}, Holders: []store.Owner{store.HostOwner("a")}},
 		`{"schema":1,"cidr":"10.1.0.0/24","nonce":"x"}`: store.Pool{Schema: 1, CIDR: poolA, Nonce: "x"},
 		`{"schema":1,"claims":[{"owner":"a","nonce":"x","addrs":["10.1.0.2-10.1.0.4","10.1.0.6"]},{"owner":"a","nonce":"y","addrs":["10.1.0.5"]}]}`: store.Block{
 			Schema: 1, Claims: store.Claims{
@@ -169,6 +174,9 @@ func TestKeys(t *testing.T) {
 		store.AliveKey("a"):                            "socketplane/v1/alive/a",
 		store.FormerAliveKey("a"):                      "socketplane/v1/hosts/a/alive",
 		store.LayoutKey:                                "socketplane/v1/layout",
+		store.BoundKey("n", "a"):                       "socketplane/v1/bound/n/a",
+		store.HolderKey(poolA, store.HostOwner("a")):   "socketplane/v1/holders/10.1.0.0_24/a",
+		store.HolderKey(pool6, store.SwarmOwner()):     "socketplane/v1/holders/fd00:1::_64/swarm",
 		store.EndpointsKey("n", "a"):                   "socketplane/v1/endpoints/n/a",
 		store.IndexKey("n", "a"):                       "socketplane/v1/index/n/a",
 		store.PoolsRevisionKey:                         "socketplane/v1/pools-revision",

@@ -24,14 +24,22 @@ type Imported struct {
 
 // cargo is a network, or a pool without one, that is taken along.
 type cargo struct {
-	network   Network // ID is empty for a pool without one
-	pools     []Pool
+	network Network // ID is empty for a pool without one
+	// docker is the id that this host's Docker has given the network; empty if it has it not.
+	docker    string
+	pools     []cargoPool
 	claims    map[netip.Prefix]map[netip.Addr]Claim // by pool
 	endpoints []Endpoint
 	// unused is set for the network that was there from the start, and that nothing uses: it gives way.
 	unused bool
 	// known is set when the cluster has it, from an earlier try.
 	known bool
+}
+
+// cargoPool is a pool with its holders that come along: this host and Swarm.
+type cargoPool struct {
+	Pool
+	holders []Owner
 }
 
 // Import takes the networks of this host along from another store, of which it was the only host: names, subnets, its claims and
@@ -77,11 +85,11 @@ func (c *Cluster) Import(ctx context.Context, from KV) (Imported, error) {
 
 // cargoes reads all that this host has.
 func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
-	networks, unread, err := c.AllNetworks(ctx)
+	networks, unread, err := c.OwnNetworks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	pools, unreadPools, err := c.AllPools(ctx)
+	pools, unreadPools, err := c.cargoPools(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -94,14 +102,14 @@ func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
 	}
 	var all []cargo
 	for _, n := range networks {
-		if n.Hosts[c.host] == "" && (n.Declared == nil || n.State == Deleting || slices.Contains(n.Away, c.host)) {
+		if n.DockerID == "" && (n.Declared == nil || n.State == Deleting || n.Away) {
 			continue
 		}
 		e, err := c.Endpoints(ctx, n.ID, c.host)
 		if err != nil {
 			return nil, err
 		}
-		g := cargo{network: n, endpoints: e.Endpoints, unused: n.State == Deleting}
+		g := cargo{network: n.Network, docker: n.DockerID, endpoints: e.Endpoints, unused: n.State == Deleting}
 		g.unused = g.unused || (n.Name != "" && n.Name == string(first.Value) && len(e.Endpoints) == 0)
 		for _, p := range pools {
 			if p.Network == n.ID {
@@ -111,8 +119,8 @@ func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
 		all = append(all, g)
 	}
 	for _, p := range pools {
-		if p.Network == "" && (p.HeldBy(HostOwner(c.host)) || p.HeldBy(SwarmOwner())) {
-			all = append(all, cargo{pools: []Pool{p}})
+		if p.Network == "" && len(p.holders) > 0 {
+			all = append(all, cargo{pools: []cargoPool{p}})
 		}
 	}
 	for i := range all {
@@ -123,8 +131,28 @@ func (c *Cluster) cargoes(ctx context.Context) ([]cargo, error) {
 	return all, nil
 }
 
+// cargoPools lists all pools with those of their holders that come along.
+func (c *Cluster) cargoPools(ctx context.Context) ([]cargoPool, Unreadable, error) {
+	records, unread, err := c.poolRecords(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	pools := make([]cargoPool, len(records))
+	for i, r := range records {
+		holders, err := c.readHolders(ctx, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		pools[i] = cargoPool{r.Pool, slices.DeleteFunc(holders, func(o Owner) bool {
+			id, host := o.Host()
+			return host && id != c.host
+		})}
+	}
+	return pools, unread, nil
+}
+
 // claimsOf reads what this host, the networks and Swarm have claimed.
-func (c *Cluster) claimsOf(ctx context.Context, pools []Pool) (map[netip.Prefix]map[netip.Addr]Claim, error) {
+func (c *Cluster) claimsOf(ctx context.Context, pools []cargoPool) (map[netip.Prefix]map[netip.Addr]Claim, error) {
 	claims := map[netip.Prefix]map[netip.Addr]Claim{}
 	for _, p := range pools {
 		blocks, err := c.Blocks(ctx, p.CIDR)
@@ -149,12 +177,9 @@ func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
 	if err != nil {
 		return err
 	}
-	pools, unread, err := c.AllPools(ctx)
+	pools, err := c.takenPools(ctx)
 	if err != nil {
 		return err
-	}
-	for _, cidr := range unread.Subnets() {
-		pools = append(pools, Pool{CIDR: cidr, Network: "of a record that can't be read"})
 	}
 	var found []string
 	for i := range all {
@@ -164,7 +189,7 @@ func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
 			g.unused = networks[at].State == Deleting // it gave way before, or was removed there meanwhile
 			continue
 		}
-		what := c.collides(*g, networks, pools)
+		what := g.collides(networks, pools)
 		if g.unused {
 			g.unused = len(what) > 0 || g.network.State == Deleting
 			continue
@@ -177,13 +202,38 @@ func (c *Cluster) collisions(ctx context.Context, all []cargo) error {
 	return fmt.Errorf("%w: %s: remove these here or there ('docker network rm'), then 'socketplane cluster join'", ErrCollides, strings.Join(found, "; "))
 }
 
+// takenPools are the subnets of the cluster; of one that is free only what overlaps it, and is not it, collides.
+func (c *Cluster) takenPools(ctx context.Context) ([]takenPool, error) {
+	records, unread, err := c.poolRecords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []takenPool
+	for _, r := range records {
+		free, err := c.free(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, takenPool{r.Pool, free})
+	}
+	for _, cidr := range unread.Subnets() {
+		all = append(all, takenPool{Pool: Pool{CIDR: cidr, Network: "of a record that can't be read"}})
+	}
+	return all, nil
+}
+
+type takenPool struct {
+	Pool
+	free bool
+}
+
 // collides says what of the cluster is in the way of g.
-func (c *Cluster) collides(g cargo, networks []Network, pools []Pool) []string {
+func (g cargo) collides(networks []Network, pools []takenPool) []string {
 	title := map[string]string{}
 	var found []string
 	for _, n := range networks {
 		title[n.ID] = n.Title()
-		if g.network.Name != "" && n.Name == g.network.Name && n.State == Active {
+		if g.network.Name != "" && n.Name == g.network.Name && n.State != Deleting {
 			found = append(found, fmt.Sprintf("the cluster has another network %s", n.Name))
 		}
 	}
@@ -193,7 +243,7 @@ func (c *Cluster) collides(g cargo, networks []Network, pools []Pool) []string {
 	}
 	for _, p := range g.pools {
 		for _, other := range pools {
-			if !other.CIDR.Overlaps(p.CIDR) || (other.CIDR == p.CIDR && c.free(other)) {
+			if !other.CIDR.Overlaps(p.CIDR) || (other.CIDR == p.CIDR && other.free) {
 				continue
 			}
 			found = append(found, fmt.Sprintf("%s of %s overlaps %s of the cluster's %s",
@@ -204,12 +254,16 @@ func (c *Cluster) collides(g cargo, networks []Network, pools []Pool) []string {
 }
 
 // free says whether nobody but this host, and Swarm by its manager on this host, has the pool.
-func (c *Cluster) free(p Pool) bool {
-	others := without(p.Holders, HostOwner(c.host))
-	if p.Manager == c.host {
+func (c *Cluster) free(ctx context.Context, r poolRecord) (bool, error) {
+	if r.Network != "" {
+		return false, nil
+	}
+	holders, err := c.readHolders(ctx, r)
+	others := without(holders, HostOwner(c.host))
+	if r.Manager == c.host {
 		others = without(others, SwarmOwner())
 	}
-	return p.Network == "" && len(others) == 0
+	return err == nil && len(others) == 0, err
 }
 
 // take makes one network here, with its pools and as many claims as fit into its transaction: nobody can claim in a pool that
@@ -218,10 +272,10 @@ func (c *Cluster) take(ctx context.Context, g cargo) (Network, error) {
 	n := g.network
 	if g.known {
 		have, err := c.Network(ctx, n.ID)
-		if err != nil || have.State == Deleting || n.Hosts[c.host] == "" {
+		if err != nil || have.State == Deleting || g.docker == "" {
 			return have, err
 		}
-		return c.Bind(ctx, Binding{ID: n.ID, DockerID: n.Hosts[c.host], Name: n.Name, Pools: n.Pools, Internal: n.Internal})
+		return c.Bind(ctx, Binding{ID: n.ID, DockerID: g.docker, Name: n.Name, Pools: n.Pools, Internal: n.Internal})
 	}
 	err := c.change(ctx, func() ([]Op, error) {
 		var ops []Op
@@ -231,7 +285,7 @@ func (c *Cluster) take(ctx context.Context, g cargo) (Network, error) {
 				return nil, err
 			}
 		}
-		if g.network.ID == "" || (g.unused && g.network.Hosts[c.host] == "") {
+		if g.network.ID == "" || (g.unused && g.docker == "") {
 			return ops, nil
 		}
 		more, err := c.networkOps(ctx, &n, g)
@@ -246,7 +300,7 @@ func (c *Cluster) settle(ctx context.Context, g cargo) error {
 		return nil
 	}
 	err := c.settleClaims(ctx, g)
-	if err == nil && g.network.Hosts[c.host] != "" && len(g.endpoints) > 0 {
+	if err == nil && g.docker != "" && len(g.endpoints) > 0 {
 		err = c.PutEndpoints(ctx, g.network.ID, g.endpoints)
 	}
 	if errors.Is(err, ErrNotFound) {
@@ -291,13 +345,13 @@ func (c *Cluster) settleClaims(ctx context.Context, g cargo) error {
 func (c *Cluster) undo(ctx context.Context, made []cargo) error {
 	var errs []error
 	for _, g := range made {
-		switch docker := g.network.Hosts[c.host]; {
+		switch {
 		case g.network.ID == "":
 			for _, p := range g.pools {
 				errs = append(errs, c.leavePool(ctx, p.CIDR), c.LeaveManaged(ctx, p.CIDR, p.Manager))
 			}
-		case docker != "":
-			errs = append(errs, c.Release(ctx, g.network.ID, docker))
+		case g.docker != "":
+			errs = append(errs, c.Release(ctx, g.network.ID, g.docker))
 		default:
 			errs = append(errs, c.Remove(ctx, g.network.ID))
 		}

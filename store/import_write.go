@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 )
@@ -14,29 +13,30 @@ import (
 // networkOps writes the network's record and keys; n gets its VNI here. One that gives way is on its way out from the beginning,
 // so that Docker's network goes: its name and pools belong to another.
 func (c *Cluster) networkOps(ctx context.Context, n *Network, g cargo) ([]Op, error) {
-	*n = g.network
-	n.Away = nil
-	n.Hosts = map[string]string{}
-	if id := g.network.Hosts[c.host]; id != "" {
-		n.Hosts[c.host] = id
+	there, version, err := find[Network](ctx, c.kv, NetworkKey(g.network.ID))
+	if err != nil || version != 0 {
+		*n = there
+		return nil, err // an earlier try took effect
 	}
-	if g.unused {
+	*n = g.network
+	if n.State = Active; g.unused {
 		n.State, n.Name, n.Declared = Deleting, "", nil
 	}
-	if there, err := c.kv.Get(ctx, NetworkKey(n.ID)); err == nil && there.Version != 0 {
-		*n, err = Decode[Network](there)
-		return nil, err // an earlier try took effect
-	} else if !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-	_, err := c.kv.Get(ctx, VNIKey(n.VNI))
+	_, err = c.kv.Get(ctx, VNIKey(n.VNI))
 	switch {
 	case err == nil:
-		n.VNI = vniFirst + rand.Uint32N(vniEnd-vniFirst)
+		n.VNI = drawVNI()
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
-	ops := []Op{{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}, setNetwork(*n, 0)}
+	s, err := c.newStanding(ctx, *n)
+	if err != nil {
+		return nil, err
+	}
+	if g.docker != "" {
+		s.put(Bound{DockerID: g.docker})
+	}
+	ops := append(s.ops(), Op{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)})
 	if n.Name != "" {
 		holder, err := c.kv.Get(ctx, NameKey(n.Name))
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -58,24 +58,21 @@ func (c *Cluster) poolOps(ctx context.Context, g cargo) ([]Op, error) {
 	var ops []Op
 	var fresh []netip.Prefix
 	for _, p := range g.pools {
-		there, version, err := find[Pool](ctx, c.kv, PoolKey(p.CIDR))
+		h, err := c.holding(ctx, p.CIDR)
 		if err != nil {
 			return nil, err
 		}
-		if version != 0 && there.Network != "" && there.Network == p.Network {
+		if h.version != 0 && h.Network != "" && h.Network == p.Network {
 			continue // an earlier try took effect
 		}
-		if version != 0 && !c.free(there) {
+		if h.version == 0 {
+			fresh = append(fresh, p.CIDR)
+		} else if free, err := c.free(ctx, h.poolRecord); err != nil {
+			return nil, err
+		} else if !free {
 			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrCollides, p.CIDR)
 		}
-		if version == 0 {
-			fresh = append(fresh, p.CIDR)
-		}
-		p.Holders = slices.DeleteFunc(slices.Clone(p.Holders), func(o Owner) bool {
-			id, host := o.Host()
-			return host && id != c.host
-		})
-		ops = append(ops, setPool(p, version))
+		ops = append(ops, h.become(p, c.host)...)
 	}
 	if len(fresh) > 0 {
 		check, err := c.newPoolOps(ctx, fresh...)
@@ -92,6 +89,19 @@ func (c *Cluster) poolOps(ctx context.Context, g cargo) ([]Op, error) {
 	}
 	claims, err := c.firstClaims(ctx, g)
 	return append(ops, claims...), err
+}
+
+// become gives the pool what p has. Of the holders that it may have when it is free, this host and Swarm, it keeps p's.
+func (h holding) become(p cargoPool, host string) []Op {
+	h.Network, h.Gateway, h.Manager, h.State, h.changed = p.Network, p.Gateway, p.Manager, Active, true
+	for _, o := range []Owner{HostOwner(host), SwarmOwner()} {
+		if slices.Contains(p.holders, o) {
+			h.hold(o)
+		} else {
+			h.leave(o)
+		}
+	}
+	return h.ops()
 }
 
 // firstClaims writes up to MaxBlocks blocks, those with containers' addresses before those with spare ones.

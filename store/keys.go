@@ -59,6 +59,22 @@ func VNIKey(vni uint32) string { return fmt.Sprintf("%svnis/%d", Root, vni) }
 // PoolKey is the key of a Pool.
 func PoolKey(cidr netip.Prefix) string { return PoolsPrefix + cidrPart(cidr) }
 
+// BoundPrefix and HoldersPrefix are those of which hosts have which networks, and of who holds which pools, in the second layout.
+const (
+	BoundPrefix   = Root + "bound/"
+	HoldersPrefix = Root + "holders/"
+)
+
+// BoundKey says how one host stands to a network.
+func BoundKey(network, host string) string { return boundTo(network) + host }
+
+func boundTo(network string) string { return BoundPrefix + network + "/" }
+
+// HolderKey is there while the owner holds the pool.
+func HolderKey(pool netip.Prefix, owner Owner) string { return holdersOf(pool) + owner.String() }
+
+func holdersOf(pool netip.Prefix) string { return HoldersPrefix + cidrPart(pool) + "/" }
+
 // BlocksPrefix is the prefix of all blocks of a pool.
 func BlocksPrefix(pool netip.Prefix) string { return Root + "blocks/" + cidrPart(pool) + "/" }
 

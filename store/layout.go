@@ -105,15 +105,15 @@ func older(m Membership) []Host {
 	return hosts
 }
 
-// BeginLayout writes which layout the cluster has if that is not written: the newest in a cluster without records, else the first. It is called
-// before the host's own record is written.
+// BeginLayout writes which layout the cluster has if that is not written: the newest in a cluster without records and without an agent of before, which would have written the
+// schema, else the first. [Guarded] calls it before anything else, and an agent again before it writes its host's record.
 func (c *Cluster) BeginLayout(ctx context.Context) error {
 	return c.change(ctx, func() ([]Op, error) {
 		_, version, err := readLayout(ctx, c.kv)
 		if err != nil || version != 0 {
 			return nil, err
 		}
-		for _, prefix := range []string{HostsPrefix, NetworksPrefix, PoolsPrefix} {
+		for _, prefix := range []string{SchemaKey, HostsPrefix, NetworksPrefix, PoolsPrefix} {
 			entries, err := c.kv.List(ctx, prefix)
 			if err != nil {
 				return nil, err
@@ -122,7 +122,13 @@ func (c *Cluster) BeginLayout(ctx context.Context) error {
 				return []Op{setLayout(Layout{Layout: FirstLayout}, 0)}, nil
 			}
 		}
-		return c.layoutOps(ctx, Layout{Layout: NewestLayout}, 0)
+		ops, err := c.layoutOps(ctx, Layout{Layout: NewestLayout}, 0)
+		for i := range ops {
+			if ops[i].Key == SchemaKey { // an agent of before may write it at this moment
+				ops[i].Version = 0
+			}
+		}
+		return ops, err
 	})
 }
 
@@ -159,13 +165,13 @@ func (c *Cluster) TendLayout(ctx context.Context, members Membership, now time.T
 	return next.Layout, err
 }
 
-// SetLayout is an operator's word: the newest layout at once, or the first one, which stays until another word. It returns ErrOlderHosts if hosts do
-// not know it, and ErrInvalid if there is no such layout.
+// SetLayout is an operator's word: the newest layout at once, or the first one, which stays until another word. All records have its form when it returns nil; it
+// can be repeated. It returns ErrOlderHosts if hosts do not know it, and ErrInvalid if there is no such layout.
 func (c *Cluster) SetLayout(ctx context.Context, layout int) error {
 	if layout < FirstLayout || layout > NewestLayout {
 		return fmt.Errorf("%w: there is no layout %d: give %d or %d", ErrInvalid, layout, FirstLayout, NewestLayout)
 	}
-	return c.change(ctx, func() ([]Op, error) {
+	err := c.change(ctx, func() ([]Op, error) {
 		have, version, err := readLayout(ctx, c.kv)
 		if err != nil {
 			return nil, err
@@ -184,6 +190,14 @@ func (c *Cluster) SetLayout(ctx context.Context, layout int) error {
 		}
 		return c.layoutOps(ctx, next, version)
 	})
+	if err != nil {
+		return err
+	}
+	unread, err := c.Reform(ctx)
+	if err == nil && len(unread) > 0 {
+		err = fmt.Errorf("the layout is %d, but some records stay as they are: %w", layout, unread.Err())
+	}
+	return err
 }
 
 // titles names hosts for people.

@@ -3,8 +3,11 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,6 +94,32 @@ func testLayoutBegins(w *world) {
 		begin()
 		w.must(w.host("a").BeginLayout(w.ctx))
 		w.layoutIs(1)
+	}
+}
+
+// TestGuardedBegins: what is guarded has its layout before anything is written, whoever is first, and however many are.
+func TestGuardedBegins(t *testing.T) {
+	for name, want := range map[string]int{"new": 2, "of before": 1} {
+		kv := emptyStore(t)
+		if want == 1 {
+			put(t, kv, store.HostKey("old"), `{"schema":1,"id":"old"}`)
+		}
+		var agents sync.WaitGroup
+		for i := range 8 {
+			agents.Go(func() {
+				guarded := store.Guarded(kv, "the cluster's data", store.SchemaKey, store.Migrations())
+				_, err := store.NewCluster(guarded, fmt.Sprint("host-", i)).AcquirePool(t.Context(), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i), 0}), 24))
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		agents.Wait()
+		w := &world{t, t.Context(), kv, want == 2}
+		w.layoutIs(want)
+		if got, want := w.forms(), map[int]string{1: "map[schema 1:8]", 2: "map[beside:8 schema 2:8]"}[want]; got != want {
+			t.Errorf("%s: forms are %s, want %s", name, got, want)
+		}
 	}
 }
 

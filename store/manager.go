@@ -16,22 +16,17 @@ func (c *Cluster) ManagePool(ctx context.Context, cidr netip.Prefix, manager str
 
 // LeaveManaged ends Swarm's hold of the pool, unless another host's manager has asked for it since.
 func (c *Cluster) LeaveManaged(ctx context.Context, cidr netip.Prefix, manager string) error {
-	return c.change(ctx, func() ([]Op, error) {
-		pool, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
-		if err != nil || version == 0 || !pool.managedBy(manager) {
-			return nil, err
-		}
-		pool.Manager = ""
-		pool.Holders = without(pool.Holders, SwarmOwner())
-		return c.leavePools(ctx, nil, versioned{pool, version})
-	})
+	return c.releasePool(ctx, cidr, SwarmOwner(), func(h holding) bool { return h.managedBy(manager) })
 }
 
 // UnclaimManaged gives an address of Swarm's back, unless another host's manager has asked for its pool since.
 func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager string, addr netip.Addr) error {
 	return c.change(ctx, func() ([]Op, error) {
-		pool, poolVersion, err := find[Pool](ctx, c.kv, PoolKey(cidr))
-		if err != nil || poolVersion == 0 || !pool.managedBy(manager) {
+		h, err := c.holding(ctx, cidr)
+		if err != nil || h.version == 0 || !h.managedBy(manager) {
+			return nil, err
+		}
+		if held, err := c.heldBy(ctx, h.poolRecord, SwarmOwner()); err != nil || !held { // Swarm's holder comes and goes with Manager, in the record
 			return nil, err
 		}
 		key := BlockKey(cidr, BlockOf(cidr, addr))
@@ -45,14 +40,12 @@ func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager
 		if len(block.Claims) > 0 {
 			change = Op{Kind: OpSet, Key: key, Value: Encode(block), Version: version}
 		}
-		return []Op{{Kind: OpCheck, Key: PoolKey(cidr), Version: poolVersion}, change}, nil
+		return []Op{{Kind: OpCheck, Key: PoolKey(cidr), Version: h.version}, change}, nil
 	})
 }
 
-// managedBy says whether Swarm holds the pool by this host's manager, or by one of an agent that does not say.
-func (p Pool) managedBy(manager string) bool {
-	return p.HeldBy(SwarmOwner()) && (p.Manager == manager || p.Manager == "")
-}
+// managedBy says whether Swarm, if it holds the pool, does so by this host's manager, or by one of an agent that does not say.
+func (p Pool) managedBy(manager string) bool { return p.Manager == manager || p.Manager == "" }
 
 // LocalSwarmKey is the key of what Swarm's manager on this host still has to give back: an address of a pool, or with none the pool itself, which
 // comes after its addresses in the order of keys.

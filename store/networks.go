@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -82,17 +81,19 @@ func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
 			n, ops, err = c.makeNetwork(ctx, b, pools)
 			return ops, err
 		}
-		var version uint64
-		if n, version, err = find[Network](ctx, c.kv, NetworkKey(id)); err != nil {
+		s, err := c.standing(ctx, id)
+		if err != nil {
 			return nil, err
 		}
-		if b.ID != "" && (version == 0 || n.State == Deleting) {
+		if b.ID != "" && (s.version == 0 || s.State == Deleting) {
 			return nil, fmt.Errorf("%w: the cluster's network %s was removed meanwhile", ErrNotFound, b.ID)
 		}
-		if version == 0 { // removed between the two reads
+		if s.version == 0 { // removed between the two reads
 			return []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: 1}}, nil
 		}
-		return c.joinOps(ctx, &n, version, b)
+		ops, err := c.joinOps(ctx, &s, b)
+		n = s.Network
+		return ops, err
 	})
 	return n, err
 }
@@ -111,14 +112,8 @@ func (b Binding) check() error {
 	return nil
 }
 
-// versioned is a pool as it was read.
-type versioned struct {
-	Pool
-	version uint64
-}
-
 // lookup finds the id of the network that b means, and b's pools as they are.
-func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []versioned, err error) {
+func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []holding, err error) {
 	if id = b.ID; id == "" && b.Name != "" {
 		e, err := c.kv.Get(ctx, NameKey(b.Name))
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -127,7 +122,7 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []ver
 		id = string(e.Value)
 	}
 	for _, cidr := range b.Pools {
-		p, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		p, err := c.holding(ctx, cidr)
 		if err != nil {
 			return "", nil, err
 		}
@@ -138,20 +133,20 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []ver
 			}
 			id = p.Network
 		}
-		p.Schema, p.CIDR = Schema, cidr
-		pools = append(pools, versioned{p, version})
+		pools = append(pools, p)
 	}
 	return id, pools, nil
 }
 
 // joinOps adds this host to an existing network.
-func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Binding) ([]Op, error) {
+func (c *Cluster) joinOps(ctx context.Context, s *standing, b Binding) ([]Op, error) {
+	n := &s.Network
 	var revived []Op
 	if n.State == Deleting { // somebody makes it anew before the last host has let go
 		if !slices.Equal(n.Pools, b.Pools) || b.MTU != n.MTU || b.Internal != n.Internal {
-			return nil, c.errRemoving(ctx, *n, b.Pools[0])
+			return nil, c.errRemoving(ctx, s.networkRecord, b.Pools[0])
 		}
-		n.State, n.Name, n.Declared, n.Away = Active, "", nil, nil
+		n.State, n.Name, n.Declared, s.Away, s.changed = Active, "", nil, nil, true
 		revived = renumberOps(n)
 	}
 	if !slices.Equal(n.Pools, b.Pools) {
@@ -169,7 +164,7 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 		return nil, fmt.Errorf("%w: --internal of the cluster's network %s is %t, not %t: create it in the same way here",
 			ErrMismatch, n.Title(), n.Internal, b.Internal)
 	}
-	if has := n.Hosts[c.host]; has != "" && has != b.DockerID {
+	if has := s.own.DockerID; has != "" && has != b.DockerID {
 		return nil, fmt.Errorf("%w: this host has the network with subnet %s already, as Docker network %.12s: use that one or choose another --subnet",
 			ErrInUse, b.Pools[0], has)
 	} else if has == b.DockerID && revived == nil && (b.Name == "" || n.Name == b.Name) {
@@ -177,15 +172,14 @@ func (c *Cluster) joinOps(ctx context.Context, n *Network, version uint64, b Bin
 	}
 	ops := revived
 	if b.Name != "" && n.Name == "" {
-		n.Name = b.Name
+		n.Name, s.changed = b.Name, true
 		ops = append(ops, Op{Kind: OpSet, Key: NameKey(b.Name), Value: []byte(n.ID)})
 	}
-	if n.Hosts == nil {
-		n.Hosts = map[string]string{}
+	if n.State == Closing {
+		n.State, s.changed = Active, true
 	}
-	n.Hosts[c.host] = b.DockerID
-	n.Away = without(n.Away, c.host)
-	return append(ops, setNetwork(*n, version)), nil
+	s.put(Bound{DockerID: b.DockerID})
+	return append(ops, s.ops()...), nil
 }
 
 // agrees is ErrMismatch where the options of b can't go with those of an existing network.
@@ -213,8 +207,12 @@ func renumberOps(n *Network) []Op {
 func drawVNI() uint32 { return vniFirst + rand.Uint32N(vniEnd-vniFirst) }
 
 // errRemoving says that a subnet still belongs to a network that is being removed, with the hosts that have it.
-func (c *Cluster) errRemoving(ctx context.Context, n Network, cidr netip.Prefix) error {
-	hosts := slices.Sorted(maps.Keys(n.Hosts))
+func (c *Cluster) errRemoving(ctx context.Context, n networkRecord, cidr netip.Prefix) error {
+	all, err := c.readBindings(ctx, n)
+	if err != nil {
+		return err
+	}
+	hosts := all.Present()
 	for i, id := range hosts {
 		hosts[i] = c.hostName(ctx, id)
 	}
@@ -223,16 +221,19 @@ func (c *Cluster) errRemoving(ctx context.Context, n Network, cidr netip.Prefix)
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.
-func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned) (Network, []Op, error) {
+func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []holding) (Network, []Op, error) {
 	if err := c.checkUses(ctx, b.Pools); err != nil {
 		return Network{}, nil, err
 	}
-	n := Network{
-		Schema: Schema, ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: drawVNI(),
-		Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Hosts: map[string]string{}, Declared: b.declared,
+	s, err := c.newStanding(ctx, Network{
+		ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: drawVNI(), Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Declared: b.declared,
+	})
+	n := s.Network
+	if err != nil {
+		return n, nil, err
 	}
 	if b.DockerID != "" {
-		n.Hosts[c.host] = b.DockerID
+		s.put(Bound{DockerID: b.DockerID})
 	}
 	var ops []Op
 	var fresh []netip.Prefix
@@ -240,8 +241,12 @@ func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned)
 		if p.version == 0 {
 			fresh = append(fresh, p.CIDR)
 		}
+		if p.check.Version != s.check.Version {
+			return n, nil, fmt.Errorf("%w: the layout of the cluster's records", ErrConflict)
+		}
 		p.Network = n.ID
-		ops = append(ops, setPool(p.Pool, p.version))
+		p.reopen()
+		ops = append(ops, setPool(p.poolRecord, p.version))
 	}
 	if len(fresh) > 0 {
 		check, err := c.newPoolOps(ctx, fresh...)
@@ -256,84 +261,101 @@ func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []versioned)
 	if n.Declared != nil {
 		ops = append(ops, declaredOp(n))
 	}
-	ops = append(ops, Op{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)}, setNetwork(n, 0))
-	return n, ops, nil
+	ops = append(ops, Op{Kind: OpSet, Key: VNIKey(n.VNI), Value: []byte(n.ID)})
+	return n, append(ops, s.ops()...), nil
 }
 
 // Unbind ends the network on this host, and removes its endpoints' records. A network that is not
 // declared, or that is being deleted, goes with its last host, together with its name and
-// VNI, and with those pools that nobody holds through IPAM any more.
+// VNI, and with those pools that nobody holds through IPAM any more. It can be repeated.
 func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
-	return c.leave(ctx, id, dockerID, false)
+	err := c.change(ctx, func() ([]Op, error) {
+		s, err := c.standing(ctx, id)
+		if err != nil || s.version == 0 || s.own.DockerID == "" || s.own.DockerID != dockerID {
+			return nil, err
+		}
+		s.put(Bound{})
+		return append([]Op{
+			{Kind: OpRemove, Key: EndpointsKey(id, c.host)},
+			{Kind: OpRemove, Key: IndexKey(id, c.host)},
+		}, s.ops()...), nil
+	})
+	if err == nil {
+		_, err = c.endNetwork(ctx, id, goesWithLast)
+	}
+	return err
 }
+
+// goesWithLast says that a network ends when no host has it.
+func goesWithLast(n Network) bool { return n.Declared == nil || n.State == Deleting }
+
+// anyway is for a network that ends as soon as no host has it, because somebody wants that.
+func anyway(Network) bool { return true }
 
 // Release is Unbind because this host's user removed the network: it goes from all hosts if
 // no host has endpoints on it, else this host is noted as away.
 func (c *Cluster) Release(ctx context.Context, id, dockerID string) error {
-	return c.leave(ctx, id, dockerID, true)
-}
-
-func (c *Cluster) leave(ctx context.Context, id, dockerID string, wish bool) error {
-	return c.change(ctx, func() ([]Op, error) {
-		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
-		if err != nil || version == 0 || n.Hosts[c.host] != dockerID {
-			return nil, err
-		}
-		ops := []Op{
-			{Kind: OpRemove, Key: EndpointsKey(id, c.host)},
-			{Kind: OpRemove, Key: IndexKey(id, c.host)},
-		}
-		delete(n.Hosts, c.host)
-		declared := n.Declared != nil && n.State == Active
-		if len(n.Hosts) == 0 && (wish || !declared) {
-			more, err := c.removeOps(ctx, n, version)
-			return append(ops, more...), err
-		}
-		if declared && wish {
-			more, err := c.wishOps(ctx, &n)
-			if err != nil {
-				return nil, err
-			}
-			ops = append(ops, more...)
-		}
-		return append(ops, setNetwork(n, version)), nil
-	})
-}
-
-// wishOps carries out in n that this host's user wants it removed; the caller writes n.
-func (c *Cluster) wishOps(ctx context.Context, n *Network) ([]Op, error) {
-	users, err := c.Users(ctx, n.ID)
-	if err != nil {
-		return nil, err
+	if err := c.Unbind(ctx, id, dockerID); err != nil {
+		return err
 	}
-	if users = without(users, c.host); len(users) == 0 {
-		return deletingOps(n), nil
-	}
-	n.Away = append(without(n.Away, c.host), c.host)
-	slices.Sort(n.Away)
-	return nil, nil
+	return c.Discard(ctx, id)
 }
 
 // Discard does the second half of Release after Unbind: this host's user removed the network. It changes nothing if
 // this host has the network again. It can be repeated.
 func (c *Cluster) Discard(ctx context.Context, id string) error {
-	return c.change(ctx, func() ([]Op, error) {
-		n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
-		if err != nil || version == 0 || n.State == Deleting || n.Declared == nil || n.Hosts[c.host] != "" {
+	for {
+		alone, err := c.wish(ctx, id)
+		if err != nil {
+			return err
+		}
+		if !alone {
+			_, err = c.endNetwork(ctx, id, func(n Network) bool { return n.State == Deleting })
+			return err
+		}
+		if gone, err := c.endNetwork(ctx, id, anyway); gone || err != nil {
+			return err
+		} // else a host has joined in between
+	}
+}
+
+// wish notes that this host's user wants the network removed: it is Deleting if no other host has endpoints on it, else this host is away. alone says that
+// no host has it, and that nothing was noted.
+func (c *Cluster) wish(ctx context.Context, id string) (alone bool, err error) {
+	err = c.change(ctx, func() ([]Op, error) {
+		alone = false
+		s, err := c.standing(ctx, id)
+		if err != nil || s.version == 0 || s.State == Deleting || s.Declared == nil || s.own.DockerID != "" {
 			return nil, err
 		}
-		if len(n.Hosts) == 0 {
-			return c.removeOps(ctx, n, version)
+		all, err := c.readBindings(ctx, s.networkRecord)
+		if err != nil {
+			return nil, err
 		}
-		ops, err := c.wishOps(ctx, &n)
-		return append(ops, setNetwork(n, version)), err
+		if alone = len(all.Present()) == 0; alone {
+			return nil, nil
+		}
+		users, err := c.Users(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if users = without(users, c.host); len(users) == 0 {
+			return append(s.delete(), s.ops()...), nil
+		}
+		if s.own.Away {
+			return nil, nil
+		}
+		s.put(Bound{Away: true})
+		return s.ops(), nil
 	})
+	return alone, err
 }
 
 // removeOps removes a network that no host has, its keys, and its pools unless somebody holds them.
-func (c *Cluster) removeOps(ctx context.Context, n Network, version uint64) ([]Op, error) {
-	ops := []Op{{Kind: OpDelete, Key: NetworkKey(n.ID), Version: version}, {Kind: OpRemove, Key: VNIKey(n.VNI)}}
-	if n.State == Active { // else name and declaration are somebody else's or gone
+func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
+	n := s.Network
+	ops := []Op{s.check, {Kind: OpDelete, Key: NetworkKey(n.ID), Version: s.version}, {Kind: OpRemove, Key: VNIKey(n.VNI)}}
+	if n.State != Deleting { // else name and declaration are somebody else's or gone
 		if n.Name != "" {
 			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
 		}
@@ -341,19 +363,25 @@ func (c *Cluster) removeOps(ctx context.Context, n Network, version uint64) ([]O
 			ops = append(ops, Op{Kind: OpRemove, Key: DeclaredKey(n.ID)})
 		}
 	}
-	var pools []versioned
+	var pools []holding
 	for _, cidr := range n.Pools {
-		p, pv, err := find[Pool](ctx, c.kv, PoolKey(cidr))
+		p, err := c.holding(ctx, cidr)
 		if err != nil {
 			return nil, err
 		}
-		if pv == 0 || p.Network != n.ID {
+		if p.version == 0 || p.Network != n.ID {
 			continue
 		}
+		if p, p.unused, err = c.unheld(ctx, p); err != nil {
+			return nil, err
+		}
+		if p.check.Version != s.check.Version {
+			return nil, fmt.Errorf("%w: the layout of the cluster's records", ErrConflict)
+		}
 		p.Network = ""
-		pools = append(pools, versioned{p, pv})
+		pools = append(pools, p)
 	}
-	poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(n.ID), Version: version}}, pools...)
+	poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(n.ID), Version: s.version}}, pools...)
 	return append(ops, poolOps...), err
 }
 
@@ -365,7 +393,7 @@ func (n Network) Title() string {
 	return n.ID
 }
 
-func setNetwork(n Network, version uint64) Op {
+func setNetwork(n networkRecord, version uint64) Op {
 	n.Nonce = NewNonce()
 	return Op{Kind: OpSet, Key: NetworkKey(n.ID), Value: Encode(n), Version: version}
 }

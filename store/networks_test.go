@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,8 +33,8 @@ func testBind(w *world) {
 	}
 	named, err := b.NetworkNamed(w.ctx, "web")
 	w.must(err)
-	if want := map[string]string{"a": "da", "b": "db"}; fmt.Sprint(named.Hosts) != fmt.Sprint(want) || named.ID != made.ID {
-		w.Fatalf("network is %+v, want hosts %v", named, want)
+	if want := []string{"a=da", "b=db"}; !slices.Equal(w.bound(named.ID), want) || named.ID != made.ID {
+		w.Fatalf("network is %+v with %q, want %q", named, w.bound(named.ID), want)
 	}
 	_, err = b.NetworkNamed(w.ctx, "db")
 	w.wants(err, store.ErrNotFound)
@@ -46,7 +45,7 @@ func testBind(w *world) {
 	}
 	all, err := a.Networks(w.ctx)
 	w.must(err)
-	if len(all) != 1 || len(all[0].Hosts) != 1 || all[0].Hosts["b"] != "db" {
+	if len(all) != 1 || !slices.Equal(w.bound(all[0].ID), []string{"b=db"}) {
 		w.Fatalf("networks are %+v", all)
 	}
 	w.must(b.Unbind(w.ctx, made.ID, "db"))
@@ -112,7 +111,7 @@ func testBindRace(w *world) {
 		})
 		all, err := w.host("reader").Networks(w.ctx)
 		w.must(err)
-		if len(all) != 1 || len(all[0].Hosts) != len(networks) {
+		if len(all) != 1 || len(w.bound(all[0].ID)) != len(networks) {
 			w.Fatalf("networks are %+v", all)
 		}
 		for _, n := range networks {

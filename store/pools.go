@@ -40,34 +40,42 @@ func (c *Cluster) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error)
 func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder Owner, manager string) (Pool, error) {
 	var pool Pool
 	err := c.change(ctx, func() ([]Op, error) {
-		var version uint64
-		var err error
-		if pool, version, err = find[Pool](ctx, c.kv, PoolKey(cidr)); err != nil {
+		h, err := c.holding(ctx, cidr)
+		if pool = h.Pool; err != nil {
 			return nil, err
 		}
-		if version != 0 && fresh {
+		if h.version != 0 && fresh {
 			return nil, fmt.Errorf("%w: %s is a subnet of the cluster already", ErrOverlap, cidr)
 		}
-		held := pool.HeldBy(holder)
-		if held && (manager == "" || pool.Manager == manager) {
-			return nil, nil
+		held, err := c.holdsAlready(ctx, h, holder)
+		if err != nil || held && (manager == "" || h.Manager == manager) {
+			return nil, err
 		}
 		var ops []Op
-		if version == 0 {
+		if h.version == 0 {
 			if ops, err = c.newPoolOps(ctx, cidr); err != nil {
 				return nil, err
 			}
-			pool = Pool{Schema: Schema, CIDR: cidr}
 		}
 		if !held {
-			pool.Holders = append(pool.Holders, holder)
+			h.hold(holder)
 		}
 		if manager != "" {
-			pool.Manager = manager
+			h.Manager, h.changed = manager, true
 		}
-		return append(ops, setPool(pool, version)), nil
+		h.reopen()
+		pool = h.Pool
+		return append(ops, h.ops()...), nil
 	})
 	return pool, err
+}
+
+// holdsAlready says whether the owner holds a pool; one that is not there nobody holds.
+func (c *Cluster) holdsAlready(ctx context.Context, h holding, o Owner) (bool, error) {
+	if h.version == 0 {
+		return false, nil
+	}
+	return c.heldBy(ctx, h.poolRecord, o)
 }
 
 // newPoolOps checks that no pool overlaps cidr, and returns the operation that
@@ -99,24 +107,42 @@ func (c *Cluster) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, 
 // ReleasePool ends this host's hold. The pool and its claims go with the last
 // holder, unless a network uses it.
 func (c *Cluster) ReleasePool(ctx context.Context, cidr netip.Prefix) error {
-	return c.change(ctx, func() ([]Op, error) {
-		pool, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
-		if err != nil || version == 0 || !pool.HeldBy(HostOwner(c.host)) {
-			return nil, err
-		}
-		pool.Holders = without(pool.Holders, HostOwner(c.host))
-		return c.leavePools(ctx, nil, versioned{pool, version})
-	})
+	return c.releasePool(ctx, cidr, HostOwner(c.host), func(holding) bool { return true })
 }
 
-// leavePools writes pools that somebody needs, and removes the others with
+// releasePool ends the owner's hold if it may, as the record is.
+func (c *Cluster) releasePool(ctx context.Context, cidr netip.Prefix, owner Owner, may func(holding) bool) error {
+	used := false
+	err := c.change(ctx, func() ([]Op, error) {
+		h, err := c.holding(ctx, cidr)
+		if used = h.version == 0 || h.Network != ""; err != nil || h.version == 0 {
+			return nil, err
+		}
+		held, err := c.heldBy(ctx, h.poolRecord, owner)
+		if err != nil || !held || !may(h) {
+			return nil, err
+		}
+		h.leave(owner)
+		if owner == SwarmOwner() {
+			h.Manager, h.changed = "", true
+		}
+		return h.ops(), nil
+	})
+	if err != nil || used {
+		return err
+	}
+	return c.endPool(ctx, cidr, "")
+}
+
+// leavePools writes pools that are needed, and removes the unused ones with
 // their claims. The guards must hold as well as the pools' versions.
-func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...versioned) ([]Op, error) {
+func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...holding) ([]Op, error) {
 	var ops []Op
-	var unused []versioned
+	var unused []holding
 	for _, p := range pools {
-		if len(p.Holders) > 0 || p.Network != "" {
-			ops = append(ops, setPool(p.Pool, p.version))
+		if !p.unused {
+			p.reopen()
+			ops = append(ops, setPool(p.poolRecord, p.version))
 		} else {
 			unused = append(unused, p)
 		}
@@ -142,7 +168,7 @@ func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...versione
 }
 
 // revisionOp changes the pools' revision, which goes with the last pool.
-func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, error) {
+func (c *Cluster) revisionOp(ctx context.Context, unused []holding) ([]Op, error) {
 	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
@@ -152,7 +178,7 @@ func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, err
 		return nil, err
 	}
 	others := len(unread) > 0 || slices.ContainsFunc(pools, func(p Pool) bool {
-		return !slices.ContainsFunc(unused, func(u versioned) bool { return u.CIDR == p.CIDR })
+		return !slices.ContainsFunc(unused, func(u holding) bool { return u.CIDR == p.CIDR })
 	})
 	switch {
 	case others:
@@ -165,8 +191,8 @@ func (c *Cluster) revisionOp(ctx context.Context, unused []versioned) ([]Op, err
 
 // clearPool removes the claims and asks of a pool that nobody needs, in transactions of
 // their own but for the last few, whose operations it returns. A claim needs a holder, and a new
-// holder changes the pool's version or what the guards check: while these stand, the claims are nobody's.
-func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool versioned, last int) ([]Op, error) {
+// holder of a pool that is Closing, or in the first layout of any, changes the pool's version or what the guards check: while these stand, the claims are nobody's.
+func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool holding, last int) ([]Op, error) {
 	blocks, err := c.kv.List(ctx, BlocksPrefix(pool.CIDR))
 	if err != nil {
 		return nil, err
@@ -195,7 +221,7 @@ func deleteOps(entries []Entry) []Op {
 	return ops
 }
 
-func setPool(pool Pool, version uint64) Op {
+func setPool(pool poolRecord, version uint64) Op {
 	pool.Nonce = NewNonce()
 	return Op{Kind: OpSet, Key: PoolKey(pool.CIDR), Value: Encode(pool), Version: version}
 }

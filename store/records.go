@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -22,7 +21,7 @@ func newest(record any) int {
 	return Schema
 }
 
-// Network is a network of the cluster.
+// Network is a network of the cluster. Which hosts have it is told by [Cluster.Bound], [Cluster.BoundTo] and [Cluster.BoundNetworks].
 type Network struct {
 	Schema int    `json:"schema"`
 	ID     string `json:"id"`
@@ -36,19 +35,16 @@ type Network struct {
 	// host takes its underlay's.
 	MTU      int  `json:"mtu,omitempty"`
 	Internal bool `json:"internal,omitempty"`
-	// Hosts tells on which hosts the network exists: host id to the id that
-	// the Docker of that host has given it.
-	Hosts map[string]string `json:"hosts"`
 	// Declared is what Docker's users said of it; nil until somebody who knows it has told it. Only
 	// declared networks are made on other hosts.
 	Declared *Declaration `json:"declared,omitempty"`
 	State    State        `json:"state,omitempty"`
-	// Away are the ids of hosts whose users removed it there while others went on using it, sorted.
-	Away  []string `json:"away,omitempty"`
-	Nonce string   `json:"nonce"`
+	Nonce    string       `json:"nonce"`
 }
 
-// State is a network's state.
+func (Network) newest() int { return apartSchema }
+
+// State is the state of a network or of a pool.
 type State string
 
 const (
@@ -56,6 +52,9 @@ const (
 	Active State = ""
 	// Deleting says that hosts that still have it remove it. Its name is free.
 	Deleting State = "deleting"
+	// Closing says that a host removes what no host had when it looked: it looks again, and removes it if the record has not changed. Who joins changes
+	// it back to Active. Else it is like Active. Only records of the second layout have it.
+	Closing State = "closing"
 )
 
 // Declaration is what `docker network create` was told, as far as other hosts' copies need it.
@@ -80,7 +79,7 @@ type Subnet struct {
 }
 
 // Pool is a subnet of the cluster. It lives while a host holds it through
-// IPAM or a network uses it.
+// IPAM or a network uses it. Who holds it is told by [Cluster.Holds] and [Cluster.Holders].
 type Pool struct {
 	Schema int          `json:"schema"`
 	CIDR   netip.Prefix `json:"cidr"`
@@ -88,15 +87,13 @@ type Pool struct {
 	Network string `json:"network,omitempty"`
 	// Gateway is the same on all hosts; it may be invalid (none asked for).
 	Gateway netip.Addr `json:"gateway,omitzero"`
-	// Holders hold the pool through our IPAM: hosts, or Swarm.
-	Holders []Owner `json:"hosts,omitempty"`
 	// Manager is the host whose Swarm manager asked last, if Swarm is one of the holders.
 	Manager string `json:"manager,omitempty"`
+	State   State  `json:"state,omitempty"`
 	Nonce   string `json:"nonce"`
 }
 
-// HeldBy says whether the owner is one of the pool's holders.
-func (p Pool) HeldBy(o Owner) bool { return slices.Contains(p.Holders, o) }
+func (Pool) newest() int { return apartSchema }
 
 // Claim says who has an address.
 type Claim struct {

@@ -30,15 +30,18 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 // forgetHost removes everything of a host but its record.
 func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 	gone := NewCluster(c.kv, id)
-	networks, unread, err := c.AllNetworks(ctx)
+	networks, unread, err := gone.OwnNetworks(ctx)
 	if err != nil {
 		return err
 	}
 	for _, n := range networks {
-		if docker := n.Hosts[id]; docker != "" {
-			if err := gone.Unbind(ctx, n.ID, docker); err != nil {
-				return err
-			}
+		if n.DockerID != "" {
+			err = gone.Unbind(ctx, n.ID, n.DockerID)
+		} else if n.Away {
+			err = gone.forgetAway(ctx, n.ID)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	pools, unreadPools, err := c.AllPools(ctx)
@@ -55,6 +58,18 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 		return fmt.Errorf("what host %s has in some records is not known: %w", id, err)
 	}
 	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: UseKey(id)})
+}
+
+// forgetAway ends that this host let go of a network.
+func (c *Cluster) forgetAway(ctx context.Context, id string) error {
+	return c.change(ctx, func() ([]Op, error) {
+		s, err := c.standing(ctx, id)
+		if err != nil || s.version == 0 || !s.own.Away {
+			return nil, err
+		}
+		s.put(Bound{})
+		return s.ops(), nil
+	})
 }
 
 // leavePool gives back all that the host has of a pool.

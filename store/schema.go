@@ -72,6 +72,11 @@ func (g *guarded) step(ctx context.Context) error {
 	var have schemaRecord
 	e, err := g.KV.Get(ctx, g.key)
 	switch {
+	case errors.Is(err, ErrNotFound) && g.key == SchemaKey:
+		// Before anything is written: whoever is first may make a network before its own record.
+		if err := NewCluster(g.KV, "").BeginLayout(ctx); err != nil {
+			return err
+		}
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
 		return err

@@ -16,7 +16,7 @@ import (
 
 const schemaKey = "test/schema"
 
-func emptyStore(t *testing.T) store.KV {
+func emptyStore(t testing.TB) store.KV {
 	t.Helper()
 	kv, err := bolt.Open(filepath.Join(t.TempDir(), "kv.db"), bolt.Options{})
 	if err != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -46,27 +45,21 @@ func poolOfKey(key string) (netip.Prefix, bool) {
 
 // AllNetworks lists all networks of the cluster, and apart those whose records can't be read.
 func (c *Cluster) AllNetworks(ctx context.Context) ([]Network, Unreadable, error) {
-	var networks []Network
-	unread, err := listKnown(ctx, c.kv, NetworksPrefix, func(e Entry, n Network) error {
-		if n.ID != Last(e.Key) {
-			return fmt.Errorf("%w: record %s says that it is of network %q", ErrInvalid, e.Key, n.ID)
-		}
-		networks = append(networks, n)
-		return nil
-	})
+	records, unread, err := c.networkRecords(ctx)
+	networks := make([]Network, len(records))
+	for i, r := range records {
+		networks[i] = r.Network
+	}
 	return networks, unread, err
 }
 
 // AllPools lists all pools of the cluster, and apart those whose records can't be read.
 func (c *Cluster) AllPools(ctx context.Context) ([]Pool, Unreadable, error) {
-	var pools []Pool
-	unread, err := listKnown(ctx, c.kv, PoolsPrefix, func(e Entry, p Pool) error {
-		if PoolKey(p.CIDR) != e.Key {
-			return fmt.Errorf("%w: record %s says that it is of subnet %s", ErrInvalid, e.Key, p.CIDR)
-		}
-		pools = append(pools, p)
-		return nil
-	})
+	records, unread, err := c.poolRecords(ctx)
+	pools := make([]Pool, len(records))
+	for i, r := range records {
+		pools[i] = r.Pool
+	}
 	return pools, unread, err
 }
 

@@ -71,8 +71,11 @@ func populate(t *testing.T, kv store.KV, hosts int) {
 	for i := range hosts {
 		host, id := fmt.Sprintf("h%03d", i), fmt.Sprintf("%016x", i+1)
 		pool := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i / 256), byte(i), 0}), 24)
-		n := store.Network{Schema: store.Schema, ID: id, Name: fmt.Sprint("net", i), VNI: uint32(i + 1), Pools: []netip.Prefix{pool}, Hosts: map[string]string{host: fmt.Sprint("docker-", i)}}
-		put(store.NetworkKey(id), store.Encode(n))
+		n := store.Network{Schema: store.Schema, ID: id, Name: fmt.Sprint("net", i), VNI: uint32(i + 1), Pools: []netip.Prefix{pool}}
+		put(store.NetworkKey(id), store.Encode(struct { // as it is in the first layout
+			store.Network
+			Hosts map[string]string `json:"hosts"`
+		}{n, map[string]string{host: fmt.Sprint("docker-", i)}}))
 		put(store.NameKey(n.Name), []byte(id))
 		put(store.VNIKey(n.VNI), []byte(id))
 		put(store.PoolKey(pool), store.Encode(store.Pool{Schema: store.Schema, CIDR: pool, Network: id}))

@@ -14,7 +14,7 @@ func (c *Checkup) stale(ctx context.Context) ([]string, error) {
 	if c.parts.Pending(ctx) {
 		found = append(found, "something that was removed waits for the store or the switch")
 	}
-	networks, unread, err := c.parts.Cluster.AllNetworks(ctx)
+	networks, unread, err := c.parts.Cluster.BoundNetworks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (c *Checkup) stale(ctx context.Context) ([]string, error) {
 	found = append(found, left...)
 	for _, n := range networks {
 		if n.State == store.Deleting {
-			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Hosts)))
+			found = append(found, fmt.Sprintf("network %s is removed, but %d hosts still have it", n.Title(), len(n.Bindings.Present())))
 		}
 	}
 	return found, nil

@@ -141,7 +141,7 @@ func (j *Janitor) tidy(ctx context.Context, now moment) error {
 	return errors.Join(j.tendLayout(ctx, members, now.clock), j.expire(ctx, members, now), j.collect(ctx, now))
 }
 
-// tendLayout raises the layout of the cluster's records when all hosts have known the newest for long enough.
+// tendLayout raises the layout of the cluster's records when all hosts have known the newest for long enough, and brings the records into its form.
 func (j *Janitor) tendLayout(ctx context.Context, members store.Membership, now time.Time) error {
 	if j.layout == store.NewestLayout {
 		return nil
@@ -150,7 +150,14 @@ func (j *Janitor) tendLayout(ctx context.Context, members store.Membership, now 
 	if err != nil {
 		return err
 	}
-	if j.layout != 0 && layout != j.layout {
+	if layout == j.layout {
+		return nil
+	}
+	// Records are brought into the form of a layout by what changes them; the rest is done here, once for each layout and tidying host.
+	if _, err := j.cluster.Reform(ctx); err != nil { // doctor tells of those that can't be read
+		return err
+	}
+	if j.layout != 0 {
 		j.log.Info("the layout of the cluster's records has changed", "layout", layout, "former", j.layout)
 	}
 	j.layout = layout

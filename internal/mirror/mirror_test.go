@@ -170,7 +170,9 @@ func TestRemovedWhileTakenForGone(t *testing.T) {
 		w.eventually(func() string {
 			n, err := all[0].cluster.NetworkNamed(w.ctx, "stays")
 			w.must(err)
-			if n.Hosts["h2"] == "" {
+			own, err := all[1].cluster.Bound(w.ctx, n.ID)
+			w.must(err)
+			if own.DockerID == "" {
 				return "the cluster does not know again that h2 has the network"
 			}
 			return ""

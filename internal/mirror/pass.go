@@ -279,8 +279,11 @@ func (p *pass) copyOf(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if n.State == store.Deleting || n.Declared == nil || slices.Contains(n.Away, p.cluster.Host()) {
+	if n.State == store.Deleting || n.Declared == nil {
 		return nil
+	}
+	if own, err := p.cluster.Bound(ctx, id); err != nil || own.Away {
+		return err
 	}
 	other, err := p.docker.Named(ctx, n.Name)
 	if err == nil {

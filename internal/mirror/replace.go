@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
@@ -21,7 +20,11 @@ func (p *pass) replace(ctx context.Context, n dockerwatch.Network, b driver.Summ
 	if err != nil {
 		return err
 	}
-	if slices.Contains(other.Away, p.cluster.Host()) {
+	own, err := p.cluster.Bound(ctx, other.ID)
+	if err != nil {
+		return err
+	}
+	if own.Away {
 		// This host let go of the cluster's network. Who creates one of that name here wants it again, and it has another subnet only because
 		// Docker's allocator keeps off the cluster's.
 		if err := p.cluster.Attach(ctx, other.ID); err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -117,9 +117,11 @@ func (w *world) apart(h *host, id string) {
 	w.eventually(func() string {
 		n, err := h.cluster.Network(w.ctx, id)
 		w.must(err)
+		own, err := h.cluster.Bound(w.ctx, id)
+		w.must(err)
 		local, remote := h.plane.forwards(id)
-		if n.Hosts[h.id] != "" || local+remote > 0 {
-			return fmt.Sprintf("%s has a part in %s: hosts %v, %d of its containers, %d of others", h.id, n.Title(), n.Hosts, local, remote)
+		if own.DockerID != "" || local+remote > 0 {
+			return fmt.Sprintf("%s has a part in %s: %+v, %d of its containers, %d of others", h.id, n.Title(), own, local, remote)
 		}
 		return ""
 	})

@@ -13,9 +13,10 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// Networks gives each of the cluster's networks. It reads each network's endpoints, one network after the other, and no claims of addresses.
+// Networks gives each of the cluster's networks. It lists networks and bindings once, reads each network's endpoints, one network after the other, and no claims of
+// addresses.
 func (o *Operator) Networks(ctx context.Context, each func(adminapi.NetworkDetail) error) error {
-	networks, unread, err := o.deps.Cluster.AllNetworks(ctx)
+	networks, unread, err := o.deps.Cluster.BoundNetworks(ctx)
 	if err != nil {
 		return err
 	}
@@ -24,9 +25,11 @@ func (o *Operator) Networks(ctx context.Context, each func(adminapi.NetworkDetai
 		return err
 	}
 	for key, why := range unread {
-		networks = append(networks, store.Network{ID: store.Last(key), State: unreadable, Nonce: why.Error()})
+		if id, is := strings.CutPrefix(key, store.NetworksPrefix); is { // doctor tells of bindings
+			networks = append(networks, store.BoundNetwork{Network: store.Network{ID: id, State: unreadable, Nonce: why.Error()}})
+		}
 	}
-	slices.SortFunc(networks, byName)
+	slices.SortFunc(networks, func(a, b store.BoundNetwork) int { return byName(a.Network, b.Network) })
 	troubles := o.troubles()
 	for _, n := range networks {
 		d := adminapi.NetworkDetail{ID: n.ID, State: string(unreadable), Trouble: n.Nonce}
@@ -66,7 +69,11 @@ func (o *Operator) Network(ctx context.Context, name string) (adminapi.NetworkDe
 	if err != nil {
 		return adminapi.NetworkDetail{}, err
 	}
-	d := o.shown(n, members, endpoints, o.troubles())
+	bindings, err := o.deps.Cluster.BoundTo(ctx, n.ID)
+	if err != nil {
+		return adminapi.NetworkDetail{}, Spoken(err)
+	}
+	d := o.shown(store.BoundNetwork{Network: n, Bindings: bindings}, members, endpoints, o.troubles())
 	d.Addresses, err = o.addressUse(ctx, n, members, endpoints)
 	return d, err
 }
@@ -86,10 +93,10 @@ func (o *Operator) troubles() map[string]string {
 }
 
 // shown is a network as the command line shows it, without its addresses.
-func (o *Operator) shown(n store.Network, members store.Membership, endpoints []store.Endpoints, troubles map[string]string) adminapi.NetworkDetail {
+func (o *Operator) shown(n store.BoundNetwork, members store.Membership, endpoints []store.Endpoints, troubles map[string]string) adminapi.NetworkDetail {
 	d := detail(n, members, endpoints)
 	d.Trouble = troubles[n.ID]
-	d.ContainerMTU, d.MTUNotes = cmp.Or(n.MTU, o.deps.MTU()), mtuNotes(n, members.Hosts, endpoints, o.deps.MTU())
+	d.ContainerMTU, d.MTUNotes = cmp.Or(n.MTU, o.deps.MTU()), mtuNotes(n.Network, members.Hosts, endpoints, o.deps.MTU())
 	if o.deps.Mirror != nil {
 		d.Note = o.deps.Mirror.Note(n.ID)
 	}
@@ -119,10 +126,10 @@ func (o *Operator) addressUse(ctx context.Context, n store.Network, members stor
 }
 
 // detail is what the records say of a network.
-func detail(n store.Network, members store.Membership, endpoints []store.Endpoints) adminapi.NetworkDetail {
+func detail(n store.BoundNetwork, members store.Membership, endpoints []store.Endpoints) adminapi.NetworkDetail {
 	d := adminapi.NetworkDetail{
 		ID: n.ID, Name: n.Name, VNI: n.VNI, Pools: n.Pools, MTU: n.MTU, Internal: n.Internal,
-		Shared: n.Declared != nil, State: cmp.Or(string(n.State), "active"), Hosts: []adminapi.NetworkHost{},
+		Shared: n.Declared != nil, State: shownState(n.State), Hosts: []adminapi.NetworkHost{},
 	}
 	for _, p := range n.Pools {
 		d.IPv6 = d.IPv6 || p.Addr().Is6()
@@ -135,26 +142,22 @@ func detail(n store.Network, members store.Membership, endpoints []store.Endpoin
 		count[e.Host] += len(e.Endpoints)
 		d.Endpoints += len(e.Endpoints)
 	}
-	away := map[string]bool{}
-	for _, id := range n.Away {
-		away[id] = true
-	}
 	host := func(id, name string) {
-		state := "absent"
+		state, bound := "absent", n.Bindings[id]
 		switch {
-		case n.Hosts[id] != "":
+		case bound.DockerID != "":
 			state = "present"
-		case away[id]:
+		case bound.Away:
 			state = "away"
 		}
 		d.Hosts = append(d.Hosts, adminapi.NetworkHost{
-			ID: id, Name: name, State: state, DockerID: n.Hosts[id], Endpoints: count[id], Alive: members.Alive[id],
+			ID: id, Name: name, State: state, DockerID: bound.DockerID, Endpoints: count[id], Alive: members.Alive[id],
 		})
 	}
 	for id, h := range members.Hosts {
 		host(id, h.Name)
 	}
-	for id := range n.Hosts {
+	for _, id := range n.Bindings.Present() {
 		if _, known := members.Hosts[id]; !known {
 			host(id, "")
 		}
@@ -163,6 +166,14 @@ func detail(n store.Network, members store.Membership, endpoints []store.Endpoin
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return d
+}
+
+// shownState is a network's state for people: that a host looks whether any still has it concerns none of them.
+func shownState(s store.State) string {
+	if s == store.Active || s == store.Closing {
+		return "active"
+	}
+	return string(s)
 }
 
 // exactly gives the networks that have the text as their name or their whole id, by one key each.

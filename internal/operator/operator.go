@@ -94,7 +94,7 @@ func (o *Operator) CreateNetwork(ctx context.Context, r adminapi.NetworkRequest)
 		o.wake()
 		o.deps.Logger.Info("network is created for all hosts", "network", n.Name, "pools", n.Pools)
 		members, err := o.deps.Cluster.Hosts(ctx)
-		return detail(n, members, nil), err
+		return detail(store.BoundNetwork{Network: n}, members, nil), err
 	}
 }
 
@@ -104,7 +104,11 @@ func (o *Operator) RemoveNetwork(ctx context.Context, name string) error {
 	if err != nil {
 		return Spoken(err)
 	}
-	if n.Declared == nil && len(n.Hosts) > 0 {
+	bindings, err := o.deps.Cluster.BoundTo(ctx, n.ID)
+	if err != nil {
+		return Spoken(err)
+	}
+	if n.Declared == nil && len(bindings.Present()) > 0 {
 		return fmt.Errorf("%w: network %s is not shared: 'docker network rm' it on the hosts that have it", adminapi.ErrConflict, n.Title())
 	}
 	if err := o.deps.Cluster.Remove(ctx, n.ID); err != nil {

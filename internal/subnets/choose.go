@@ -16,7 +16,8 @@ type state struct {
 	own    []store.Use
 	hosts  map[string]store.Host
 	pools  []store.Pool
-	docker []dockerwatch.Range // empty if not known
+	asked  map[netip.Prefix]bool // pools that no network uses and this host's Docker has asked for
+	docker []dockerwatch.Range   // empty if not known
 }
 
 // builtIn are the address pools that Docker has without configuration (libnetwork's ipamutils, the same from 20.10 to 29).
@@ -91,7 +92,7 @@ func (s state) reserved() []netip.Prefix {
 func (s state) taken() []netip.Prefix {
 	var taken []netip.Prefix
 	for _, p := range s.pools {
-		if p.Network != "" || !p.HeldBy(store.HostOwner(s.self)) {
+		if !s.asked[p.CIDR] {
 			taken = append(taken, p.CIDR)
 		}
 	}

@@ -16,13 +16,7 @@ func bridge(name, subnet string) store.Use { return store.Use{Subnet: cidr(subne
 
 func lan(subnet string) store.Use { return store.Use{Subnet: cidr(subnet), Dev: "eth0"} }
 
-func pool(subnet, network string, holders ...string) store.Pool {
-	p := store.Pool{CIDR: cidr(subnet), Network: network}
-	for _, h := range holders {
-		p.Holders = append(p.Holders, store.HostOwner(h))
-	}
-	return p
-}
+func pool(subnet, network string) store.Pool { return store.Pool{CIDR: cidr(subnet), Network: network} }
 
 const gw = dockerwatch.GatewayBridge
 
@@ -40,7 +34,7 @@ func TestReserved(t *testing.T) {
 		{"pools that Docker may choose", me, nil, []store.Pool{pool("172.18.0.0/16", "n"), pool("10.32.0.0/20", "m"), pool("fd00::/64", "n")},
 			builtIn(), "[172.18.0.0/16]"},
 		{"within and around", me, nil, []store.Pool{pool("172.19.7.0/24", "n"), pool("172.16.0.0/13", "m")}, builtIn(), "[172.16.0.0/13 172.19.7.0/24]"},
-		{"asked for by this host, and by another", me, nil, []store.Pool{pool("172.18.0.0/16", "", "me"), pool("172.19.0.0/16", "", "b")},
+		{"asked for by this host, and by another", me, nil, []store.Pool{pool("172.18.0.0/16", ""), pool("172.19.0.0/16", "")},
 			builtIn(), "[172.19.0.0/16]"},
 		{"configured pools", me, nil, []store.Pool{pool("172.18.0.0/16", "n"), pool("10.32.0.0/20", "m")},
 			[]dockerwatch.Range{{Base: cidr("10.32.0.0/16"), Bits: 24}}, "[10.32.0.0/20]"},
@@ -61,8 +55,11 @@ func TestReserved(t *testing.T) {
 		{"within a larger subnet of this host", append(me, lan("172.16.0.0/12")), nil, []store.Pool{pool("172.18.0.0/16", "n")}, builtIn(), "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := state{self: "me", own: c.own, pools: c.pools, docker: c.docker,
+			s := state{self: "me", own: c.own, pools: c.pools, docker: c.docker, asked: map[netip.Prefix]bool{},
 				hosts: map[string]store.Host{"me": {Uses: c.own}, "b": {Uses: c.others}}}
+			for _, p := range c.pools {
+				s.asked[p.CIDR] = p.CIDR == cidr("172.18.0.0/16") && p.Network == ""
+			}
 			if got := fmt.Sprint(s.reserved()); got != c.want {
 				t.Errorf("reserved %s, want %s", got, c.want)
 			}

@@ -96,6 +96,8 @@ type Tracker struct {
 	asked     time.Time // when Docker last told its address pools
 	hadBridge bool
 	known     []store.Pool // of the cluster, as they were read last
+	// askedPools are those of known that this host's Docker has asked for, without a network yet.
+	askedPools map[netip.Prefix]bool
 
 	mu     sync.Mutex // guards what follows
 	passed bool       // a pass has succeeded
@@ -316,13 +318,34 @@ func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
 			t.poolsChanged.Store(true)
 			return s, err
 		}
+		asked, err := t.askedFor(ctx, pools)
+		if err != nil {
+			t.poolsChanged.Store(true)
+			return s, err
+		}
 		for _, cidr := range unread.Subnets() {
 			pools = append(pools, store.Pool{CIDR: cidr, Network: "of a record that can't be read"})
 		}
-		t.known = pools
+		t.known, t.askedPools = pools, asked
 	}
-	s.pools = t.known
+	s.pools, s.asked = t.known, t.askedPools
 	return s, nil
+}
+
+// askedFor are the pools that no network uses and this host's Docker has asked for.
+func (t *Tracker) askedFor(ctx context.Context, pools []store.Pool) (map[netip.Prefix]bool, error) {
+	asked := map[netip.Prefix]bool{}
+	for _, p := range pools {
+		if p.Network != "" {
+			continue
+		}
+		held, err := t.cluster.Holds(ctx, p.CIDR)
+		if err != nil {
+			return nil, err
+		}
+		asked[p.CIDR] = held
+	}
+	return asked, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -105,7 +105,7 @@ func TestComparison(t *testing.T) {
 func TestRecords(t *testing.T) {
 	keys := map[string]string{
 		"hosts/a": `{"name":"h1","vtep":"10.99.1.1"}`, "alive/a": "a", "networks/n": `{"id":"n","name":"red","vni":16,"pools":["10.61.0.0/24"],"hosts":{"a":"d"}}`,
-		"names/red": "n", "vnis/16": "n", "declared/n": "{}", "pools/10.61.0.0_24": `{"cidr":"10.61.0.0/24","network":"n","hosts":["a"]}`,
+		"names/red": "n", "vnis/16": "n", "declared/n": "{}", "pools/10.61.0.0_24": `{"cidr":"10.61.0.0/24","network":"n"}`, "holders/10.61.0.0_24/a": "{}",
 		"blocks/10.61.0.0_24/10.61.0.0": `{"claims":[{"owner":"a","addrs":["10.61.0.1-10.61.0.7","10.61.0.9"]}]}`,
 		"index/n/a":                     "{}", "endpoints/n/a": `{"endpoints":[{"mac":"02:00:00:00:00:01","addrs":["10.61.0.2"]}]}`,
 	}

@@ -63,6 +63,21 @@ func (w *world) readRecords(ctx context.Context) (r records, err error) {
 		for i, id := range n.Away {
 			n.Away[i] = r.names[id]
 		}
+		for key, value := range r.keys { // of the second layout
+			host, ok := strings.CutPrefix(key, prefix+"bound/"+n.ID+"/")
+			if !ok {
+				continue
+			}
+			var b struct {
+				DockerID string `json:"docker_id"`
+				LetGo    uint32 `json:"let_go"`
+			}
+			if err = errors.Join(err, decode(key, value, &b)); b.DockerID != "" {
+				hosts[r.names[host]] = b.DockerID
+			} else if b.LetGo == n.VNI {
+				n.Away = append(n.Away, r.names[host])
+			}
+		}
 		n.Hosts = hosts
 		r.networks[n.ID] = n
 	}
@@ -140,6 +155,11 @@ func (r records) pool(have facts, key, value string) error {
 	var at []string
 	for _, id := range pool.Hosts {
 		at = append(at, r.names[id])
+	}
+	for key := range r.keys { // of the second layout
+		if id, ok := strings.CutPrefix(key, prefix+"holders/"+strings.Replace(pool.CIDR, "/", "_", 1)+"/"); ok {
+			at = append(at, r.names[id])
+		}
 	}
 	slices.Sort(at)
 	have.add("subnet %s of %s at %s", pool.CIDR, pool.Network, strings.Join(at, " "))

@@ -2,10 +2,10 @@ package onehost
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,7 +274,10 @@ func (w *planter) cluster() []garbage {
 			if _, err := store.NewCluster(w.kv, "away").Bind(w.ctx, store.Binding{DockerID: "docker-away", Pools: []netip.Prefix{pool}}); err != nil {
 				w.h.t.Fatal(err)
 			}
-		}, func() bool { return strings.Contains(w.get(store.NetworkKey(w.network)), "docker-away") }, false},
+		}, func() bool {
+			own, err := store.NewCluster(w.kv, "away").Bound(w.ctx, w.network)
+			return err != nil || own.DockerID != ""
+		}, false},
 		{"its endpoints", func() {
 			if err := store.NewCluster(w.kv, "away").PutEndpoints(w.ctx, w.network, []store.Endpoint{{ID: "x"}}); err != nil {
 				w.h.t.Fatal(err)
@@ -291,17 +294,11 @@ func (w *planter) cluster() []garbage {
 }
 
 func (w *planter) bound(docker string) bool {
-	entries, err := w.kv.List(w.ctx, store.NetworksPrefix)
+	networks, _, err := store.NewCluster(w.kv, w.me).OwnNetworks(w.ctx)
 	if err != nil {
 		w.h.t.Fatal(err)
 	}
-	for _, e := range entries {
-		var n store.Network
-		if json.Unmarshal(e.Value, &n) == nil && n.Hosts[w.me] == docker {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(networks, func(n store.OwnNetwork) bool { return n.DockerID == docker })
 }
 
 // onlyForeign says what is left in Consul but for the host's own records and what others have.

@@ -51,7 +51,7 @@ func TestRemovedHostComesBack(t *testing.T) {
 	}
 	h.kill()
 	// Its session would live on for half a minute.
-	if err := kv.Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey(me)}); err != nil {
+	if err := kv.Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey(me)}, store.Op{Kind: store.OpRemove, Key: store.FormerAliveKey(me)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := other.RemoveHost(ctx, me); err != nil {
@@ -66,7 +66,7 @@ func TestRemovedHostComesBack(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		record, err := other.Network(ctx, network)
+		bindings, err := other.BoundTo(ctx, network)
 		if err != nil {
 			return err
 		}
@@ -88,9 +88,9 @@ func TestRemovedHostComesBack(t *testing.T) {
 				owner[a.String()] = c.Owner.String()
 			}
 		}
-		if members.Hosts[me].ID != me || !members.Alive[me] || record.Hosts[me] != n.id || !slices.Equal(ids, []string{kept.id, lost.id}) ||
+		if members.Hosts[me].ID != me || !members.Alive[me] || bindings[me].DockerID != n.id || !slices.Equal(ids, []string{kept.id, lost.id}) ||
 			owner[kept.addr] != me || owner[lost.addr] != "other" {
-			return fmt.Errorf("host %v, on the network as %q, endpoints %q, claims %v", members.Hosts[me], record.Hosts[me], ids, owner)
+			return fmt.Errorf("host %v, on the network as %q, endpoints %q, claims %v", members.Hosts[me], bindings[me].DockerID, ids, owner)
 		}
 		return nil
 	})
