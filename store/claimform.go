@@ -56,6 +56,9 @@ func (c *Claims) UnmarshalJSON(text []byte) error {
 	}
 	*c = Claims{}
 	for _, f := range forms {
+		if f.Claim.Owner.IsZero() {
+			return fmt.Errorf("%q are claimed by nobody", f.Addrs)
+		}
 		for _, part := range f.Addrs {
 			from, to, isRange := strings.Cut(part, rangeSign)
 			first, err := netip.ParseAddr(from)

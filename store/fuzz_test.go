@@ -23,7 +23,8 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"cluster":"c1","locked":true,"cas":[{"cert":"c","key":"k"}],"gossip":["g"],"epoch":1,"phase":"use","since":"2026-11-22T20:00:00Z","consul_token":"t","nonce":"00"}`,
 		`{"schema":1,"host":"h1","pools":{"10.1.0.0/24":{"static":1,"resting":2},"fd00::/64":{}}}`,
 		`{"schema":2,"id":"n1","vni":4096,"pools":["10.1.0.0/24"],"state":"closing","nonce":"00"}`, `{"schema":2,"cidr":"10.1.0.0/24","state":"closing","nonce":"00"}`,
-		`{"schema":1,"docker_id":"d1"}`, `{"schema":1,"let_go":4294967295}`, `{"schema":1,"docker_id":"d1","let_go":-1}`, `{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
+		`{"schema":1,"docker_id":"d1"}`, `{"schema":1,"let_go":4294967295}`, `{"schema":1,"docker_id":"d1","let_go":-1}`, `{"claims":[{"addrs":["0.0.0.0"]}]}`, `{"cidr":"10.1.0.0/24","hosts":[null]}`,
+		`{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
 	} {
 		f.Add([]byte(record))
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -94,4 +95,13 @@ func (o Owner) MarshalText() ([]byte, error) {
 func (o *Owner) UnmarshalText(word []byte) (err error) {
 	*o, err = ParseOwner(string(word))
 	return err
+}
+
+// UnmarshalJSON is ParseOwner; null is no owner and is refused.
+func (o *Owner) UnmarshalJSON(text []byte) error {
+	var word string
+	if err := json.Unmarshal(text, &word); err != nil {
+		return err
+	}
+	return o.UnmarshalText([]byte(word))
 }
