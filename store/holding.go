@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,19 @@ func (c *Cluster) heldBy(ctx context.Context, r poolRecord, o Owner) (bool, erro
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// holdsNow is heldBy for a change that does nothing if the owner does not hold the pool: no transaction says then that this was true. ErrConflict says that the record
+// has changed in between.
+func (c *Cluster) holdsNow(ctx context.Context, h holding, o Owner) (bool, error) {
+	held, err := c.heldBy(ctx, h.poolRecord, o)
+	if err != nil || held || !h.apart() {
+		return held, err
+	}
+	if same, err := c.same(ctx, PoolKey(h.CIDR), h.version); err != nil || !same {
+		return false, cmp.Or(err, errReformed(PoolKey(h.CIDR)))
+	}
+	return false, nil
 }
 
 // readHolders are the holders of a pool whose record is r, sorted.

@@ -26,7 +26,7 @@ func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager
 		if err != nil || h.version == 0 || !h.managedBy(manager) {
 			return nil, err
 		}
-		if held, err := c.heldBy(ctx, h.poolRecord, SwarmOwner()); err != nil || !held { // Swarm's holder comes and goes with Manager, in the record
+		if held, err := c.holdsNow(ctx, h, SwarmOwner()); err != nil || !held { // Swarm's holder comes and goes with Manager, in the record
 			return nil, err
 		}
 		key := BlockKey(cidr, BlockOf(cidr, addr))

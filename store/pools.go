@@ -118,7 +118,7 @@ func (c *Cluster) releasePool(ctx context.Context, cidr netip.Prefix, owner Owne
 		if used = h.version == 0 || h.Network != ""; err != nil || h.version == 0 {
 			return nil, err
 		}
-		held, err := c.heldBy(ctx, h.poolRecord, owner)
+		held, err := c.holdsNow(ctx, h, owner)
 		if err != nil || !held || !may(h) {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -72,8 +73,14 @@ func (c *Cluster) standing(ctx context.Context, id string) (standing, error) {
 	}
 	var own boundRecord
 	own, s.ownVersion, err = find[boundRecord](ctx, c.kv, BoundKey(id, c.host))
-	s.own = own.of(s.Network)
-	return s, err
+	if s.own = own.of(s.Network); err != nil || s.own.DockerID != "" {
+		return s, err
+	}
+	// Nothing may be all that there is to do, and no transaction says then that this was true: the record may have got its former form in between.
+	if same, err := c.same(ctx, NetworkKey(id), s.version); err != nil || !same {
+		return s, cmp.Or(err, errReformed(NetworkKey(id)))
+	}
+	return s, nil
 }
 
 // newStanding is a network that is to be made.
