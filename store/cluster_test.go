@@ -170,6 +170,8 @@ func TestCluster(t *testing.T) {
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
+		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn,
+		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
 		"alive": testAlive, "permanent": testPermanent, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
 		"member-changes": testMemberChanges, "tokens": testTokens,

@@ -173,23 +173,6 @@ func (c *Cluster) Attach(ctx context.Context, id string) error {
 	})
 }
 
-// Users lists the hosts that have published endpoints on a network, sorted.
-func (c *Cluster) Users(ctx context.Context, id string) ([]string, error) {
-	entries, err := c.kv.List(ctx, IndexPrefix(id))
-	users := make([]string, len(entries))
-	for i, e := range entries {
-		users[i] = Last(e.Key)
-	}
-	return users, err
-}
-
-// AllEndpoints reads all hosts' endpoints on a network.
-func (c *Cluster) AllEndpoints(ctx context.Context, id string) ([]Endpoints, error) {
-	var all []Endpoints
-	err := list(ctx, c.kv, EndpointsPrefix(id), func(_ Entry, e Endpoints) { all = append(all, e) })
-	return all, err
-}
-
 // WatchDeclared is KV.Watch for the networks that hosts should have: id to name.
 func (c *Cluster) WatchDeclared(ctx context.Context, since uint64) (map[string]string, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, DeclaredPrefix, since)

@@ -11,7 +11,8 @@ import (
 // Garbage is a record, or all that a host has in the cluster, that nothing needs. Every change of ours leaves none behind; it comes of
 // data that was restored, or changed by hand.
 type Garbage struct {
-	// Kind is one of a few words: name, vni, declaration, endpoints, index, claims, ask, pool, network, binding, holder, use, host.
+	// Kind is one of a few words: name, vni, declaration, endpoints, index, parts, labels, heads, shards, claims, ask, pool, network, binding, holder, use,
+	// host.
 	Kind string
 	// Key is the record's; that of the host's record, which is not there, for a host.
 	Key string
@@ -44,7 +45,7 @@ func (c *Cluster) Garbage(ctx context.Context) ([]Garbage, error) {
 	s := census(entries)
 	var all []Garbage
 	for _, e := range entries {
-		if isPermanent(e.Key) {
+		if isPermanent(e.Key) && (!strings.HasPrefix(e.Key, ShardsPrefix) || e.Key == ShardsPrefix+permanent) {
 			continue
 		}
 		if g, is := c.judge(s, e); is && !s.unsure(e) {
@@ -184,6 +185,7 @@ func (s seen) unsure(e Entry) bool {
 	needed := map[string]string{
 		"names": NetworkKey(string(e.Value)), "names-hashed": NetworkKey(string(e.Value)), "vnis": NetworkKey(string(e.Value)), "declared": NetworkKey(rest),
 		"endpoints": NetworkKey(first), "index": NetworkKey(first), "bound": NetworkKey(first),
+		"parts": NetworkKey(first), "labels": NetworkKey(first), "heads": NetworkKey(first), "shards": NetworkKey(first),
 		"blocks": PoolsPrefix + first, "asks": PoolsPrefix + first, "holders": PoolsPrefix + first,
 		"pools": NetworkKey(s.pools[rest].Network),
 	}[kind]
@@ -212,8 +214,16 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 		_, is := s.networks[rest]
 		return c.ofNetwork("declaration", "its network is gone", rest, s, e), !is
 	case "endpoints", "index":
-		g := c.ofNetwork(kind, "the host does not have this network", first, s, e, s.unbound(first, last)...)
-		return g, s.bound[first][last].DockerID == "" && !s.unreadable[BoundKey(first, last)]
+		return c.ofNetwork(kind, notBound, first, s, e, s.unbound(first, last)...), s.without(first, last)
+	case "parts", "labels":
+		host, _, _ := strings.Cut(last, "/")
+		return c.ofNetwork(kind, notBound, first, s, e, s.unbound(first, host)...), s.without(first, host)
+	case "heads":
+		host := Last(rest)
+		return c.ofHead(first, host, s, e), s.without(first, host) || HeadKey(first, host) != e.Key
+	case "shards":
+		_, is := s.networks[first]
+		return c.ofNetwork(kind, "its network is gone", first, s, e), !is
 	case "bound":
 		return c.judgeBound(s, first, last, e)
 	case "holders":
@@ -236,6 +246,14 @@ func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 			len(s.bound[rest].Present()) == 0 && unwanted(n.Network)
 	}
 	return Garbage{}, false
+}
+
+// notBound is why a host's endpoints on a network are garbage.
+const notBound = "the host does not have this network"
+
+// without says that a host does not have a network, as far as its records can be read.
+func (s seen) without(network, host string) bool {
+	return s.bound[network][host].DockerID == "" && !s.unreadable[BoundKey(network, host)]
 }
 
 // unwanted says that a network that no host has is to be gone: also one whose removal a host began.
@@ -276,6 +294,15 @@ func (c *Cluster) ofNetwork(kind, text, id string, s seen, e Entry, checks ...Op
 		return c.guarded(kind, text, e, checks...)
 	}
 	return c.guarded(kind, text, e, append(checks, Op{Kind: OpCheck, Key: NetworkKey(id), Version: s.versions[NetworkKey(id)]})...)
+}
+
+// ofHead is a head of a host that does not have the network. Those who watch the network hear that it goes.
+func (c *Cluster) ofHead(network, host string, s seen, e Entry) Garbage {
+	checks := s.unbound(network, host)
+	if s.versions[NetworkKey(network)] != 0 && ValidKey(HeadKey(network, host)) == nil {
+		checks = append(checks, shardOp(network, host))
+	}
+	return c.ofNetwork("heads", notBound, network, s, e, checks...)
 }
 
 // guarded is a record that goes if it is as it was, and the checks hold.

@@ -37,7 +37,8 @@ func testEndpoints(w *world) {
 		w.Fatalf("endpoints of b are %+v", none)
 	}
 	deposed := remembers(w, store.EndpointsKey(n.ID, "a"))
-	w.must(a.PutEndpoints(w.ctx, n.ID, own)) // the same again wakes the others: a new revision
+	own[0].MTU = 1450
+	w.must(a.PutEndpoints(w.ctx, n.ID, own))
 	again, next, err := b.WatchIndex(w.ctx, n.ID, index)
 	w.must(err)
 	// A leader that was deposed while it stood still answers single reads from what it knows.

@@ -93,22 +93,6 @@ func UseKey(host string) string { return UsePrefix + host }
 // HostKey is the key of a Host.
 func HostKey(id string) string { return HostsPrefix + id }
 
-// EndpointsPrefix is the prefix of all hosts' endpoints on a network.
-func EndpointsPrefix(network string) string { return Root + "endpoints/" + network + "/" }
-
-// EndpointsKey is the key of one host's Endpoints on a network.
-func EndpointsKey(network, host string) string { return EndpointsPrefix(network) + host }
-
-// IndexesPrefix is the prefix of all networks' indexes.
-const IndexesPrefix = Root + "index/"
-
-// IndexPrefix is the prefix of a network's index: a small key for each host
-// that changes with the host's Endpoints. This is what is watched.
-func IndexPrefix(network string) string { return IndexesPrefix + network + "/" }
-
-// IndexKey is one host's key in a network's index.
-func IndexKey(network, host string) string { return IndexPrefix(network) + host }
-
 // Keys of a cluster that SocketPlane runs itself.
 const (
 	MembersPrefix = Root + "members/"
@@ -187,6 +171,11 @@ func LocalEndpointKey(dockerID, endpointID string) string {
 
 // LocalPeerKey is the key of the last known Endpoints of another host.
 func LocalPeerKey(network, host string) string { return LocalPeers + network + "/" + host }
+
+// LocalPartKey is the key of the last known Part of another host's endpoints.
+func LocalPartKey(network, host string, part int) string {
+	return LocalPeerKey(network, host) + "/" + strconv.Itoa(part)
+}
 
 // LocalHostsKey is the key of the last known Host record of another host.
 func LocalHostsKey(host string) string { return LocalHosts + host }

@@ -43,8 +43,11 @@ type Layout struct {
 // keys for garbage, so they are there in the second one only.
 const permanent = "permanent"
 
-// permanentPrefixes are those that are watched and can be empty.
-func permanentPrefixes() []string { return []string{AsksPrefix, DeclaredPrefix, AlivePrefix} }
+// permanentPrefixes are those that are watched and can be empty. Each network's shards have such a key, too, which its watchers write. Agents of before do not look below
+// ShardsPrefix, whose key is there in every layout.
+func permanentPrefixes() []string {
+	return []string{AsksPrefix, DeclaredPrefix, AlivePrefix, IndexesPrefix}
+}
 
 // isPermanent says whether the key is there only so that its prefix is not empty.
 func isPermanent(key string) bool { return Last(key) == permanent }
@@ -119,7 +122,7 @@ func (c *Cluster) BeginLayout(ctx context.Context) error {
 				return nil, err
 			}
 			if len(entries) > 0 {
-				return []Op{setLayout(Layout{Layout: FirstLayout}, 0)}, nil
+				return []Op{setLayout(Layout{Layout: FirstLayout}, 0), permanentOp(ShardsPrefix)}, nil
 			}
 		}
 		ops, err := c.layoutOps(ctx, Layout{Layout: NewestLayout}, 0)
@@ -197,6 +200,9 @@ func (c *Cluster) SetLayout(ctx context.Context, layout int) error {
 	if err == nil && len(unread) > 0 {
 		err = fmt.Errorf("the layout is %d, but some records stay as they are: %w", layout, unread.Err())
 	}
+	if err == nil && layout == FirstLayout {
+		err = c.formerForGone(ctx)
+	}
 	return err
 }
 
@@ -216,15 +222,20 @@ func (c *Cluster) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	ops := []Op{setLayout(l, version), {Kind: OpSet, Key: SchemaKey, Value: Encode(schemaRecord{max(Schema, l.Layout)}), Version: schema.Version}}
+	ops := []Op{setLayout(l, version), permanentOp(ShardsPrefix), {Kind: OpSet, Key: SchemaKey, Value: Encode(schemaRecord{max(Schema, l.Layout)}), Version: schema.Version}}
 	for _, prefix := range permanentPrefixes() {
 		op := Op{Kind: OpRemove, Key: prefix + permanent}
 		if l.Layout > FirstLayout {
-			op = Op{Kind: OpPut, Key: prefix + permanent, Value: Encode(schemaRecord{Schema})}
+			op = permanentOp(prefix)
 		}
 		ops = append(ops, op)
 	}
 	return ops, nil
+}
+
+// permanentOp writes the key that keeps a prefix from being empty.
+func permanentOp(prefix string) Op {
+	return Op{Kind: OpPut, Key: prefix + permanent, Value: Encode(schemaRecord{Schema})}
 }
 
 func setLayout(l Layout, version uint64) Op {

@@ -274,11 +274,12 @@ func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
 		if err != nil || s.version == 0 || s.own.DockerID == "" || s.own.DockerID != dockerID {
 			return nil, err
 		}
+		if err := c.withdrawAll(ctx, id); err != nil {
+			return nil, err
+		}
 		s.put(Bound{})
-		return append([]Op{
-			{Kind: OpRemove, Key: EndpointsKey(id, c.host)},
-			{Kind: OpRemove, Key: IndexKey(id, c.host)},
-		}, s.ops()...), nil
+		ops := append(c.formerGone(id), Op{Kind: OpCheck, Key: HeadKey(id, c.host)}) // it was published again
+		return append(ops, s.ops()...), nil
 	})
 	if err == nil {
 		_, err = c.endNetwork(ctx, id, goesWithLast)
@@ -354,7 +355,13 @@ func (c *Cluster) wish(ctx context.Context, id string) (alone bool, err error) {
 // removeOps removes a network that no host has, its keys, and its pools unless somebody holds them.
 func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
 	n := s.Network
-	ops := []Op{s.check, {Kind: OpDelete, Key: NetworkKey(n.ID), Version: s.version}, {Kind: OpRemove, Key: VNIKey(n.VNI)}}
+	if err := c.clearShards(ctx, n.ID, s.version); err != nil {
+		return nil, err
+	}
+	ops := []Op{
+		s.check, {Kind: OpDelete, Key: NetworkKey(n.ID), Version: s.version},
+		{Kind: OpRemove, Key: VNIKey(n.VNI)}, {Kind: OpRemove, Key: ShardsOf(n.ID) + permanent},
+	}
 	if n.State != Deleting { // else name and declaration are somebody else's or gone
 		if n.Name != "" {
 			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
@@ -383,6 +390,19 @@ func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
 	}
 	poolOps, err := c.leavePools(ctx, []Op{{Kind: OpCheck, Key: NetworkKey(n.ID), Version: s.version}}, pools...)
 	return append(ops, poolOps...), err
+}
+
+// clearShards removes the shards of a network on which no host has endpoints any more. In the transaction that removes the network there is no room for them.
+func (c *Cluster) clearShards(ctx context.Context, id string, version uint64) error {
+	shards, err := c.kv.List(ctx, ShardsOf(id))
+	if err != nil || len(shards) == 0 {
+		return err
+	}
+	ops := []Op{{Kind: OpCheck, Key: NetworkKey(id), Version: version}}
+	for _, e := range shards {
+		ops = append(ops, Op{Kind: OpRemove, Key: e.Key})
+	}
+	return c.kv.Apply(ctx, ops...)
 }
 
 // Title is what to call the network in a message.

@@ -1,0 +1,300 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+)
+
+// Endpoints reads one host's endpoints on a network with their labels, whatever form they have;
+// none is no error.
+func (c *Cluster) Endpoints(ctx context.Context, network, host string) (Endpoints, error) {
+	of := NewCluster(c.kv, host)
+	p, err := of.Published(ctx, network)
+	if err == nil && p.none() { // it may have changed the form of its records between the two reads
+		p, err = of.Published(ctx, network)
+	}
+	if err != nil || p.none() {
+		return Endpoints{}, err
+	}
+	return Endpoints{Schema: Schema, Network: network, Host: host, Revision: p.revision, Endpoints: p.Endpoints()}, nil
+}
+
+// EndpointsAt reads one host's Endpoints in the form of the first layout, not older than a version
+// of the host's index, which is written with them. A leader that stood still and was deposed
+// meanwhile answers single reads from what it knew, for a moment, and nobody would look again.
+func (c *Cluster) EndpointsAt(ctx context.Context, network, host string, index uint64) (Endpoints, error) {
+	key := EndpointsKey(network, host)
+	e, version, err := find[Endpoints](ctx, c.kv, key)
+	if err != nil || version >= index && version != 0 {
+		return e, err
+	}
+	e = Endpoints{}
+	err = list(ctx, c.kv, key, func(at Entry, r Endpoints) { // lists are never old
+		if at.Key == key {
+			e = r
+		}
+	})
+	return e, err
+}
+
+// AllEndpoints reads all hosts' endpoints on a network, whatever form they have, without those
+// labels that are apart: AllLabels reads these. A host that changes the form of its records at this
+// moment may be missing.
+func (c *Cluster) AllEndpoints(ctx context.Context, network string) ([]Endpoints, error) {
+	hosts, parted := map[string]Endpoints{}, map[string]bool{}
+	err := list(ctx, c.kv, EndpointsPrefix(network), func(at Entry, e Endpoints) { hosts[Last(at.Key)] = e })
+	if err != nil {
+		return nil, err
+	}
+	entries, err := c.kv.List(ctx, partsPrefix+network+"/")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		host, _, err := partOfKey(e.Key)
+		if err != nil {
+			return nil, err
+		}
+		p, err := DecodePart(e)
+		if err != nil {
+			return nil, err
+		}
+		of := hosts[host]
+		if !parted[host] { // what the first list has is from before a change of form
+			of, parted[host] = Endpoints{Schema: Schema, Network: network, Host: host}, true
+		}
+		of.Endpoints = append(of.Endpoints, p.Endpoints...)
+		hosts[host] = of
+	}
+	all := make([]Endpoints, 0, len(hosts))
+	for _, e := range hosts {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b Endpoints) int { return strings.Compare(a.Host, b.Host) })
+	return all, nil
+}
+
+// AllLabels reads the labels of a network's containers that are apart from their endpoints, by
+// endpoint.
+func (c *Cluster) AllLabels(ctx context.Context, network string) (map[string]map[string]string, error) {
+	return c.labels(ctx, labelsPrefix+network+"/")
+}
+
+// labels reads labels under a prefix, by endpoint.
+func (c *Cluster) labels(ctx context.Context, prefix string) (map[string]map[string]string, error) {
+	all := map[string]map[string]string{}
+	err := list(ctx, c.kv, prefix, func(_ Entry, r labelsRecord) {
+		for endpoint, its := range r.Labels {
+			all[endpoint] = its
+		}
+	})
+	return all, err
+}
+
+// Users lists the hosts that have published endpoints on a network, sorted. One that changes the
+// form of its records meanwhile is not missed: heads are listed before and after the index.
+func (c *Cluster) Users(ctx context.Context, network string) ([]string, error) {
+	var users []string
+	for _, prefix := range []string{HeadsOf(network), IndexPrefix(network), HeadsOf(network)} {
+		entries, err := c.kv.List(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			users = append(users, Last(e.Key))
+		}
+	}
+	slices.Sort(users)
+	return slices.Compact(users), nil
+}
+
+// WatchIndex is KV.Watch for a network's index: the version of each host's endpoints that have the
+// form of the first layout.
+func (c *Cluster) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
+	return c.watchOne(ctx, IndexPrefix(network), since)
+}
+
+// WatchIndexes is KV.Watch for the indexes of all networks: by network, the version of each host's
+// endpoints.
+func (c *Cluster) WatchIndexes(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
+	return c.watchAll(ctx, IndexesPrefix, since)
+}
+
+// WatchShards is KV.Watch for a network's shards: the version of each. Where the layout is the
+// second and nothing is there yet, it writes the key that keeps the prefix from being empty.
+func (c *Cluster) WatchShards(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, ShardsOf(network), since)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(entries) == 0 {
+		if err := c.keepShards(ctx, network); err != nil {
+			return nil, 0, err
+		}
+	}
+	return versionsOf(entries), index, nil
+}
+
+// WatchAllShards is KV.Watch for the shards of all networks: by network, the version of each.
+func (c *Cluster) WatchAllShards(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
+	return c.watchAll(ctx, ShardsPrefix, since)
+}
+
+func (c *Cluster) watchOne(ctx context.Context, prefix string, since uint64) (map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, prefix, since)
+	if err != nil {
+		return nil, 0, err
+	}
+	return versionsOf(entries), index, nil
+}
+
+func versionsOf(entries []Entry) map[string]uint64 {
+	versions := make(map[string]uint64, len(entries))
+	for _, e := range dropPermanent(entries) {
+		versions[Last(e.Key)] = e.Version
+	}
+	return versions
+}
+
+func (c *Cluster) watchAll(ctx context.Context, prefix string, since uint64) (map[string]map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, prefix, since)
+	if err != nil {
+		return nil, 0, err
+	}
+	all := map[string]map[string]uint64{}
+	for _, e := range dropPermanent(entries) {
+		network, last, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
+		if all[network] == nil {
+			all[network] = map[string]uint64{}
+		}
+		all[network][last] = e.Version
+	}
+	return all, index, nil
+}
+
+// keepShards writes the permanent key of a network's shards, if the layout is the second and this
+// host has the network.
+func (c *Cluster) keepShards(ctx context.Context, network string) error {
+	err := c.change(ctx, func() ([]Op, error) {
+		layout, same, err := c.layout(ctx)
+		if err != nil || layout == FirstLayout {
+			return nil, err
+		}
+		bound, err := c.boundOps(ctx, network)
+		if err != nil {
+			return nil, err
+		}
+		return append(bound, same, permanentOp(ShardsOf(network))), nil
+	})
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrInvalid) { // the network is gone, or can't be read: that is another one's trouble
+		return nil
+	}
+	return err
+}
+
+// Heads lists the heads of a network's shards, of all its shards if none is named: by host, and
+// apart why some can't be read.
+func (c *Cluster) Heads(ctx context.Context, network string, shards ...string) (map[string]Head, map[string]error, error) {
+	prefixes := []string{HeadsOf(network)}
+	if len(shards) > 0 {
+		prefixes = prefixes[:0]
+		for _, s := range shards {
+			prefixes = append(prefixes, HeadsOf(network)+s+"/")
+		}
+	}
+	heads, unreadable := map[string]Head{}, map[string]error{}
+	for _, prefix := range prefixes {
+		entries, err := c.kv.List(ctx, prefix)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, e := range entries {
+			host := Last(e.Key)
+			if HeadKey(network, host) != e.Key {
+				continue // in another shard than its own, where no agent writes or looks for it
+			}
+			if heads[host], err = DecodeHead(e); err != nil {
+				delete(heads, host)
+				unreadable[host] = err
+			}
+		}
+	}
+	return heads, unreadable, nil
+}
+
+// Parts reads some parts of a host's endpoints on a network, by number; one that is not there any
+// more is left out. Parts that differ from the head are newer than it; they are never older.
+// Records that can't be read are apart.
+func (c *Cluster) Parts(ctx context.Context, network, host string, head Head, want []int) (map[int]Part, map[int]error, error) {
+	r := partReader{map[int]Part{}, map[int]error{}}
+	if 2*len(want) > len(head.Parts) && len(want) > 1 {
+		entries, err := c.kv.List(ctx, PartsOf(network, host))
+		for _, e := range entries {
+			if _, n, bad := partOfKey(e.Key); bad == nil && slices.Contains(want, n) {
+				r.take(n, e)
+			}
+		}
+		return r.parts, r.unreadable, err
+	}
+	for _, n := range want {
+		key := PartKey(network, host, n)
+		e, err := c.kv.Get(ctx, key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, nil, err
+		}
+		if err == nil && n < len(head.Parts) && hashOf(e.Value) == head.Parts[n] {
+			r.take(n, e)
+			continue
+		}
+		// Newer than the head, or of a leader that was deposed and does not know it yet: lists are
+		// never old.
+		entries, err := c.kv.List(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, e := range entries {
+			if e.Key == key {
+				r.take(n, e)
+			}
+		}
+	}
+	return r.parts, r.unreadable, nil
+}
+
+type partReader struct {
+	parts      map[int]Part
+	unreadable map[int]error
+}
+
+func (r partReader) take(n int, e Entry) {
+	if p, err := DecodePart(e); err != nil {
+		r.unreadable[n] = err
+	} else {
+		r.parts[n] = p
+	}
+}
+
+// Changed are the numbers of the parts whose hashes are not those that are known, and of those that
+// are known and are not there any more.
+func (h Head) Changed(known []string) (changed, gone []int) {
+	for n := range max(len(h.Parts), len(known)) {
+		switch now := h.at(n); {
+		case now == (Head{known}).at(n):
+		case now == "":
+			gone = append(gone, n)
+		default:
+			changed = append(changed, n)
+		}
+	}
+	return changed, gone
+}
+
+// at is the hash of a part, "" if the head has none.
+func (h Head) at(n int) string {
+	if n < len(h.Parts) {
+		return h.Parts[n]
+	}
+	return ""
+}

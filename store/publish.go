@@ -1,0 +1,225 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrFormerAgents says that agents of the former release do not learn of endpoints, as these do not
+// fit into the one record that those know.
+var ErrFormerAgents = errors.New("agents of the former release do not learn of these containers")
+
+// PutEndpoints publishes all of this host's endpoints on a network; none removes them. It reads
+// what is published first: who knows that calls Publish.
+func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []Endpoint) error {
+	have, err := c.Published(ctx, network)
+	if err != nil && !errors.Is(err, ErrInvalid) {
+		return err
+	}
+	_, err = c.Publish(ctx, network, have, endpoints)
+	return err
+}
+
+// Publish makes what is published of this host's endpoints on a network equal to what is wanted, in
+// the form of the cluster's layout; it writes what differs. It returns what is published then, and
+// nil if that is not known, as it may have taken effect though it failed. An error can come with
+// what is published: some endpoints can't be written (ErrInvalid), or not for all agents
+// (ErrFormerAgents). It returns ErrNotFound unless this host has bound the network: nothing of the
+// host may outlive that.
+//
+// What does not fit into one transaction is written in several, parts first: no reader sees a head
+// of parts that are not there.
+func (c *Cluster) Publish(ctx context.Context, network string, have Publication, want []Endpoint) (*Publication, error) {
+	if len(want) == 0 {
+		return c.withdraw(ctx, network, have)
+	}
+	return c.publish(ctx, network, have, want, func(context.Context) ([]Op, error) { return nil, nil })
+}
+
+// publish is Publish of some endpoints, under a further condition that is asked for at each try.
+func (c *Cluster) publish(ctx context.Context, network string, have Publication, want []Endpoint, condition func(context.Context) ([]Op, error)) (*Publication, error) {
+	var w writing
+	err := c.change(ctx, func() ([]Op, error) {
+		layout, same, err := c.layout(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if w, err = c.write(network, layout, have, want); err != nil || w.empty() {
+			return nil, err
+		}
+		bound, err := c.boundOps(ctx, network)
+		if err != nil {
+			return nil, err
+		}
+		guards, err := condition(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return c.first(ctx, &w, append(append(bound, same), guards...))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("publish %d endpoints: %w", len(want), err)
+	}
+	if err := ApplyAll(ctx, c.kv, w.after...); err != nil {
+		return nil, fmt.Errorf("remove parts of endpoints that are gone: %w", err)
+	}
+	return &w.next, w.told
+}
+
+// writing are the operations of one change: first those that may take effect apart, then those that
+// must do so together, then what may be left for later.
+type writing struct {
+	before, together, after []Op
+	next                    Publication
+	// told says what is not written, though everything else is.
+	told error
+}
+
+func (w writing) empty() bool { return len(w.before)+len(w.together)+len(w.after) == 0 }
+
+// first applies what comes before, unless all fits into one transaction, and returns the operations
+// of the transaction that counts.
+func (c *Cluster) first(ctx context.Context, w *writing, guards []Op) ([]Op, error) {
+	all := append(append(append([]Op{}, w.before...), w.together...), w.after...)
+	if one := Chunks(all, guards...); len(one) <= 1 {
+		w.after = nil
+		return append(guards, all...), nil
+	}
+	for _, chunk := range Chunks(w.before, guards...) {
+		if err := c.kv.Apply(ctx, chunk...); err != nil {
+			return nil, err
+		}
+	}
+	return append(guards, w.together...), nil
+}
+
+// write says what is to be written in a layout. In the first one, endpoints that do not fit into
+// one record have the form of the second, which agents read in either.
+func (c *Cluster) write(network string, layout int, have Publication, want []Endpoint) (writing, error) {
+	if layout != FirstLayout {
+		return c.writeParts(network, have, want), nil
+	}
+	if have.former && !have.head && sameEndpoints(have.endpoints, want) {
+		return writing{next: have}, nil
+	}
+	record := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: want}
+	value := Encode(record)
+	if len(value) > MaxValue {
+		w := c.writeParts(network, have, want)
+		w.told = errors.Join(w.told, fmt.Errorf("%w: %d endpoints and their labels have %d bytes, more than %d: 'socketplane cluster layout 2' when all hosts are upgraded",
+			ErrFormerAgents, len(want), len(value), MaxValue))
+		return w, nil
+	}
+	w := writing{
+		together: []Op{
+			{Kind: OpPut, Key: EndpointsKey(network, c.host), Value: value},
+			{Kind: OpPut, Key: IndexKey(network, c.host), Value: Encode(Index{Schema: Schema, Revision: record.Revision})},
+		},
+		next: Publication{former: true, endpoints: want, revision: record.Revision},
+	}
+	w.together = append(w.together, c.headGone(network, have)...)
+	w.after = c.partsGone(network, have)
+	return w, nil
+}
+
+func (c *Cluster) writeParts(network string, have Publication, want []Endpoint) writing {
+	p := have.plan(network, c.host, want)
+	w := writing{before: p.puts, next: p.next, told: p.refused}
+	if p.changed {
+		head := Head{}
+		for _, part := range p.next.parts {
+			head.Parts = append(head.Parts, part.hash)
+		}
+		w.together = append(w.together, Op{Kind: OpPut, Key: HeadKey(network, c.host), Value: head.encode()}, shardOp(network, c.host))
+	}
+	if have.former {
+		w.together = append(w.together, c.formerGone(network)...)
+	}
+	for _, n := range p.gone {
+		w.after = append(w.after, c.partGone(network, n)...)
+	}
+	return w
+}
+
+// withdraw removes this host's endpoints on a network.
+func (c *Cluster) withdraw(ctx context.Context, network string, have Publication) (*Publication, error) {
+	var ops []Op
+	if have.former {
+		ops = c.formerGone(network)
+	}
+	ops = append(ops, c.headGone(network, have)...)
+	// In their order: parts go after their head.
+	if err := ApplyAll(ctx, c.kv, append(ops, c.partsGone(network, have)...)...); err != nil {
+		return nil, fmt.Errorf("remove this host's endpoints: %w", err)
+	}
+	return &Publication{}, nil
+}
+
+// withdrawAll is withdraw of all that there is.
+func (c *Cluster) withdrawAll(ctx context.Context, network string) error {
+	have := Publication{}
+	_, err := c.kv.Get(ctx, HeadKey(network, c.host))
+	if have.head = err == nil; err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	entries, err := c.kv.List(ctx, PartsOf(network, c.host))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, n, err := partOfKey(e.Key); err == nil {
+			have.stray = append(have.stray, n)
+		}
+	}
+	_, err = c.withdraw(ctx, network, have)
+	return err
+}
+
+// formerGone removes the record of the first layout's form.
+func (c *Cluster) formerGone(network string) []Op {
+	return []Op{{Kind: OpRemove, Key: EndpointsKey(network, c.host)}, {Kind: OpRemove, Key: IndexKey(network, c.host)}}
+}
+
+// headGone removes the head if there is one.
+func (c *Cluster) headGone(network string, have Publication) []Op {
+	if !have.head {
+		return nil
+	}
+	return []Op{{Kind: OpRemove, Key: HeadKey(network, c.host)}, shardOp(network, c.host)}
+}
+
+// partsGone removes all parts that there are.
+func (c *Cluster) partsGone(network string, have Publication) (ops []Op) {
+	for n, part := range have.parts {
+		if part.hash != "" {
+			ops = append(ops, c.partGone(network, n)...)
+		}
+	}
+	for _, n := range have.stray {
+		ops = append(ops, c.partGone(network, n)...)
+	}
+	return ops
+}
+
+// partGone removes a part. Its labels go first: they are found by their part.
+func (c *Cluster) partGone(network string, n int) []Op {
+	return []Op{{Kind: OpRemove, Key: LabelsKey(network, c.host, n)}, {Kind: OpRemove, Key: PartKey(network, c.host, n)}}
+}
+
+// shardOp changes the shard that a host's head is in.
+func shardOp(network, host string) Op {
+	return Op{Kind: OpPut, Key: ShardKey(network, ShardOf(host)), Value: []byte(NewNonce()[:hashText])}
+}
+
+func sameEndpoints(a, b []Endpoint) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !sameEndpoint(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
