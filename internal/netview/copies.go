@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/socketplane/socketplane/store"
@@ -23,10 +24,17 @@ type copies struct {
 	want map[string]copied
 }
 
-// copied is a record that is to be kept. Its mark differs when the record does.
+// copied is a record that is to be kept, or its stored form. Its mark differs when the record does.
 type copied struct {
 	mark   string
 	record any
+}
+
+func (c copied) value() []byte {
+	if value, is := c.record.([]byte); is {
+		return value
+	}
+	return store.Encode(c.record)
 }
 
 func newCopies(local store.KV) *copies {
@@ -74,7 +82,7 @@ func (c *copies) clear(ctx context.Context) error {
 	return c.write(ctx)
 }
 
-// keys are those that the host's own store may have.
+// keys are those that the host's own store may have, or is to get.
 func (c *copies) keys(is func(key string) bool) (keys []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +91,25 @@ func (c *copies) keys(is func(key string) bool) (keys []string) {
 			keys = append(keys, key)
 		}
 	}
+	for key := range c.want {
+		if _, there := c.written[key]; !there && is(key) {
+			keys = append(keys, key)
+		}
+	}
 	return keys
+}
+
+// below are the keys that begin with a prefix.
+func (c *copies) below(prefix string) []string {
+	return c.keys(func(key string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// has says whether the host's own store may have a record, or is to get it.
+func (c *copies) has(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, written := c.written[key]
+	return written || c.want[key].record != nil
 }
 
 // write writes what is wanted; mu is held.
@@ -94,7 +120,7 @@ func (c *copies) write(ctx context.Context) error {
 		case r.record == nil && is:
 			ops = append(ops, store.Op{Kind: store.OpRemove, Key: key})
 		case r.record != nil && (!is || mark != r.mark):
-			ops = append(ops, store.Op{Kind: store.OpPut, Key: key, Value: store.Encode(r.record)})
+			ops = append(ops, store.Op{Kind: store.OpPut, Key: key, Value: r.value()})
 		default:
 			delete(c.want, key)
 		}

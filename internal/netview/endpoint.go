@@ -19,21 +19,23 @@ type Endpoint struct {
 	LinkLocal []netip.Addr
 	// Container is the name of the container that has it, "" while Docker has not told.
 	Container string
+	part      uint16 // of its host's parts, 0 in the form of the first layout
 }
 
+// same says whether both are one endpoint to consumers; its part is not their matter.
 func (e Endpoint) same(o Endpoint) bool {
 	return e.ID == o.ID && e.MAC == o.MAC && e.Container == o.Container && slices.Equal(e.Addrs, o.Addrs) && slices.Equal(e.LinkLocal, o.LinkLocal)
 }
 
-// parse reads records of endpoints, once, sorted by their IDs. An endpoint that can't be understood is left out: the others must not suffer from it.
-func parse(records []store.Endpoint) []Endpoint {
+// parse reads records of endpoints of a part, once, sorted by their IDs. An endpoint that can't be understood is left out: the others must not suffer from it.
+func parse(records []store.Endpoint, part int) []Endpoint {
 	all := make([]Endpoint, 0, len(records))
 	for _, r := range records {
 		hw, err := net.ParseMAC(r.MAC)
 		if err != nil || len(hw) != len(dataplane.MAC{}) {
 			continue
 		}
-		e := Endpoint{ID: r.ID, MAC: dataplane.MAC(hw), Addrs: r.Addrs, LinkLocal: LinkLocal(r.Container)}
+		e := Endpoint{ID: r.ID, MAC: dataplane.MAC(hw), Addrs: r.Addrs, LinkLocal: LinkLocal(r.Container), part: uint16(part)}
 		if r.Container != nil {
 			e.Container = r.Container.Name
 		}

@@ -5,146 +5,229 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
 )
 
-// sightings are the versions of the hosts' records that were read last, by host.
-type sightings struct {
-	versions map[string]uint64
-	// unreadable are the hosts whose record at that version this agent can't read, because a newer agent wrote it or another program changed it, and why.
+// peerReader follows one network's records of other hosts' endpoints for one watch. A host's
+// endpoints have one of two forms: that of the first layout is found by the network's index, that
+// of the second by its shards and heads. Both are always watched, as hosts change the form one
+// after the other. It is for one goroutine.
+type peerReader struct {
+	v *View
+	t *table
+	w *watch
+	// indexed are the versions of the hosts' records of the first layout that were read last,
+	// shards those of the shards whose heads were listed last.
+	indexed, shards map[string]uint64
+	// heads are the hosts that have a head, by shard, as far as shards were listed.
+	heads map[string]map[string]bool
+	// unreadable are hosts with a record that this agent can't read, because a newer agent wrote it
+	// or another program changed it, and why; bad are parts that it can't read.
 	unreadable map[string]error
+	bad        map[partID]badPart
+	// complete says that everything was read once since the last failure.
+	complete bool
+	tell     func() // that the peers are known
+	trouble  retry.Trouble
 }
 
-func newSightings() sightings { return sightings{map[string]uint64{}, map[string]error{}} }
+type partID struct {
+	host   string
+	number int
+}
 
-func (s sightings) forget(host string) {
-	delete(s.versions, host)
-	delete(s.unreadable, host)
+// badPart is a part that can't be read: the hash that its head names, and why.
+type badPart struct {
+	hash string
+	err  error
 }
 
 // watchPeers keeps the network's peers as the store has them, until ctx ends.
 func (v *View) watchPeers(ctx context.Context, t *table, w *watch) {
-	known := false
-	tell := func() {
-		if !known {
-			close(w.known)
-			known = true
-		}
+	f := &peerReader{
+		v: v, t: t, w: w, tell: sync.OnceFunc(func() { close(w.known) }),
+		trouble: retry.Trouble{Logger: v.log, Level: slog.LevelWarn, Text: "records of other hosts' containers can't be read; what was known of these hosts stays"},
 	}
-	defer tell() // they never will be
-	wait, end := v.indexes.begin(t.id)
-	defer end()
-	var index uint64
-	seen := newSightings()
-	unreadable := retry.Trouble{Logger: v.log, Level: slog.LevelWarn, Text: "records of other hosts' containers can't be read; what was known of these hosts stays"}
+	defer f.tell() // they never will be
 	loop := v.newLoop("peers can't be read or written to this host's disk; the last known stay")
+	f.reset()
 	for ctx.Err() == nil {
-		versions, next, err := wait(ctx, index)
-		if err == nil {
-			err = v.readPeers(ctx, t, w, versions, seen, tell)
-			unreadable.Note(errors.Join(slices.Collect(maps.Values(seen.unreadable))...), "network", t.id)
-		}
-		if err == nil {
-			index = next
-			loop.Works()
+		layout, changed := v.currentLayout()
+		if layout == 0 {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
 			continue
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, errNotKept) {
-			index = next
-			err = v.keep(ctx, t, w, loop, err)
-		}
-		if err != nil {
-			index = 0 // read everything again when it works: the store may be another one
-			seen = newSightings()
+		if err := f.follow(ctx, layout, changed, loop); err != nil {
+			f.reset() // read everything again when it works: the store may be another one
 			loop.Fails(ctx, err, "network", t.id)
 		}
 	}
 }
 
+// reset forgets what was read. Parts whose hashes are known are not read again.
+func (f *peerReader) reset() {
+	f.indexed, f.shards, f.heads = map[string]uint64{}, map[string]uint64{}, map[string]map[string]bool{}
+	f.unreadable, f.bad, f.complete = map[string]error{}, map[partID]badPart{}, false
+}
+
+// hasHead says whether a host had a head when its shard was listed last.
+func (f *peerReader) hasHead(host string) bool { return f.heads[store.ShardOf(host)][host] }
+
+func (f *peerReader) noteHead(host string) {
+	shard := store.ShardOf(host)
+	if f.heads[shard] == nil {
+		f.heads[shard] = map[string]bool{}
+	}
+	f.heads[shard][host] = true
+}
+
+// answer is what a watch says.
+type answer struct {
+	versions map[string]uint64
+	err      error
+}
+
+// follow takes what the index and the shards say until ctx ends, or the layout changes, or
+// something fails. The form of the layout has a query of its own for each network, if there are not
+// too many; the other form, which hosts have for a moment only, shares one for all networks.
+func (f *peerReader) follow(ctx context.Context, layout int, changed <-chan struct{}, loop *retry.Loop) error {
+	var sources sync.WaitGroup
+	defer sources.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	index := source(ctx, &sources, f.v.indexes, f.t.id, layout == store.FirstLayout)
+	shards := source(ctx, &sources, f.v.shards, f.t.id, layout != store.FirstLayout)
+	var now struct{ index, shards map[string]uint64 }
+	for {
+		var a answer
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			return nil
+		case a = <-index:
+			now.index = a.versions
+		case a = <-shards:
+			now.shards = a.versions
+		}
+		if a.err == nil && now.index != nil && now.shards != nil {
+			a.err = f.read(ctx, now.index, now.shards)
+			f.trouble.Note(f.troubles(), "network", f.t.id)
+		}
+		if errors.Is(a.err, errNotKept) {
+			a.err = f.keep(ctx, loop, a.err)
+		}
+		if a.err != nil {
+			return a.err
+		}
+		loop.Works()
+	}
+}
+
+// source hands the answers of a watch over, one after the other, until ctx ends or one is an error.
+func source(ctx context.Context, running *sync.WaitGroup, of *indexes, network string, own bool) <-chan answer {
+	answers := make(chan answer)
+	running.Go(func() {
+		wait, end := of.begin(network, own)
+		defer end()
+		for since := uint64(0); ; {
+			versions, next, err := wait(ctx, since)
+			select {
+			case answers <- answer{versions, err}:
+			case <-ctx.Done():
+				return
+			}
+			if since = next; err != nil {
+				return
+			}
+		}
+	})
+	return answers
+}
+
 // keep tries again to write to this host's own store what is known, until it works.
-func (v *View) keep(ctx context.Context, t *table, w *watch, loop *retry.Loop, err error) error {
+func (f *peerReader) keep(ctx context.Context, loop *retry.Loop, err error) error {
 	for err != nil && ctx.Err() == nil {
-		loop.Fails(ctx, err, "network", t.id)
-		err = t.stored.update(ctx, nil, nil, v.current(t, w))
+		loop.Fails(ctx, err, "network", f.t.id)
+		err = f.t.stored.update(ctx, nil, nil, f.current())
 	}
 	return err
 }
 
-// current says whether a watch is still the network's.
-func (v *View) current(t *table, w *watch) func() bool {
+// current says whether the watch is still the network's.
+func (f *peerReader) current() func() bool {
 	return func() bool {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		return t.watch == w
+		f.v.mu.Lock()
+		defer f.v.mu.Unlock()
+		return f.t.watch == f.w
 	}
 }
 
-// readPeers fetches the records of the hosts whose version changed, and calls known when they are in the table. A record that can't be read does not delay the others.
-func (v *View) readPeers(ctx context.Context, t *table, w *watch, versions map[string]uint64, seen sightings, known func()) error {
-	v.noteOwn(t, versions[v.cluster.Host()])
-	delete(versions, v.cluster.Host())
-	fresh := map[string]store.Endpoints{}
-	for host, version := range versions {
-		if seen.versions[host] == version {
-			continue
-		}
-		r, err := v.cluster.EndpointsAt(ctx, t.id, host, version)
-		delete(seen.unreadable, host)
-		switch {
-		case errors.Is(err, store.ErrInvalid):
-			seen.versions[host], seen.unreadable[host] = version, err
-		case err != nil:
-			return err
-		case r.Host != "": // else it has just gone, and so will its version
-			fresh[host] = r
-		}
+// troubles joins what can't be read.
+func (f *peerReader) troubles() error {
+	errs := slices.Collect(maps.Values(f.unreadable))
+	for _, b := range f.bad {
+		errs = append(errs, b.err)
 	}
-	gone := v.take(t, w, fresh, versions)
-	for host := range seen.versions {
-		if _, there := versions[host]; !there {
-			seen.forget(host)
-		}
-	}
-	for host := range fresh {
-		seen.versions[host] = versions[host]
-	}
-	// First the consumers, for they are waited for; the copy only matters after a restart.
-	known()
-	set := map[string]copied{}
-	for host, r := range fresh {
-		set[store.LocalPeerKey(t.id, host)] = copied{r.Revision, r}
-	}
-	for i, host := range gone {
-		gone[i] = store.LocalPeerKey(t.id, host)
-	}
-	return t.stored.update(ctx, set, gone, v.current(t, w))
+	return errors.Join(errs...)
 }
 
-// take takes over what was read of other hosts, and returns those that are gone. Records are parsed before the table is locked.
-func (v *View) take(t *table, w *watch, fresh map[string]store.Endpoints, versions map[string]uint64) (gone []string) {
-	parsed := make(map[string][]Endpoint, len(fresh))
-	for host, r := range fresh {
-		parsed[host] = parse(r.Endpoints)
-	}
+// currentLayout is the layout of the cluster's records as it was read last, 0 before, and what is
+// closed when it changes.
+func (v *View) currentLayout() (layout int, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if t.watch != w { // the watch was ended meanwhile
-		return nil
-	}
-	for host := range t.peers {
-		if _, there := versions[host]; !there {
-			gone = append(gone, host)
-			v.remote -= t.set(host, nil)
+	return v.layout, v.relayout
+}
+
+// convertSpread is for how long the hosts of a cluster give their records another form, for each
+// host. Each that does is read by all others: they do not do it at once.
+const convertSpread = 200 * time.Millisecond
+
+// watchLayout follows the layout of the cluster's records. This host's endpoints are published in
+// its form, after a while in which the other hosts do that, too.
+func (v *View) watchLayout(ctx context.Context) {
+	v.newLoop("the layout of the cluster's records can't be read; the last known stays").Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
+		layout, next, err := v.cluster.WatchLayout(ctx, since)
+		if err == nil {
+			v.setLayout(layout)
 		}
+		return next, err
+	})
+}
+
+func (v *View) setLayout(layout int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if layout == v.layout {
+		return
 	}
-	for host, endpoints := range parsed {
-		v.remote += len(endpoints) - t.set(host, endpoints)
+	if v.layout != 0 { // else all is to be published anyway
+		select {
+		case <-v.convert: // of a change before this one
+		default:
+		}
+		v.convert <- rand.N(time.Duration(1+len(v.hosts)) * convertSpread)
 	}
-	return gone
+	v.layout = layout
+	close(v.relayout)
+	v.relayout = make(chan struct{})
+}
+
+// markAll notes that this host's endpoints on all networks are to be published.
+func (v *View) markAll() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id := range v.tables {
+		v.mark(id)
+	}
 }

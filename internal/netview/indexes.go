@@ -11,16 +11,17 @@ import (
 
 const (
 	// ownWatches is how many networks are watched by a query of their own. Each takes a connection, and Consul allows 200 for a client's
-	// address. Further ones share a query for the indexes of all of the cluster's networks, whose answers grow with the cluster.
+	// address. Further ones share a query for all of the cluster's networks, whose answers grow with the cluster.
 	ownWatches = 12
 	// perEntry is the pause after an answer of the shared query for each entry in it: as an answer has all entries whatever changed,
 	// changes are collected the longer, the more there are.
 	perEntry = 20 * time.Microsecond
 )
 
-// indexes watches networks' indexes, with few queries for however many networks.
+// indexes watches networks' indexes, or their shards, with few queries for however many networks.
 type indexes struct {
-	cluster *store.Cluster
+	one func(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error)
+	all func(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error)
 
 	mu  sync.Mutex
 	own int // networks that have a query of their own
@@ -44,21 +45,27 @@ type sharer struct {
 	changed uint64 // the generation in which its index changed last
 }
 
+// newIndexes watches indexes, which hosts in the form of the first layout change.
 func newIndexes(cluster *store.Cluster) *indexes {
-	return &indexes{cluster: cluster, sharers: map[*sharer]bool{}, news: make(chan struct{})}
+	return &indexes{one: cluster.WatchIndex, all: cluster.WatchIndexes, sharers: map[*sharer]bool{}, news: make(chan struct{})}
 }
 
-// indexWatch is store.KV.Watch for one network's index: the version of each host's endpoints.
+// newShards watches shards, which hosts in the form of the second layout change.
+func newShards(cluster *store.Cluster) *indexes {
+	return &indexes{one: cluster.WatchShards, all: cluster.WatchAllShards, sharers: map[*sharer]bool{}, news: make(chan struct{})}
+}
+
+// indexWatch is store.KV.Watch for one network's index or shards: the version of each host's endpoints, or of each shard.
 type indexWatch func(ctx context.Context, since uint64) (map[string]uint64, uint64, error)
 
-// begin begins to watch a network, until end is called.
-func (x *indexes) begin(network string) (watch indexWatch, end func()) {
+// begin begins to watch a network, until end is called. own says that a query of its own may be worth it.
+func (x *indexes) begin(network string, own bool) (watch indexWatch, end func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.own < ownWatches {
+	if own && x.own < ownWatches {
 		x.own++
 		return func(ctx context.Context, since uint64) (map[string]uint64, uint64, error) {
-				return x.cluster.WatchIndex(ctx, network, since)
+				return x.one(ctx, network, since)
 			}, func() {
 				x.mu.Lock()
 				defer x.mu.Unlock()
@@ -119,7 +126,7 @@ func (x *indexes) read(ctx context.Context, index uint64, after time.Time) error
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	all, next, err := x.cluster.WatchIndexes(ctx, index)
+	all, next, err := x.all(ctx, index)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reading = false

@@ -46,7 +46,7 @@ type follower struct {
 func follow(ctx context.Context, x *indexes, network string) *follower {
 	ctx, stop := context.WithCancel(ctx)
 	f := &follower{stop: stop, done: make(chan struct{}), news: make(chan map[string]uint64, 100), errs: make(chan error, 100)}
-	watch, end := x.begin(network)
+	watch, end := x.begin(network, true)
 	go func() {
 		defer close(f.done)
 		defer end()

@@ -1,10 +1,8 @@
 package netview
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -31,7 +29,7 @@ func (v *View) Unpublished() []Unpublished {
 // SetEndpoint notes an endpoint of this host, as other hosts are to see it if it has joined. It does not wait until it is published.
 func (v *View) SetEndpoint(network string, r store.Endpoint, joined bool) {
 	now := local{record: r, joined: joined}
-	if one := parse([]store.Endpoint{r}); len(one) == 1 {
+	if one := parse([]store.Endpoint{r}, 0); len(one) == 1 {
 		now.Endpoint = one[0]
 	}
 	v.mu.Lock()
@@ -91,11 +89,15 @@ func (v *View) nudge() {
 	}
 }
 
-// noteOwn looks at the version of this host's own record: one that another program removed is written again.
-func (v *View) noteOwn(t *table, version uint64) {
+// noteOwn looks whether this host's own records are there, in the form of the first layout and of the second: what another program removed is written again.
+func (v *View) noteOwn(t *table, former, parts bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if version == 0 && len(t.published) > 0 && !v.dirty[t.id] {
+	if t.published == nil || v.dirty[t.id] {
+		return
+	}
+	form := t.published.Form()
+	if form == store.FirstLayout && !former || form == store.NewestLayout && !parts {
 		t.published = nil
 		v.mark(t.id)
 	}
@@ -105,11 +107,15 @@ func (v *View) noteOwn(t *table, version uint64) {
 // while, and holds nothing else up.
 func (v *View) publishLoop(ctx context.Context) {
 	pause := retry.Pause{First: retryFirst, Last: retryLast}
-	var again <-chan time.Time
+	var again, convert <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case wait := <-v.convert:
+			convert = time.After(wait)
+		case <-convert:
+			v.markAll()
 		case <-v.wake:
 		case <-again:
 			v.again()
@@ -159,6 +165,10 @@ func (v *View) note(network string, err error) {
 	switch {
 	case err != nil && errors.Is(err, store.ErrInvalid) && (!had || !errors.Is(was.Err, store.ErrInvalid)):
 		v.log.Error("other hosts do not learn of this host's containers on a network: its record can't be written", "network", network, "err", err)
+	case errors.Is(err, store.ErrFormerAgents):
+		if !had {
+			v.log.Warn("not all hosts learn of this host's containers on a network", "network", network, "err", err)
+		}
 	case err != nil && !had:
 		v.log.Warn("other hosts learn of changes here as soon as the store takes them", "network", network, "err", err)
 	case err == nil && had:
@@ -174,33 +184,21 @@ func (v *View) publish(ctx context.Context, network string) error {
 		v.mu.Unlock()
 		return nil
 	}
-	want, published := t.joined(), t.published
+	want, have := t.joined(), t.published
+	t.published = nil // until it is known again: what fails may have taken effect
 	v.mu.Unlock()
-	if published == nil {
-		there, err := v.cluster.Endpoints(ctx, network, v.cluster.Host())
-		if err != nil && !errors.Is(err, store.ErrInvalid) {
+	if have == nil {
+		there, err := v.cluster.Published(ctx, network)
+		if err != nil && !errors.Is(err, store.ErrInvalid) { // a record that can't be read is replaced
 			return err
 		}
-		if published = there.Endpoints; published == nil {
-			published = []store.Endpoint{}
-		}
+		have = &there
 	}
-	if len(want) == 0 && len(published) == 0 || same(want, published) {
-		v.published(t, published)
-		return nil
-	}
-	v.published(t, nil) // it may take effect though it fails
-	if err := v.cluster.PutEndpoints(ctx, network, want); err != nil {
-		return fmt.Errorf("publish %d endpoints: %w", len(want), err)
-	}
-	v.published(t, want)
-	return nil
-}
-
-func (v *View) published(t *table, endpoints []store.Endpoint) {
+	now, err := v.cluster.Publish(ctx, network, *have, want)
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	t.published = endpoints
+	t.published = now
+	v.mu.Unlock()
+	return err
 }
 
 // joined lists this host's endpoints on the network that are to be reached, sorted by ID. It is not nil.
@@ -213,8 +211,4 @@ func (t *table) joined() []store.Endpoint {
 	}
 	slices.SortFunc(all, func(a, b store.Endpoint) int { return strings.Compare(a.ID, b.ID) })
 	return all
-}
-
-func same(a, b []store.Endpoint) bool {
-	return bytes.Equal(store.Encode(a), store.Encode(b))
 }

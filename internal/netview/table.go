@@ -22,7 +22,7 @@ type table struct {
 	streams map[*Stream]bool
 	stored  *copies // of peers; has a lock of its own
 	// published is what the cluster has of this host's endpoints; nil while that is not known.
-	published []store.Endpoint
+	published *store.Publication
 
 	watch *watch // nil while there is none
 }
@@ -37,6 +37,8 @@ type watch struct {
 type peer struct {
 	host      string
 	endpoints []Endpoint
+	// parts are the hashes of the parts that the list is of, by number; nil if it is of a record of the first layout. They are replaced, never changed.
+	parts []string
 }
 
 // local is an endpoint on this host.

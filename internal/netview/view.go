@@ -34,11 +34,14 @@ type View struct {
 	local   store.KV
 	own     func(store.Host)
 	log     *slog.Logger
-	indexes *indexes
+	// indexes and shards are watches of the two forms of endpoints' records.
+	indexes, shards *indexes
 	// storedHosts are the copies of hosts.
 	storedHosts *copies
 	carries     chan struct{} // has room for the news that the hosts carry another MTU
 	wake        chan struct{} // has room for the news that something is to be published
+	// convert has room for the wait until all is published in the form of another layout; setLayout writes it, with mu held.
+	convert chan time.Duration
 
 	mu     sync.Mutex // guards what follows; never held while anything is waited for
 	tables map[string]*table
@@ -46,9 +49,12 @@ type View struct {
 	mtu    int                   // of containers: what all hosts carry, 0 while none has told
 	read   chan struct{}         // closed when the other hosts were read; nil when they were, and before Run
 	begin  func(*table)          // begins a watch; nil before Run
-	remote int                   // endpoints on other hosts
-	dirty  map[string]bool       // networks whose endpoints are to be published
-	failed map[string]Unpublished
+	// layout is that of the cluster's records, 0 while it is not known; relayout is closed and replaced when it changes.
+	layout   int
+	relayout chan struct{}
+	remote   int             // endpoints on other hosts
+	dirty    map[string]bool // networks whose endpoints are to be published
+	failed   map[string]Unpublished
 }
 
 // New returns a view with what the host's own store remembers.
@@ -60,9 +66,9 @@ func New(ctx context.Context, deps Deps) (*View, error) {
 		deps.OwnRecord = func(store.Host) {}
 	}
 	v := &View{
-		cluster: deps.Cluster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster), storedHosts: newCopies(deps.Local),
-		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
-		dirty: map[string]bool{}, failed: map[string]Unpublished{},
+		cluster: deps.Cluster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster), shards: newShards(deps.Cluster), storedHosts: newCopies(deps.Local),
+		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), convert: make(chan time.Duration, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
+		relayout: make(chan struct{}), dirty: map[string]bool{}, failed: map[string]Unpublished{},
 	}
 	return v, v.restore(ctx)
 }
@@ -85,15 +91,43 @@ func (v *View) restore(ctx context.Context) error {
 		return err
 	}
 	for _, e := range entries {
+		if err := v.restorePeer(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restorePeer takes a copy of another host's record, or of a part of its endpoints. A host's parts are newer than its record, if both are there.
+func (v *View) restorePeer(e store.Entry) error {
+	network, host, number, is := store.ParseLocalPart(e.Key)
+	if !is {
 		r, err := store.Decode[store.Endpoints](e)
 		if err != nil {
 			return err
 		}
 		t := v.table(r.Network)
-		endpoints := parse(r.Endpoints)
+		endpoints := parse(r.Endpoints, 0)
 		v.remote += len(endpoints) - t.set(r.Host, endpoints)
 		t.stored.restored(e.Key, r.Revision)
+		return nil
 	}
+	p, err := store.DecodePart(e)
+	if err != nil {
+		return err
+	}
+	t := v.table(network)
+	head := store.Head{Parts: make([]string, number+1)}
+	if known := t.peers[host]; known != nil && len(known.parts) > number {
+		head.Parts = known.parts
+	}
+	n := news{job: job{host: host, head: &head, parts: []int{number}}, read: map[int]store.Part{number: p}, parsed: parse(p.Endpoints, number)}
+	now, hashes := t.merge(n)
+	v.remote += len(now) - t.set(host, now)
+	if known := t.peers[host]; known != nil {
+		known.parts = hashes
+	}
+	t.stored.restored(e.Key, p.Hash)
 	return nil
 }
 
@@ -151,6 +185,7 @@ func (v *View) Run(ctx context.Context) error {
 	v.mu.Unlock()
 	v.nudge()
 	watchers.Go(func() { v.watchHosts(ctx) })
+	watchers.Go(func() { v.watchLayout(ctx) })
 	v.publishLoop(ctx)
 	v.mu.Lock()
 	v.begin = nil // none begins any more

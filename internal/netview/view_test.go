@@ -2,7 +2,6 @@ package netview_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -23,6 +22,8 @@ func TestMain(m *testing.M) { leaks.Main(m) }
 
 const patience = 2 * time.Minute
 
+var pools = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+
 // world is a cluster's store, in which one host has a view and the others are records.
 type world struct {
 	*testing.T
@@ -33,12 +34,23 @@ type world struct {
 	me      *store.Cluster
 }
 
+// eachLayout runs a test with each layout of the cluster's records.
+func eachLayout(t *testing.T, test func(w *world)) {
+	for layout := store.FirstLayout; layout <= store.NewestLayout; layout++ {
+		t.Run(fmt.Sprint("layout-", layout), func(t *testing.T) {
+			w := newWorld(t)
+			w.must(w.me.SetLayout(w.ctx, layout))
+			test(w)
+		})
+	}
+}
+
 func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, kv: file(t, "cluster"), local: file(t, "local")}
 	w.me = store.NewCluster(w.kv, "me")
-	n, err := w.me.Bind(ctx, store.Binding{DockerID: "dme", Pools: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	n, err := w.me.Bind(ctx, store.Binding{DockerID: "dme", Pools: pools})
 	w.must(err)
 	w.network = n.ID
 	return w
@@ -66,7 +78,7 @@ func (w *world) other(i int) *store.Cluster {
 	id := fmt.Sprintf("host%04d", i)
 	c := store.NewCluster(w.kv, id)
 	w.must(c.PutHost(w.ctx, store.Host{Name: id, VTEP: vtep(i), MTU: 1500}))
-	_, err := c.Bind(w.ctx, store.Binding{ID: w.network, DockerID: "d" + id, Pools: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	_, err := c.Bind(w.ctx, store.Binding{ID: w.network, DockerID: "d" + id, Pools: pools})
 	w.must(err)
 	return c
 }
@@ -148,8 +160,10 @@ func (w *world) next(p *plane, s *netview.Stream) netview.Delta {
 }
 
 // TestDelta: a consumer that only takes changes knows the same as one that asks for everything, and hears of nothing but what has changed.
-func TestDelta(t *testing.T) {
-	w := newWorld(t)
+func TestDelta(t *testing.T) { eachLayout(t, testDelta) }
+
+func testDelta(w *world) {
+	t := w.T
 	a, b := w.other(1), w.other(2)
 	w.must(a.PutEndpoints(w.ctx, w.network, endpoints(0, 100)))
 	w.must(b.PutEndpoints(w.ctx, w.network, endpoints(1000, 100)))
@@ -213,8 +227,10 @@ func samePeer(a, b dataplane.Peer) bool {
 }
 
 // TestLinkLocalOwners: of two containers with one link-local address the one with the smaller ID has it; consumers hear of both when that changes, here and elsewhere.
-func TestLinkLocalOwners(t *testing.T) {
-	w := newWorld(t)
+func TestLinkLocalOwners(t *testing.T) { eachLayout(t, testLinkLocalOwners) }
+
+func testLinkLocalOwners(w *world) {
+	t := w.T
 	a := w.other(1)
 	shared := netip.MustParseAddr("169.254.7.7")
 	with := func(n int) store.Endpoint {
@@ -249,8 +265,10 @@ func TestLinkLocalOwners(t *testing.T) {
 }
 
 // TestRestartPublishesNothing: an agent that starts again with the same containers writes nothing, so that no other host reads anything.
-func TestRestartPublishesNothing(t *testing.T) {
-	w := newWorld(t)
+func TestRestartPublishesNothing(t *testing.T) { eachLayout(t, testRestartPublishesNothing) }
+
+func testRestartPublishesNothing(w *world) {
+	t := w.T
 	start := func(all ...store.Endpoint) (stop func()) {
 		v := w.view()
 		v.Stream(w.network)
@@ -272,6 +290,7 @@ func TestRestartPublishesNothing(t *testing.T) {
 	stop := start(endpoints(0, 3)...)
 	first := published(3)
 	stop()
+	before := w.versions()
 	v := w.view()
 	s := v.Stream(w.network)
 	for _, e := range endpoints(0, 3) {
@@ -285,7 +304,7 @@ func TestRestartPublishesNothing(t *testing.T) {
 	<-s.Known()
 	v.SetEndpoint(w.network, endpoint(0), true) // the publisher comes to this one after the first
 	stop()
-	if again := published(3); again.Revision != first.Revision {
+	if again := published(3); again.Revision != first.Revision || w.versions() != before {
 		t.Error("the same endpoints were published again")
 	}
 	stop = start(endpoints(0, 2)...)
@@ -305,44 +324,17 @@ func TestRestartPublishesNothing(t *testing.T) {
 	published(3)
 }
 
-// refusing is a store that takes no record of this host's endpoints, as it would one that is too large.
-type refusing struct{ store.KV }
-
-func (r refusing) Apply(ctx context.Context, ops ...store.Op) error {
-	for _, op := range ops {
-		if len(op.Value) > 1000 {
-			return fmt.Errorf("%w: too large", store.ErrInvalid)
+// versions are the keys of this host's endpoints with their versions.
+func (w *world) versions() (all string) {
+	w.Helper()
+	for _, prefix := range []string{store.EndpointsPrefix(w.network), store.IndexPrefix(w.network), store.HeadsOf(w.network), store.PartsOf(w.network, "me")} {
+		entries, err := w.kv.List(w.ctx, prefix)
+		w.must(err)
+		for _, e := range entries {
+			all += fmt.Sprintln(e.Key, e.Version)
 		}
 	}
-	return r.KV.Apply(ctx, ops...)
-}
-
-// TestUnpublishedIsTold: endpoints that the store does not take are told by the view, with the cause, until it takes them.
-func TestUnpublishedIsTold(t *testing.T) {
-	w := newWorld(t)
-	w.me = store.NewCluster(refusing{w.kv}, "me")
-	v := w.view()
-	v.Stream(w.network)
-	w.run(v)
-	for _, e := range endpoints(0, 50) {
-		v.SetEndpoint(w.network, e, true)
-	}
-	until := func(what string, ok func([]netview.Unpublished) bool) {
-		t.Helper()
-		for !ok(v.Unpublished()) {
-			if w.ctx.Err() != nil {
-				t.Fatal(what)
-			}
-			runtime.Gosched()
-		}
-	}
-	until("nothing is told", func(all []netview.Unpublished) bool {
-		return len(all) == 1 && all[0].Network == w.network && errors.Is(all[0].Err, store.ErrInvalid) && !all[0].Since.IsZero()
-	})
-	for _, e := range endpoints(1, 49) {
-		v.DropEndpoint(w.network, e.ID)
-	}
-	until("it is told for ever", func(all []netview.Unpublished) bool { return len(all) == 0 })
+	return all
 }
 
 // TestMemory: 100,000 endpoints of 1,000 hosts take less than 60 MiB.
