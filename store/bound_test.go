@@ -100,6 +100,12 @@ func (c *counting) Get(ctx context.Context, key string) (store.Entry, error) {
 	return c.KV.Get(ctx, key)
 }
 
+func (c *counting) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+	c.slots <- struct{}{}
+	defer func() { <-c.slots }()
+	return c.KV.List(ctx, prefix)
+}
+
 func (c *counting) Apply(ctx context.Context, ops ...store.Op) error {
 	c.slots <- struct{}{}
 	defer func() { <-c.slots }()

@@ -21,11 +21,6 @@ func testEndpoints(w *world) {
 	w.must(err)
 	w.wants(b.PutEndpoints(w.ctx, n.ID, own), store.ErrNotFound) // exists, but not there
 	w.must(a.PutEndpoints(w.ctx, n.ID, own))
-	seen, index, err := b.WatchIndex(w.ctx, n.ID, 0)
-	w.must(err)
-	if len(seen) != 1 || seen["a"] == 0 {
-		w.Fatalf("index is %v", seen)
-	}
 	got, err := b.Endpoints(w.ctx, n.ID, "a")
 	w.must(err)
 	if len(got.Endpoints) != 1 || got.Endpoints[0].ID != "e1" || got.Host != "a" || got.Network != n.ID {
@@ -36,13 +31,33 @@ func testEndpoints(w *world) {
 	if len(none.Endpoints) != 0 {
 		w.Fatalf("endpoints of b are %+v", none)
 	}
-	deposed := remembers(w, store.EndpointsKey(n.ID, "a"))
 	own[0].MTU = 1450
 	w.must(a.PutEndpoints(w.ctx, n.ID, own))
+	if got, err = b.Endpoints(w.ctx, n.ID, "a"); err != nil || len(got.Endpoints) != 1 || got.Endpoints[0].MTU != 1450 {
+		w.Fatalf("endpoints are %+v, %v", got, err)
+	}
+	w.must(a.Unbind(w.ctx, n.ID, "da"))
+	w.wants(a.PutEndpoints(w.ctx, n.ID, own), store.ErrNotFound) // too late: nothing comes back
+	w.empty()
+}
+
+// testEndpointsFormer: in the first layout the index tells each change of a host's endpoints.
+func testEndpointsFormer(w *world) {
+	a, b := w.host("a"), w.host("b")
+	n, err := a.Bind(w.ctx, binding("da", "", poolA))
+	w.must(err)
+	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e1"}}))
+	seen, index, err := b.WatchIndex(w.ctx, n.ID, 0)
+	w.must(err)
+	if len(seen) != 1 || seen["a"] == 0 {
+		w.Fatalf("index is %v", seen)
+	}
+	deposed := remembers(w, store.EndpointsKey(n.ID, "a"))
+	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e1", MTU: 1450}}))
 	again, next, err := b.WatchIndex(w.ctx, n.ID, index)
 	w.must(err)
 	// A leader that was deposed while it stood still answers single reads from what it knows.
-	got, err = store.NewCluster(deposed, "b").EndpointsAt(w.ctx, n.ID, "a", again["a"])
+	got, err := store.NewCluster(deposed, "b").EndpointsAt(w.ctx, n.ID, "a", again["a"])
 	w.must(err)
 	if fresh, err := b.Endpoints(w.ctx, n.ID, "a"); err != nil || got.Revision != fresh.Revision {
 		w.Fatalf("endpoints of the index %v are %+v, and %+v, %v now", again, got, fresh, err)
@@ -51,7 +66,6 @@ func testEndpoints(w *world) {
 		w.Fatalf("index is %v after %v", again, seen)
 	}
 	w.must(a.Unbind(w.ctx, n.ID, "da"))
-	w.wants(a.PutEndpoints(w.ctx, n.ID, own), store.ErrNotFound) // too late: nothing comes back
 	w.empty()
 }
 

@@ -274,12 +274,8 @@ func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
 		if err != nil || s.version == 0 || s.own.DockerID == "" || s.own.DockerID != dockerID {
 			return nil, err
 		}
-		if err := c.withdrawAll(ctx, id); err != nil {
-			return nil, err
-		}
 		s.put(Bound{})
-		ops := append(c.formerGone(id), Op{Kind: OpCheck, Key: HeadKey(id, c.host)}) // it was published again
-		return append(ops, s.ops()...), nil
+		return c.leaveOps(ctx, id, s.ops())
 	})
 	if err == nil {
 		_, err = c.endNetwork(ctx, id, goesWithLast)

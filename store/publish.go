@@ -156,24 +156,33 @@ func (c *Cluster) withdraw(ctx context.Context, network string, have Publication
 	return &Publication{}, nil
 }
 
-// withdrawAll is withdraw of all that there is.
-func (c *Cluster) withdrawAll(ctx context.Context, network string) error {
-	have := Publication{}
-	_, err := c.kv.Get(ctx, HeadKey(network, c.host))
-	if have.head = err == nil; err != nil && !errors.Is(err, ErrNotFound) {
-		return err
+// leaveOps are the operations by which a transaction removes all of this host's endpoints on a network, and fails if some are published meanwhile. What does not
+// fit into one transaction with guards is removed before.
+func (c *Cluster) leaveOps(ctx context.Context, network string, guards []Op) ([]Op, error) {
+	head, err := c.kv.Get(ctx, HeadKey(network, c.host))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
 	}
+	have := Publication{former: true, head: err == nil}
 	entries, err := c.kv.List(ctx, PartsOf(network, c.host))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range entries {
 		if _, n, err := partOfKey(e.Key); err == nil {
 			have.stray = append(have.stray, n)
 		}
 	}
-	_, err = c.withdraw(ctx, network, have)
-	return err
+	last := append(c.formerGone(network), Op{Kind: OpCheck, Key: HeadKey(network, c.host), Version: head.Version})
+	all := append(append(last, c.headGone(network, have)...), c.partsGone(network, have)...)
+	if one := Chunks(append(all, guards...)); len(one) <= 1 {
+		return append(all, guards...), nil
+	}
+	if _, err := c.withdraw(ctx, network, have); err != nil {
+		return nil, err
+	}
+	last[len(last)-1].Version = 0
+	return append(last, guards...), nil
 }
 
 // formerGone removes the record of the first layout's form.

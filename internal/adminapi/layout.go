@@ -25,6 +25,8 @@ type LayoutStatus struct {
 	Due *time.Time `json:"due,omitempty"`
 	// Older are the names of the hosts whose agents do not know the newest layout, sorted.
 	Older []string `json:"older"`
+	// Unsettled are the ids of hosts whose endpoints have another form than the layout's: agents of the former release do not see them.
+	Unsettled []string `json:"unsettled,omitempty"`
 }
 
 type (

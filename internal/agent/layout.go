@@ -25,7 +25,10 @@ func (a *agent) Layout(ctx context.Context) (adminapi.LayoutStatus, error) {
 		due := state.Since.Add(store.LayoutSoak)
 		s.Due = &due
 	}
-	return s, nil
+	if s.Layout == store.FirstLayout {
+		s.Unsettled, err = a.cluster.WithParts(ctx)
+	}
+	return s, err
 }
 
 // SetLayout changes the layout of the cluster's records.

@@ -58,6 +58,9 @@ func newClusterLayout(d Deps) *cobra.Command {
 // layoutText says which layout is used, and what keeps the newest from it.
 func layoutText(s adminapi.LayoutStatus) string {
 	switch {
+	case len(s.Unsettled) > 0:
+		return fmt.Sprintf("layout %d; agents of the former release do not see the containers of %s yet: replace no agent before these hosts have followed",
+			s.Layout, strings.Join(s.Unsettled, ", "))
 	case s.Layout >= s.Newest:
 		return fmt.Sprintf("layout %d, the newest that this agent knows", s.Layout)
 	case len(s.Older) > 0:

@@ -25,7 +25,11 @@ func (o *Operator) Endpoints(ctx context.Context, network string, each func(admi
 		if err != nil {
 			return err
 		}
-		for _, e := range endpointsOf(n, hosts, members.Hosts) {
+		labels, err := o.deps.Cluster.AllLabels(ctx, n.ID)
+		if err != nil {
+			return err
+		}
+		for _, e := range endpointsOf(n, hosts, members.Hosts, labels) {
 			if err := each(e); err != nil {
 				return err
 			}
@@ -57,8 +61,8 @@ func (o *Operator) listed(ctx context.Context, network string) ([]store.Network,
 	return slices.DeleteFunc(all, func(n store.Network) bool { return n.Name != network }), err
 }
 
-// endpointsOf are a network's endpoints, sorted by container and id.
-func endpointsOf(n store.Network, hosts []store.Endpoints, known map[string]store.Host) []adminapi.Endpoint {
+// endpointsOf are a network's endpoints, sorted by container and id. labels are those that are apart, by endpoint.
+func endpointsOf(n store.Network, hosts []store.Endpoints, known map[string]store.Host, labels map[string]map[string]string) []adminapi.Endpoint {
 	var all []adminapi.Endpoint
 	for _, h := range hosts {
 		for _, e := range h.Endpoints {
@@ -67,6 +71,9 @@ func endpointsOf(n store.Network, hosts []store.Endpoints, known map[string]stor
 			}
 			if c := e.Container; c != nil {
 				out.Container, out.ContainerID, out.Aliases, out.Labels = c.Name, c.ID, c.Aliases, c.Labels
+				if out.Labels == nil {
+					out.Labels = labels[e.ID]
+				}
 			}
 			all = append(all, out)
 		}

@@ -92,7 +92,8 @@ func (p *Parts) tellLocalRecords(ctx context.Context) ([]byte, error) {
 func (p *Parts) tellClusterRecords(ctx context.Context) ([]byte, error) {
 	prefixes := []string{store.NetworksPrefix, store.PoolsPrefix, store.HostsPrefix, store.AlivePrefix, store.LayoutKey, store.DeclaredPrefix}
 	for _, n := range p.Here() {
-		prefixes = append(prefixes, store.EndpointsKey(n.ID, p.Cluster.Host()), store.IndexPrefix(n.ID))
+		prefixes = append(prefixes, store.BoundKey(n.ID, p.Cluster.Host()), store.EndpointsKey(n.ID, p.Cluster.Host()), store.IndexPrefix(n.ID),
+			store.PartsOf(n.ID, p.Cluster.Host()), store.HeadsOf(n.ID), store.ShardsOf(n.ID))
 	}
 	return records(ctx, p.Cluster.KV().List, prefixes...)
 }
