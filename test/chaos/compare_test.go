@@ -101,14 +101,23 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-// TestRecords: what the cluster's records say is told apart by kind, and a record of somebody who is not there is seen.
+// TestRecords: what the cluster's records say is told apart by kind, and a record of somebody who is not there is seen. Endpoints have one of two forms.
 func TestRecords(t *testing.T) {
+	for layout, form := range map[string]map[string]string{
+		"first":  {"index/n/a": "{}", "endpoints/n/a": `{"endpoints":[{"mac":"02:00:00:00:00:01","addrs":["10.61.0.2"]}]}`},
+		"second": {"heads/n/07/a": "{}", "parts/n/a/0": `{"e":[{"m":"02:00:00:00:00:01","a":["10.61.0.2"]}]}`},
+	} {
+		t.Run(layout, func(t *testing.T) { testRecords(t, form) })
+	}
+}
+
+func testRecords(t *testing.T, form map[string]string) {
 	keys := map[string]string{
 		"hosts/a": `{"name":"h1","vtep":"10.99.1.1"}`, "alive/a": "a", "networks/n": `{"id":"n","name":"red","vni":16,"pools":["10.61.0.0/24"],"hosts":{"a":"d"}}`,
 		"names/red": "n", "vnis/16": "n", "declared/n": "{}", "pools/10.61.0.0_24": `{"cidr":"10.61.0.0/24","network":"n"}`, "holders/10.61.0.0_24/a": "{}",
 		"blocks/10.61.0.0_24/10.61.0.0": `{"claims":[{"owner":"a","addrs":["10.61.0.1-10.61.0.7","10.61.0.9"]}]}`,
-		"index/n/a":                     "{}", "endpoints/n/a": `{"endpoints":[{"mac":"02:00:00:00:00:01","addrs":["10.61.0.2"]}]}`,
 	}
+	maps.Copy(keys, form)
 	r := records{keys: map[string]string{}, names: map[string]string{"a": "h1"}, needed: map[string]bool{"10.61.0.2": true}}
 	for key, value := range keys {
 		r.keys[prefix+key] = value

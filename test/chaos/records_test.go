@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 )
@@ -118,6 +119,10 @@ func (r records) facts(have facts) {
 			have.add("index of host %s on %s", r.names[last], first)
 		case "endpoints":
 			err = r.endpoints(have, key, value, r.names[last], first)
+		case "heads":
+			have.add("index of host %s on %s", r.names[path.Base(last)], first)
+		case "parts":
+			err = r.endpoints(have, key, value, r.names[path.Dir(last)], first)
 		case "pools":
 			err = r.pool(have, key, value)
 		case "blocks":
@@ -129,19 +134,30 @@ func (r records) facts(have facts) {
 	}
 }
 
+// endpoints reads a host's record, or a part, whose names are short.
 func (r records) endpoints(have facts, key, value, host, network string) error {
 	var record struct {
 		Endpoints []struct {
 			MAC   string
 			Addrs []string
 		}
+		Parted []struct {
+			MAC   string   `json:"m"`
+			Addrs []string `json:"a"`
+		} `json:"e"`
 	}
 	err := decode(key, value, &record)
-	if len(record.Endpoints) == 0 {
+	if len(record.Endpoints)+len(record.Parted) == 0 {
 		have.add("empty record of host %s on %s", host, network)
 	}
+	told := func(mac string, addrs []string) {
+		have.add("record of %s at %s of host %s on %s", mac, strings.Join(addrs, " "), host, network)
+	}
 	for _, e := range record.Endpoints {
-		have.add("record of %s at %s of host %s on %s", e.MAC, strings.Join(e.Addrs, " "), host, network)
+		told(e.MAC, e.Addrs)
+	}
+	for _, e := range record.Parted {
+		told(e.MAC, e.Addrs)
 	}
 	return err
 }

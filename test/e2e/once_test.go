@@ -130,7 +130,7 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 		}
 		count := map[string]int{}
 		for key := range keys {
-			if strings.HasSuffix(key, "/permanent") {
+			if strings.HasSuffix(key, "/permanent") { // so that a watched prefix is not empty
 				continue
 			}
 			switch parts := strings.Split(key, "/"); parts[2] {

@@ -47,7 +47,7 @@ func (w *once) present(ctx context.Context, network string) (truth, error) {
 var (
 	ourLink     = regexp.MustCompile(`\b(sp[hc][0-9a-z]+)@`)
 	unicastFlow = regexp.MustCompile(`table=50,.*dl_dst=([0-9a-f:]{17})[ ,]`)
-	recordMAC   = regexp.MustCompile(`"mac":"([0-9a-f:]{17})"`)
+	recordMAC   = regexp.MustCompile(`"(?:mac|m)":"([0-9a-f:]{17})"`)
 )
 
 // exact says whether all that is there for containers is what one network's containers need, on every host and in Consul: links, ports,
@@ -61,14 +61,16 @@ func (w *once) exact(ctx context.Context, network string) error {
 	for _, macs := range want {
 		maps.Copy(everywhere, macs)
 	}
-	keys, err := w.Consul.Keys(ctx, "socketplane/v1/endpoints/")
-	if err != nil {
-		return err
-	}
 	published := map[string]bool{}
-	for _, value := range keys {
-		for _, m := range recordMAC.FindAllStringSubmatch(value, -1) {
-			published[m[1]] = true
+	for _, form := range []string{"endpoints/", "parts/"} { // of the first layout and the second
+		keys, err := w.Consul.Keys(ctx, "socketplane/v1/"+form)
+		if err != nil {
+			return err
+		}
+		for _, value := range keys {
+			for _, m := range recordMAC.FindAllStringSubmatch(value, -1) {
+				published[m[1]] = true
+			}
 		}
 	}
 	errs := []error{sameSet("records in Consul", published, everywhere)}

@@ -262,6 +262,10 @@ func (w *planter) cluster() []garbage {
 		record("declaration", store.DeclaredKey("0000000000000001"), "x", false),
 		record("endpoints of a network that is gone", store.EndpointsKey("0000000000000001", w.me), `{"schema":1}`, false),
 		record("index of a network that is gone", store.IndexKey("0000000000000001", w.me), `{"schema":1}`, false),
+		record("part of a network that is gone", store.PartKey("0000000000000001", w.me, 0), `{"schema":1}`, false),
+		record("labels of a network that is gone", store.LabelsKey("0000000000000001", w.me, 0), `{"schema":1}`, false),
+		record("head of a network that is gone", store.HeadKey("0000000000000001", w.me), `{"schema":1}`, false),
+		record("shard of a network that is gone", store.ShardKey("0000000000000001", "0a"), "x", false),
 		record("network", store.NetworkKey("00000000000000aa"), `{"schema":1,"id":"00000000000000aa","vni":5,"pools":["10.69.0.0/24"],"hosts":{},"nonce":"x"}`, false),
 		record("subnet", store.PoolKey(netip.MustParsePrefix("10.67.0.0/24")), `{"schema":1,"cidr":"10.67.0.0/24","nonce":"x"}`, false),
 		record("claims of a subnet that is gone", store.BlockKey(netip.MustParsePrefix("10.70.0.0/26"), netip.MustParsePrefix("10.70.0.0/26")), `{"schema":1,"claims":[]}`, false),
@@ -282,7 +286,9 @@ func (w *planter) cluster() []garbage {
 			if err := store.NewCluster(w.kv, "away").PutEndpoints(w.ctx, w.network, []store.Endpoint{{ID: "x"}}); err != nil {
 				w.h.t.Fatal(err)
 			}
-		}, func() bool { return w.get(store.EndpointsKey(w.network, "away")) != "" }, false},
+		}, func() bool {
+			return w.get(store.EndpointsKey(w.network, "away"))+w.get(store.HeadKey(w.network, "away")) != ""
+		}, false},
 		{"binding that this host does not know", func() {
 			if _, err := store.NewCluster(w.kv, w.me).Bind(w.ctx, store.Binding{DockerID: "never-finished", Pools: []netip.Prefix{netip.MustParsePrefix("10.71.0.0/24")}}); err != nil {
 				w.h.t.Fatal(err)

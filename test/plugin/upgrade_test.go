@@ -67,7 +67,7 @@ func TestThreeHosts(t *testing.T) {
 		docker(ctx, t, h, "run", "--rm", "--network", "web", lab.ImageName, "true")
 	}
 	w.gone(ctx, t)
-	for _, prefix := range []string{"networks", "pools", "blocks", "vnis", "endpoints"} {
+	for _, prefix := range []string{"networks", "pools", "blocks", "vnis", "endpoints", "parts", "heads"} {
 		if keys, err := w.Consul.Keys(ctx, "socketplane/v1/"+prefix+"/"); err != nil || len(keys) > 0 {
 			t.Errorf("the cluster still has %s: %v, %v", prefix, keys, err)
 		}

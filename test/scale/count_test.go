@@ -56,6 +56,8 @@ var bounds = []struct {
 	most        int64
 }{
 	{peerChange, "Consul: requests", 12},
+	{peerChange, "Consul: keys read", 90},
+	{peerChange, "Consul: bytes read", 20 << 10},
 	{peerChange, "flow-mods and group-mods", 6},
 	{peerChange, "flow dumps and counts", seldom},
 	{peerChange, "OVSDB: operations", 0},

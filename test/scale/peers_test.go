@@ -56,6 +56,9 @@ func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
 		return nil, err
 	}
 	h.t.Cleanup(func() { _ = kv.Close() })
+	if err := store.NewCluster(kv, "first").BeginLayout(ctx); err != nil {
+		return nil, err
+	}
 	p := &peers{kv: kv, first: hosts * each}
 	for i := range hosts {
 		p.all = append(p.all, p.peer(i))
