@@ -92,6 +92,9 @@ func (e *engine) names(driver string) []string {
 
 // Create makes a copy, as the watcher does.
 func (e *engine) Create(ctx context.Context, n dockerwatch.Network) (string, error) {
+	if e.slow.Load() { // a pass that has listed the networks before may come this far
+		return "", dockerwatch.ErrUnavailable
+	}
 	if before := e.before.Swap(nil); before != nil {
 		(*before)()
 	}
