@@ -137,6 +137,10 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 			case "schema", "identity", "layout": // of the cluster's data, for ever
 			case "use": // what hosts told of it, some seconds ago
 			case "gone": // since when a host was away, until the others look again, once a minute
+			case "shards": // of a network that is there; they stay when its containers go
+				if _, is := keys["socketplane/v1/networks/"+parts[3]]; !is {
+					count["shards of "+parts[3]]++
+				}
 			case "blocks": // of which the first network has as many as its hosts keep spare addresses in
 				count["blocks of "+parts[3]] = 1
 			default:
