@@ -49,6 +49,9 @@ func permanentPrefixes() []string {
 	return []string{AsksPrefix, DeclaredPrefix, AlivePrefix, IndexesPrefix}
 }
 
+// PermanentKey is the key that keeps a watched prefix from being empty in the second layout.
+func PermanentKey(prefix string) string { return prefix + permanent }
+
 // isPermanent says whether the key is there only so that its prefix is not empty.
 func isPermanent(key string) bool { return Last(key) == permanent }
 
@@ -224,7 +227,7 @@ func (c *Cluster) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op
 	}
 	ops := []Op{setLayout(l, version), permanentOp(ShardsPrefix), {Kind: OpSet, Key: SchemaKey, Value: Encode(schemaRecord{max(Schema, l.Layout)}), Version: schema.Version}}
 	for _, prefix := range permanentPrefixes() {
-		op := Op{Kind: OpRemove, Key: prefix + permanent}
+		op := Op{Kind: OpRemove, Key: PermanentKey(prefix)}
 		if l.Layout > FirstLayout {
 			op = permanentOp(prefix)
 		}
@@ -235,7 +238,7 @@ func (c *Cluster) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op
 
 // permanentOp writes the key that keeps a prefix from being empty.
 func permanentOp(prefix string) Op {
-	return Op{Kind: OpPut, Key: prefix + permanent, Value: Encode(schemaRecord{Schema})}
+	return Op{Kind: OpPut, Key: PermanentKey(prefix), Value: Encode(schemaRecord{Schema})}
 }
 
 func setLayout(l Layout, version uint64) Op {

@@ -96,7 +96,7 @@ func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
 	}
 	ops := []Op{
 		s.check, {Kind: OpDelete, Key: NetworkKey(n.ID), Version: s.version},
-		{Kind: OpRemove, Key: VNIKey(n.VNI)}, {Kind: OpRemove, Key: ShardsOf(n.ID) + permanent},
+		{Kind: OpRemove, Key: VNIKey(n.VNI)}, {Kind: OpRemove, Key: PermanentKey(ShardsOf(n.ID))},
 	}
 	if n.State != Deleting { // else name and declaration are somebody else's or gone
 		if n.Name != "" {

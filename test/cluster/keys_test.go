@@ -42,6 +42,11 @@ func keysOfServers(w *world) {
 	_, id := w.newTokenOn(client)
 	_, _, err = w.insist(client, "no token", "cluster", "token", "rm", id)
 	w.must(err)
+	for _, layout := range []string{"1", "2"} { // back, and up again
+		if out, err := client.SocketPlane(w.ctx, "cluster", "layout", layout); err != nil {
+			w.t.Errorf("a client sets layout %s: %s%v", layout, out, err)
+		}
+	}
 	if _, err := client.SocketPlane(w.ctx, "host", "rm", server.Name); err == nil || !strings.Contains(err.Error(), "is up") {
 		w.t.Errorf("a client removes a host that is up: %v", err)
 	}

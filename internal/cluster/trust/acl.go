@@ -25,9 +25,12 @@ const (
 	formerPolicy = "socketplane-host-"
 )
 
+// rulesVersion ends the names of these policies. It changes with hostRules, so that the tokens of members who are there get the new rules (SweepACL).
+const rulesVersion = "-2"
+
 // policyOf is the name of the policy of a host's token. It is made of the accessor, not of the id: other ids have other names, also
 // where case is ignored.
-func policyOf(id string) string { return hostPolicy + hostAccessor(id) }
+func policyOf(id string) string { return hostPolicy + hostAccessor(id) + rulesVersion }
 
 // hostRules are what a member's token may do, the least that an agent and a Consul client need. Networks, pools, claims and
 // endpoints are records that all hosts write; who is a member, the keys and what another host says of itself are not. Ids have
@@ -43,6 +46,7 @@ func hostRules(id string) string {
 	rule("key", store.HostKey(id), "write")
 	rule("key_prefix", store.HostKey(id)+"/", "write")
 	rule("key", store.AliveKey(id), "write")
+	rule("key", store.PermanentKey(store.AlivePrefix), "write") // any agent changes the layout
 	rule("session", id, "write")
 	rule("node", id, "write")
 	rule("service_prefix", "", "read")
