@@ -24,7 +24,7 @@ func FormerAliveKey(id string) string { return HostKey(id) + formerAlive }
 const aliveAgain = 2 * time.Second
 
 // Announce is KV.Announce for this host's sign of life, where agents of the cluster's layout look for it. It follows changes of the layout.
-func (c *Cluster) Announce(ctx context.Context, ttl time.Duration) error {
+func (c HostRecords) Announce(ctx context.Context, ttl time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	ended := make(chan error, 2)
@@ -36,7 +36,7 @@ func (c *Cluster) Announce(ctx context.Context, ttl time.Duration) error {
 }
 
 // announceFormer announces FormerAliveKey whenever the layout is the first.
-func (c *Cluster) announceFormer(ctx context.Context, ttl time.Duration) error {
+func (c *core) announceFormer(ctx context.Context, ttl time.Duration) error {
 	var former *announcement
 	var following sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
@@ -66,7 +66,7 @@ func (c *Cluster) announceFormer(ctx context.Context, ttl time.Duration) error {
 }
 
 // followLayout says whether the layout is the first, again whenever its record has changed, until ctx ends.
-func (c *Cluster) followLayout(ctx context.Context, layouts chan<- bool) {
+func (c *core) followLayout(ctx context.Context, layouts chan<- bool) {
 	for since := uint64(0); ctx.Err() == nil; {
 		first, index, err := c.watchLayout(ctx, since)
 		if since = index; err != nil {
@@ -84,7 +84,7 @@ func (c *Cluster) followLayout(ctx context.Context, layouts chan<- bool) {
 }
 
 // watchLayout is KV.Watch for the layout: whether it is the first.
-func (c *Cluster) watchLayout(ctx context.Context, since uint64) (first bool, index uint64, err error) {
+func (c *core) watchLayout(ctx context.Context, since uint64) (first bool, index uint64, err error) {
 	entries, index, err := c.kv.Watch(ctx, LayoutKey, since)
 	if err != nil {
 		return false, 0, err
@@ -107,7 +107,7 @@ type announcement struct {
 	err    error
 }
 
-func (c *Cluster) beginFormer(ctx context.Context, ttl time.Duration) *announcement {
+func (c *core) beginFormer(ctx context.Context, ttl time.Duration) *announcement {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &announcement{cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -133,7 +133,7 @@ func (a *announcement) end() {
 }
 
 // Alive says whether an agent holds this host's sign of life.
-func (c *Cluster) Alive(ctx context.Context) (bool, error) {
+func (c HostRecords) Alive(ctx context.Context) (bool, error) {
 	for _, key := range []string{AliveKey(c.host), FormerAliveKey(c.host)} {
 		_, err := c.kv.Get(ctx, key)
 		if err == nil || !errors.Is(err, ErrNotFound) {
@@ -144,7 +144,7 @@ func (c *Cluster) Alive(ctx context.Context) (bool, error) {
 }
 
 // WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix.
-func (c *Cluster) WatchAlive(ctx context.Context, since uint64) (map[string]bool, uint64, error) {
+func (c HostRecords) WatchAlive(ctx context.Context, since uint64) (map[string]bool, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, AlivePrefix, since)
 	if err != nil {
 		return nil, 0, err

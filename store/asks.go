@@ -29,7 +29,7 @@ type Ask struct {
 func (a Ask) key() string { return asksOf(a.Pool) + a.ID }
 
 // Ask asks other hosts for addresses of a pool.
-func (c *Cluster) Ask(ctx context.Context, pool netip.Prefix, addr netip.Addr, hosts []string) (Ask, error) {
+func (c ClaimRecords) Ask(ctx context.Context, pool netip.Prefix, addr netip.Addr, hosts []string) (Ask, error) {
 	a := Ask{Schema: Schema, ID: NewNonce(), Pool: pool, From: c.host, Addr: addr, Hosts: hosts}
 	return a, c.change(ctx, func() ([]Op, error) {
 		_, version, err := find[Pool](ctx, c.kv, PoolKey(pool))
@@ -44,13 +44,13 @@ func (c *Cluster) Ask(ctx context.Context, pool netip.Prefix, addr netip.Addr, h
 }
 
 // Asked says whether hosts have still to answer.
-func (c *Cluster) Asked(ctx context.Context, a Ask) (bool, error) {
+func (c ClaimRecords) Asked(ctx context.Context, a Ask) (bool, error) {
 	_, version, err := find[Ask](ctx, c.kv, a.key())
 	return version != 0, err
 }
 
 // Answer strikes this host out of an Ask.
-func (c *Cluster) Answer(ctx context.Context, a Ask) error {
+func (c ClaimRecords) Answer(ctx context.Context, a Ask) error {
 	return c.change(ctx, func() ([]Op, error) {
 		now, version, err := find[Ask](ctx, c.kv, a.key())
 		if err != nil || version == 0 || !slices.Contains(now.Hosts, c.host) {
@@ -64,12 +64,12 @@ func (c *Cluster) Answer(ctx context.Context, a Ask) error {
 }
 
 // EndAsk removes an Ask whose answers are not waited for any more.
-func (c *Cluster) EndAsk(ctx context.Context, a Ask) error {
+func (c ClaimRecords) EndAsk(ctx context.Context, a Ask) error {
 	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: a.key()})
 }
 
 // Asks lists all Asks.
-func (c *Cluster) Asks(ctx context.Context) ([]Ask, error) {
+func (c ClaimRecords) Asks(ctx context.Context) ([]Ask, error) {
 	var asks []Ask
 	_, err := listKnown(ctx, c.kv, AsksPrefix, func(e Entry, a Ask) error {
 		if !isPermanent(e.Key) {
@@ -81,7 +81,7 @@ func (c *Cluster) Asks(ctx context.Context) ([]Ask, error) {
 }
 
 // WatchAsks is KV.Watch for all Asks. One that can't be read is left out: who asks waits for a moment only, and others' must be answered.
-func (c *Cluster) WatchAsks(ctx context.Context, since uint64) ([]Ask, uint64, error) {
+func (c ClaimRecords) WatchAsks(ctx context.Context, since uint64) ([]Ask, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, AsksPrefix, since)
 	if err != nil {
 		return nil, 0, err

@@ -23,7 +23,7 @@ type ClaimDecision func(block netip.Prefix, claims map[netip.Addr]Claim) (take, 
 // and saves most of it if not. It may be nil. ChangeBlocks returns the claims of those blocks as they are afterwards, and which addresses were taken.
 // Only what it returned without an error is this host's: after ErrUnavailable each part may or may not have
 // taken effect, also later.
-func (c *Cluster) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool, decide ClaimDecision) (
+func (c ClaimRecords) ChangeBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool, decide ClaimDecision) (
 	after map[netip.Prefix]map[netip.Addr]Claim, taken []netip.Addr, err error) {
 	if len(blocks) > MaxBlocks {
 		return nil, nil, fmt.Errorf("%w: %d blocks in one transaction, more than %d", ErrInvalid, len(blocks), MaxBlocks)
@@ -91,7 +91,7 @@ type blockAt struct {
 }
 
 // readBlocks reads blocks and the version of their pool, at once: each is a round trip. It leaves those out that are empty, as empty says.
-func (c *Cluster) readBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool) ([]blockAt, uint64, error) {
+func (c *core) readBlocks(ctx context.Context, pool netip.Prefix, blocks []netip.Prefix, empty func(netip.Prefix) bool) ([]blockAt, uint64, error) {
 	const atOnce = 8
 	got, errs := make([]blockAt, len(blocks)), make([]error, len(blocks)+1)
 	var poolVersion uint64

@@ -106,7 +106,7 @@ func (b Bindings) add(n Network, host string, r boundRecord) {
 }
 
 // readBindings are the bindings of a network whose record is r.
-func (c *Cluster) readBindings(ctx context.Context, r networkRecord) (Bindings, error) {
+func (c *core) readBindings(ctx context.Context, r networkRecord) (Bindings, error) {
 	if !apart(r.Schema) {
 		return r.bindings(), nil
 	}
@@ -116,7 +116,7 @@ func (c *Cluster) readBindings(ctx context.Context, r networkRecord) (Bindings, 
 }
 
 // Bound tells how this host stands to a network; the zero Bound if there is no such network.
-func (c *Cluster) Bound(ctx context.Context, network string) (Bound, error) {
+func (c NetworkRecords) Bound(ctx context.Context, network string) (Bound, error) {
 	for range rereads {
 		r, version, err := find[networkRecord](ctx, c.kv, NetworkKey(network))
 		if err != nil || version == 0 {
@@ -134,7 +134,7 @@ func (c *Cluster) Bound(ctx context.Context, network string) (Bound, error) {
 }
 
 // same says whether a record is the one that was read. What was read beside it while it was brought into another form may be half of something.
-func (c *Cluster) same(ctx context.Context, key string, version uint64) (bool, error) {
+func (c *core) same(ctx context.Context, key string, version uint64) (bool, error) {
 	e, err := c.kv.Get(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -147,7 +147,7 @@ func errRestless(key string) error {
 	return fmt.Errorf("%w: %s changes all the time", ErrConflict, key)
 }
 
-func (c *Cluster) readOwn(ctx context.Context, r networkRecord) (Bound, error) {
+func (c *core) readOwn(ctx context.Context, r networkRecord) (Bound, error) {
 	if !apart(r.Schema) {
 		return r.bindings()[c.host], nil
 	}
@@ -156,7 +156,7 @@ func (c *Cluster) readOwn(ctx context.Context, r networkRecord) (Bound, error) {
 }
 
 // BoundTo tells how all hosts stand to a network. It lists that network's bindings; ErrNotFound says that there is no such network.
-func (c *Cluster) BoundTo(ctx context.Context, network string) (Bindings, error) {
+func (c NetworkRecords) BoundTo(ctx context.Context, network string) (Bindings, error) {
 	for range rereads {
 		r, version, err := find[networkRecord](ctx, c.kv, NetworkKey(network))
 		if err == nil && version == 0 {
@@ -184,7 +184,7 @@ type BoundNetwork struct {
 
 // BoundNetworks lists all networks with their bindings, which grow with networks and hosts, and apart the records that can't be read. It is for people and for
 // what happens rarely.
-func (c *Cluster) BoundNetworks(ctx context.Context) ([]BoundNetwork, Unreadable, error) {
+func (c NetworkRecords) BoundNetworks(ctx context.Context) ([]BoundNetwork, Unreadable, error) {
 	records, unread, err := c.networkRecords(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -216,7 +216,7 @@ func (c *Cluster) BoundNetworks(ctx context.Context) ([]BoundNetwork, Unreadable
 }
 
 // reread reads the bindings of networks again whose records may have been brought back into the form of the first layout meanwhile.
-func (c *Cluster) reread(ctx context.Context, all []BoundNetwork) error {
+func (c *core) reread(ctx context.Context, all []BoundNetwork) error {
 	layout, _, err := c.layout(ctx)
 	if err != nil || layout > FirstLayout {
 		return err
@@ -225,7 +225,7 @@ func (c *Cluster) reread(ctx context.Context, all []BoundNetwork) error {
 		if !apart(n.Schema) {
 			continue
 		}
-		if all[i].Bindings, err = c.BoundTo(ctx, n.ID); err != nil && !errors.Is(err, ErrNotFound) {
+		if all[i].Bindings, err = c.networks().BoundTo(ctx, n.ID); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
@@ -240,7 +240,7 @@ type OwnNetwork struct {
 
 // OwnNetworks lists all networks with this host's bindings, and apart those whose records can't be read. It reads one key more for each network, whatever the
 // number of hosts.
-func (c *Cluster) OwnNetworks(ctx context.Context) ([]OwnNetwork, Unreadable, error) {
+func (c NetworkRecords) OwnNetworks(ctx context.Context) ([]OwnNetwork, Unreadable, error) {
 	records, unread, err := c.networkRecords(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -261,7 +261,7 @@ func (c *Cluster) OwnNetworks(ctx context.Context) ([]OwnNetwork, Unreadable, er
 }
 
 // rereadOwn is reread for this host's bindings.
-func (c *Cluster) rereadOwn(ctx context.Context, all []OwnNetwork) error {
+func (c *core) rereadOwn(ctx context.Context, all []OwnNetwork) error {
 	layout, _, err := c.layout(ctx)
 	if err != nil || layout > FirstLayout {
 		return err
@@ -270,7 +270,7 @@ func (c *Cluster) rereadOwn(ctx context.Context, all []OwnNetwork) error {
 		if !apart(n.Schema) {
 			continue
 		}
-		if all[i].Bound, err = c.Bound(ctx, n.ID); err != nil {
+		if all[i].Bound, err = c.networks().Bound(ctx, n.ID); err != nil {
 			return err
 		}
 	}
@@ -278,7 +278,7 @@ func (c *Cluster) rereadOwn(ctx context.Context, all []OwnNetwork) error {
 }
 
 // networkRecords lists the records of all networks, and apart those that can't be read.
-func (c *Cluster) networkRecords(ctx context.Context) ([]networkRecord, Unreadable, error) {
+func (c *core) networkRecords(ctx context.Context) ([]networkRecord, Unreadable, error) {
 	var records []networkRecord
 	unread, err := listKnown(ctx, c.kv, NetworksPrefix, func(e Entry, r networkRecord) error {
 		if r.ID != Last(e.Key) {

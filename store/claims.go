@@ -25,7 +25,7 @@ func BlockOf(pool netip.Prefix, addr netip.Addr) netip.Prefix {
 }
 
 // Blocks returns the claims of all blocks of a pool that have any, by block key.
-func (c *Cluster) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Block, error) {
+func (c ClaimRecords) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Block, error) {
 	blocks := map[string]Block{}
 	err := list(ctx, c.kv, BlocksPrefix(pool), func(e Entry, b Block) { blocks[e.Key] = b })
 	return blocks, err
@@ -33,24 +33,24 @@ func (c *Cluster) Blocks(ctx context.Context, pool netip.Prefix) (map[string]Blo
 
 // Claim makes addr of the pool the property of owner, or returns ErrTaken naming who has it. Claiming again what
 // the owner has is an error only for a host: two of its containers must not share an address either.
-func (c *Cluster) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner) error {
+func (c ClaimRecords) Claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner) error {
 	_, host := owner.Host()
 	return c.claim(ctx, pool, addr, owner, !host)
 }
 
 // Keep claims an address for [Cluster.Owner], which knows that it has handed it out:
 // that it has the claim already is no error.
-func (c *Cluster) Keep(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
+func (c ClaimRecords) Keep(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
 	return c.claim(ctx, pool, addr, c.owner, true)
 }
 
-func (c *Cluster) claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner, again bool) error {
+func (c *core) claim(ctx context.Context, pool netip.Prefix, addr netip.Addr, owner Owner, again bool) error {
 	claim := Claim{Owner: owner, Nonce: NewNonce()}
 	return c.change(ctx, func() ([]Op, error) { return c.claimOps(ctx, pool, addr, claim, again) })
 }
 
 // claimOps returns no operations if the owner has the address already, which again allows.
-func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Addr, claim Claim, again bool) ([]Op, error) {
+func (c *core) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Addr, claim Claim, again bool) ([]Op, error) {
 	key := BlockKey(pool, BlockOf(pool, addr))
 	block, version, err := find[Block](ctx, c.kv, key)
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Ad
 		if has.Nonce == claim.Nonce || (again && has.Owner == claim.Owner) {
 			return nil, nil // ours already: an earlier try took effect
 		}
-		return nil, fmt.Errorf("%w: %s of %s belongs to %s", ErrTaken, addr, pool, c.OwnerName(ctx, has.Owner))
+		return nil, fmt.Errorf("%w: %s of %s belongs to %s", ErrTaken, addr, pool, c.hosts().OwnerName(ctx, has.Owner))
 	}
 	// The pool must be there, so that no claim outlives it.
 	_, poolVersion, err := find[Pool](ctx, c.kv, PoolKey(pool))
@@ -83,7 +83,7 @@ func (c *Cluster) claimOps(ctx context.Context, pool netip.Prefix, addr netip.Ad
 }
 
 // Unclaim gives addresses of the pool back that owner has; others are left alone.
-func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner Owner, addrs ...netip.Addr) error {
+func (c ClaimRecords) Unclaim(ctx context.Context, pool netip.Prefix, owner Owner, addrs ...netip.Addr) error {
 	byBlock := map[string][]netip.Addr{}
 	for _, a := range addrs {
 		key := BlockKey(pool, BlockOf(pool, a))
@@ -117,7 +117,7 @@ func (c *Cluster) Unclaim(ctx context.Context, pool netip.Prefix, owner Owner, a
 }
 
 // OwnerName tells a person who the owner of a claim is.
-func (c *Cluster) OwnerName(ctx context.Context, owner Owner) string {
+func (c HostRecords) OwnerName(ctx context.Context, owner Owner) string {
 	switch owner {
 	case NetworkOwner():
 		return "the network itself (gateway or auxiliary address)"
@@ -131,7 +131,7 @@ func (c *Cluster) OwnerName(ctx context.Context, owner Owner) string {
 }
 
 // hostName is a host's name, or its id if its record can't be had.
-func (c *Cluster) hostName(ctx context.Context, id string) string {
+func (c *core) hostName(ctx context.Context, id string) string {
 	if h, version, err := find[Host](ctx, c.kv, HostKey(id)); err == nil && version != 0 {
 		return h.Name
 	}
@@ -140,7 +140,7 @@ func (c *Cluster) hostName(ctx context.Context, id string) string {
 
 // SetGateway makes addr the pool's gateway on all hosts, claimed by the
 // network. It returns ErrMismatch if the pool has another gateway.
-func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
+func (c PoolRecords) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.Addr) error {
 	return c.change(ctx, func() ([]Op, error) {
 		h, err := c.holding(ctx, pool)
 		if err != nil {
@@ -164,7 +164,7 @@ func (c *Cluster) SetGateway(ctx context.Context, pool netip.Prefix, addr netip.
 }
 
 // errGateway says that the pool has another gateway than addr.
-func (c *Cluster) errGateway(ctx context.Context, p Pool, addr netip.Addr) error {
+func (c *core) errGateway(ctx context.Context, p Pool, addr netip.Addr) error {
 	if p.Network != "" {
 		if n, _, err := find[networkRecord](ctx, c.kv, NetworkKey(p.Network)); err == nil && n.State == Deleting {
 			return c.errRemoving(ctx, n, p.CIDR)

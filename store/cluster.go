@@ -28,32 +28,78 @@ var (
 // keeps nothing in memory; each change is a read, a decision and one
 // transaction, repeated when another host was faster. All changes can be
 // repeated safely, also when the answer to the first try was lost.
+//
+// It is made of the owners of each kind of record. What needs one kind only can be given that one. Its own methods are about all kinds: [Cluster.Import] and
+// [Cluster.Garbage].
 type Cluster struct {
+	*core
+	NetworkRecords
+	PoolRecords
+	ClaimRecords
+	EndpointRecords
+	HostRecords
+	LayoutRecord
+	MemberRecords
+}
+
+// Owners of one kind of record each. They are values of a pointer, may be copied, and are safe for concurrent use.
+type (
+	// NetworkRecords are the networks with their names, VNIs and declarations, and which hosts have them.
+	NetworkRecords struct{ *core }
+	// PoolRecords are the subnets, and who holds them.
+	PoolRecords struct{ *core }
+	// ClaimRecords are whose each address is, and what hosts ask of each other and tell about theirs.
+	ClaimRecords struct{ *core }
+	// EndpointRecords are what hosts publish of their containers.
+	EndpointRecords struct{ *core }
+	// HostRecords are the hosts, which of them are alive, and since when others are not.
+	HostRecords struct{ *core }
+	// LayoutRecord is the layout of all records.
+	LayoutRecord struct{ *core }
+	// MemberRecords are the members, keys and tokens of a cluster of our own.
+	MemberRecords struct{ *core }
+)
+
+// core is what all owners share.
+type core struct {
 	kv    KV
 	host  string
 	owner Owner // of what is claimed
 }
 
+func (c *core) networks() NetworkRecords   { return NetworkRecords{c} }
+func (c *core) pools() PoolRecords         { return PoolRecords{c} }
+func (c *core) claims() ClaimRecords       { return ClaimRecords{c} }
+func (c *core) endpoints() EndpointRecords { return EndpointRecords{c} }
+func (c *core) hosts() HostRecords         { return HostRecords{c} }
+func (c *core) members() MemberRecords     { return MemberRecords{c} }
+
 // NewCluster returns the cluster's state in kv as the host with this id sees and changes it.
-func NewCluster(kv KV, host string) *Cluster {
-	return &Cluster{kv: kv, host: host, owner: HostOwner(host)}
+func NewCluster(kv KV, host string) *Cluster { return newCluster(kv, host, HostOwner(host)) }
+
+func newCluster(kv KV, host string, owner Owner) *Cluster {
+	k := &core{kv: kv, host: host, owner: owner}
+	return &Cluster{
+		core: k, NetworkRecords: NetworkRecords{k}, PoolRecords: PoolRecords{k}, ClaimRecords: ClaimRecords{k}, EndpointRecords: EndpointRecords{k},
+		HostRecords: HostRecords{k}, LayoutRecord: LayoutRecord{k}, MemberRecords: MemberRecords{k},
+	}
 }
 
-// ForSwarm is the same cluster as Swarm's manager on this host claims addresses in it: [Cluster.Keep] and [Cluster.ChangeBlocks] claim for Swarm.
-func (c *Cluster) ForSwarm() *Cluster { return &Cluster{kv: c.kv, host: c.host, owner: SwarmOwner()} }
+// ForSwarm is the same cluster as Swarm's manager on this host claims addresses in it: [ClaimRecords.Keep] and [ClaimRecords.ChangeBlocks] claim for Swarm.
+func (c *Cluster) ForSwarm() *Cluster { return newCluster(c.kv, c.host, SwarmOwner()) }
 
 // KV is the store in which the records are.
-func (c *Cluster) KV() KV { return c.kv }
+func (c *core) KV() KV { return c.kv }
 
 // Host is the id of the host that makes the changes.
-func (c *Cluster) Host() string { return c.host }
+func (c *core) Host() string { return c.host }
 
 // Owner is whose the addresses are that are claimed: the host's, or Swarm's.
-func (c *Cluster) Owner() Owner { return c.owner }
+func (c *core) Owner() Owner { return c.owner }
 
 // change runs decide and applies its operations until they meet no conflict, which
 // decide may meet too. No operations mean that there is nothing to do.
-func (c *Cluster) change(ctx context.Context, decide func() ([]Op, error)) error {
+func (c *core) change(ctx context.Context, decide func() ([]Op, error)) error {
 	for try := 0; ; try++ {
 		ops, err := decide()
 		if err == nil && len(ops) > 0 {

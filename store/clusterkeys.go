@@ -175,7 +175,7 @@ func decodeKeys(value []byte) (keysRecord, error) {
 func errNoKeys() error { return fmt.Errorf("%w: the cluster has no keys", ErrNotFound) }
 
 // Keys reads what every member may know of the cluster's keys, and all of them if they are not Split; ErrNotFound if there are none.
-func (c *Cluster) Keys(ctx context.Context) (Keys, error) {
+func (c MemberRecords) Keys(ctx context.Context) (Keys, error) {
 	k, version, err := c.readKeys(ctx, ClusterKeysKey)
 	if err == nil && version == 0 {
 		err = errNoKeys()
@@ -184,7 +184,7 @@ func (c *Cluster) Keys(ctx context.Context) (Keys, error) {
 }
 
 // AllKeys reads all of the cluster's keys, which only servers may; ErrNotFound if there are none.
-func (c *Cluster) AllKeys(ctx context.Context) (Keys, error) {
+func (c MemberRecords) AllKeys(ctx context.Context) (Keys, error) {
 	var all Keys
 	err := c.change(ctx, func() ([]Op, error) {
 		found, err := c.findKeys(ctx)
@@ -198,7 +198,7 @@ func (c *Cluster) AllKeys(ctx context.Context) (Keys, error) {
 }
 
 // WatchKeys is KV.Watch for the keys; ErrNotFound if there are none.
-func (c *Cluster) WatchKeys(ctx context.Context, since uint64) (Keys, uint64, error) {
+func (c MemberRecords) WatchKeys(ctx context.Context, since uint64) (Keys, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, ClusterKeysKey, since)
 	if err != nil {
 		return Keys{}, 0, err
@@ -213,7 +213,7 @@ func (c *Cluster) WatchKeys(ctx context.Context, since uint64) (Keys, uint64, er
 }
 
 // PutKeys writes the keys of a new cluster. It returns ErrMismatch if the store has another one's; the same cluster's are kept.
-func (c *Cluster) PutKeys(ctx context.Context, k Keys) error {
+func (c MemberRecords) PutKeys(ctx context.Context, k Keys) error {
 	return c.change(ctx, func() ([]Op, error) {
 		old, err := c.findKeys(ctx)
 		switch {
@@ -231,7 +231,7 @@ func (c *Cluster) PutKeys(ctx context.Context, k Keys) error {
 }
 
 // UpdateKeys lets change alter the keys, again when somebody else was faster; it reports what they are then. Nothing is written when change says so.
-func (c *Cluster) UpdateKeys(ctx context.Context, change func(*Keys) (write bool, err error)) (Keys, error) {
+func (c MemberRecords) UpdateKeys(ctx context.Context, change func(*Keys) (write bool, err error)) (Keys, error) {
 	var k Keys
 	err := c.change(ctx, func() ([]Op, error) {
 		found, err := c.findKeys(ctx)
@@ -253,13 +253,13 @@ func (c *Cluster) UpdateKeys(ctx context.Context, change func(*Keys) (write bool
 }
 
 // Lock closes the cluster: new hosts need a token, and the keys are rotated, as others may have heard the old ones. Locking it again changes nothing.
-func (c *Cluster) Lock(ctx context.Context) error { return c.setLocked(ctx, true) }
+func (c MemberRecords) Lock(ctx context.Context) error { return c.setLocked(ctx, true) }
 
 // Unlock opens the cluster.
-func (c *Cluster) Unlock(ctx context.Context) error { return c.setLocked(ctx, false) }
+func (c MemberRecords) Unlock(ctx context.Context) error { return c.setLocked(ctx, false) }
 
-func (c *Cluster) setLocked(ctx context.Context, locked bool) error {
-	_, err := c.UpdateKeys(ctx, func(k *Keys) (bool, error) {
+func (c *core) setLocked(ctx context.Context, locked bool) error {
+	_, err := c.members().UpdateKeys(ctx, func(k *Keys) (bool, error) {
 		changed := k.Locked != locked
 		k.Locked = locked
 		k.Rotate = k.Rotate || changed && locked
@@ -275,7 +275,7 @@ type foundKeys struct {
 }
 
 // findKeys reads all keys. ErrConflict says that they were changed in between.
-func (c *Cluster) findKeys(ctx context.Context) (foundKeys, error) {
+func (c *core) findKeys(ctx context.Context) (foundKeys, error) {
 	k, version, err := c.readKeys(ctx, ClusterKeysKey)
 	if err != nil || !k.Split {
 		return foundKeys{Keys: k, version: version}, err
@@ -287,7 +287,7 @@ func (c *Cluster) findKeys(ctx context.Context) (foundKeys, error) {
 	return foundKeys{all, version, private}, err
 }
 
-func (c *Cluster) readKeys(ctx context.Context, key string) (Keys, uint64, error) {
+func (c *core) readKeys(ctx context.Context, key string) (Keys, uint64, error) {
 	e, err := c.kv.Get(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		return Keys{}, 0, nil

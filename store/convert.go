@@ -12,7 +12,7 @@ import (
 var errAlive = errors.New("its agent is up")
 
 // WatchLayout is KV.Watch for the layout that records are written in.
-func (c *Cluster) WatchLayout(ctx context.Context, since uint64) (layout int, index uint64, err error) {
+func (c EndpointRecords) WatchLayout(ctx context.Context, since uint64) (layout int, index uint64, err error) {
 	first, index, err := c.watchLayout(ctx, since)
 	if layout = NewestLayout; first {
 		layout = FirstLayout
@@ -23,7 +23,7 @@ func (c *Cluster) WatchLayout(ctx context.Context, since uint64) (layout int, in
 // WithParts lists the hosts that have endpoints in the form of the second layout, by id. In the
 // first layout these are hosts whose agents have not followed yet, or whose endpoints do not fit
 // into the former record.
-func (c *Cluster) WithParts(ctx context.Context) ([]string, error) {
+func (c EndpointRecords) WithParts(ctx context.Context) ([]string, error) {
 	entries, err := c.kv.List(ctx, HeadsPrefix)
 	if err != nil {
 		return nil, err
@@ -39,12 +39,12 @@ func (c *Cluster) WithParts(ctx context.Context) ([]string, error) {
 // formerForGone writes the endpoints of hosts whose agents are not up in the form of the first
 // layout, which is the cluster's now: agents of before that replace others know no other form.
 // Agents that are up do it themselves.
-func (c *Cluster) formerForGone(ctx context.Context) error {
+func (c *core) formerForGone(ctx context.Context) error {
 	entries, err := c.kv.List(ctx, HeadsPrefix)
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	members, err := c.Hosts(ctx)
+	members, err := c.hosts().Hosts(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,8 +64,8 @@ func (c *Cluster) formerForGone(ctx context.Context) error {
 }
 
 // formerAgain is publish of what is published, as long as the host's agent is not up.
-func (c *Cluster) formerAgain(ctx context.Context, network string) error {
-	have, err := c.Published(ctx, network)
+func (c *core) formerAgain(ctx context.Context, network string) error {
+	have, err := c.endpoints().Published(ctx, network)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (c *Cluster) formerAgain(ctx context.Context, network string) error {
 		return nil
 	}
 	_, err = c.publish(ctx, network, have, all, func(ctx context.Context) ([]Op, error) {
-		alive, err := c.Alive(ctx)
+		alive, err := c.hosts().Alive(ctx)
 		if err == nil && alive {
 			err = errAlive
 		}

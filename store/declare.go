@@ -19,7 +19,7 @@ type Mention struct {
 // Declare gives a network that this host has bound its name and declaration. Declared already
 // with that name, it stays as it is. It returns ErrNameTaken if another network has the name,
 // ErrMismatch if the network has another one, ErrNotFound if this host has it not or not any more.
-func (c *Cluster) Declare(ctx context.Context, id, name string, d Declaration) (Network, error) {
+func (c NetworkRecords) Declare(ctx context.Context, id, name string, d Declaration) (Network, error) {
 	var n Network
 	err := c.change(ctx, func() ([]Op, error) {
 		s, err := c.standing(ctx, id)
@@ -61,7 +61,7 @@ type NewNetwork struct {
 
 // Create declares a network before any host has it. It returns ErrNameTaken or ErrOverlap if another
 // network has the name or a subnet.
-func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) {
+func (c NetworkRecords) Create(ctx context.Context, want NewNetwork) (Network, error) {
 	b := Binding{
 		ID: NewNonce(), DockerID: "none yet", Name: want.Name, Pools: want.Pools, MTU: want.MTU, Internal: want.Internal,
 		declared: &want.Declaration,
@@ -100,7 +100,7 @@ func (c *Cluster) Create(ctx context.Context, want NewNetwork) (Network, error) 
 }
 
 // freePool reads a pool that a new network is to have. It returns ErrOverlap if a network uses it or somebody holds it.
-func (c *Cluster) freePool(ctx context.Context, cidr netip.Prefix) (holding, error) {
+func (c *core) freePool(ctx context.Context, cidr netip.Prefix) (holding, error) {
 	p, err := c.holding(ctx, cidr)
 	if err != nil || p.version == 0 {
 		return p, err
@@ -127,7 +127,7 @@ func (c *Cluster) freePool(ctx context.Context, cidr netip.Prefix) (holding, err
 
 // Remove begins to remove a network from all hosts; a network that no host has is gone at once. It returns
 // ErrHasEndpoints, naming the hosts, while there are endpoints on it.
-func (c *Cluster) Remove(ctx context.Context, id string) error {
+func (c NetworkRecords) Remove(ctx context.Context, id string) error {
 	if gone, err := c.endNetwork(ctx, id, anyway); gone || err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (c *Cluster) Remove(ctx context.Context, id string) error {
 		if err != nil || s.version == 0 || s.State == Deleting {
 			return nil, err
 		}
-		users, err := c.Users(ctx, id)
+		users, err := c.endpoints().Users(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +156,7 @@ func (c *Cluster) Remove(ctx context.Context, id string) error {
 }
 
 // Attach ends what Release noted: this host is to have the network again.
-func (c *Cluster) Attach(ctx context.Context, id string) error {
+func (c NetworkRecords) Attach(ctx context.Context, id string) error {
 	return c.change(ctx, func() ([]Op, error) {
 		s, err := c.standing(ctx, id)
 		if err != nil {
@@ -174,7 +174,7 @@ func (c *Cluster) Attach(ctx context.Context, id string) error {
 }
 
 // WatchDeclared is KV.Watch for the networks that hosts should have: id to name.
-func (c *Cluster) WatchDeclared(ctx context.Context, since uint64) (map[string]string, uint64, error) {
+func (c NetworkRecords) WatchDeclared(ctx context.Context, since uint64) (map[string]string, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, DeclaredPrefix, since)
 	if err != nil {
 		return nil, 0, err
@@ -185,7 +185,7 @@ func (c *Cluster) WatchDeclared(ctx context.Context, since uint64) (map[string]s
 
 // DeclaredNames tells the networks that hosts should have: id to name. Records that can't be read are left out; the error
 // that names them comes with the others.
-func (c *Cluster) DeclaredNames(ctx context.Context) (map[string]string, error) {
+func (c NetworkRecords) DeclaredNames(ctx context.Context) (map[string]string, error) {
 	entries, err := c.kv.List(ctx, DeclaredPrefix)
 	if err != nil {
 		return nil, err

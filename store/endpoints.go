@@ -9,7 +9,7 @@ import (
 
 // Endpoints reads one host's endpoints on a network with their labels, whatever form they have;
 // none is no error.
-func (c *Cluster) Endpoints(ctx context.Context, network, host string) (Endpoints, error) {
+func (c EndpointRecords) Endpoints(ctx context.Context, network, host string) (Endpoints, error) {
 	of := NewCluster(c.kv, host)
 	p, err := of.Published(ctx, network)
 	if err == nil && p.none() { // it may have changed the form of its records between the two reads
@@ -24,7 +24,7 @@ func (c *Cluster) Endpoints(ctx context.Context, network, host string) (Endpoint
 // EndpointsAt reads one host's Endpoints in the form of the first layout, not older than a version
 // of the host's index, which is written with them. A leader that stood still and was deposed
 // meanwhile answers single reads from what it knew, for a moment, and nobody would look again.
-func (c *Cluster) EndpointsAt(ctx context.Context, network, host string, index uint64) (Endpoints, error) {
+func (c EndpointRecords) EndpointsAt(ctx context.Context, network, host string, index uint64) (Endpoints, error) {
 	key := EndpointsKey(network, host)
 	e, version, err := find[Endpoints](ctx, c.kv, key)
 	if err != nil || version >= index && version != 0 {
@@ -42,7 +42,7 @@ func (c *Cluster) EndpointsAt(ctx context.Context, network, host string, index u
 // AllEndpoints reads all hosts' endpoints on a network, whatever form they have, without those
 // labels that are apart: AllLabels reads these. A host that changes the form of its records at this
 // moment may be missing.
-func (c *Cluster) AllEndpoints(ctx context.Context, network string) ([]Endpoints, error) {
+func (c EndpointRecords) AllEndpoints(ctx context.Context, network string) ([]Endpoints, error) {
 	hosts, parted := map[string]Endpoints{}, map[string]bool{}
 	err := list(ctx, c.kv, EndpointsPrefix(network), func(at Entry, e Endpoints) { hosts[Last(at.Key)] = e })
 	if err != nil {
@@ -78,12 +78,12 @@ func (c *Cluster) AllEndpoints(ctx context.Context, network string) ([]Endpoints
 
 // AllLabels reads the labels of a network's containers that are apart from their endpoints, by
 // endpoint.
-func (c *Cluster) AllLabels(ctx context.Context, network string) (map[string]map[string]string, error) {
+func (c EndpointRecords) AllLabels(ctx context.Context, network string) (map[string]map[string]string, error) {
 	return c.labels(ctx, labelsPrefix+network+"/")
 }
 
 // labels reads labels under a prefix, by endpoint.
-func (c *Cluster) labels(ctx context.Context, prefix string) (map[string]map[string]string, error) {
+func (c *core) labels(ctx context.Context, prefix string) (map[string]map[string]string, error) {
 	all := map[string]map[string]string{}
 	err := list(ctx, c.kv, prefix, func(_ Entry, r labelsRecord) {
 		for endpoint, its := range r.Labels {
@@ -95,7 +95,7 @@ func (c *Cluster) labels(ctx context.Context, prefix string) (map[string]map[str
 
 // Users lists the hosts that have published endpoints on a network, sorted. One that changes the
 // form of its records meanwhile is not missed: heads are listed before and after the index.
-func (c *Cluster) Users(ctx context.Context, network string) ([]string, error) {
+func (c EndpointRecords) Users(ctx context.Context, network string) ([]string, error) {
 	var users []string
 	for _, prefix := range []string{HeadsOf(network), IndexPrefix(network), HeadsOf(network)} {
 		entries, err := c.kv.List(ctx, prefix)
@@ -112,19 +112,19 @@ func (c *Cluster) Users(ctx context.Context, network string) ([]string, error) {
 
 // WatchIndex is KV.Watch for a network's index: the version of each host's endpoints that have the
 // form of the first layout.
-func (c *Cluster) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
+func (c EndpointRecords) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
 	return c.watchOne(ctx, IndexPrefix(network), since)
 }
 
 // WatchIndexes is KV.Watch for the indexes of all networks: by network, the version of each host's
 // endpoints.
-func (c *Cluster) WatchIndexes(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
+func (c EndpointRecords) WatchIndexes(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
 	return c.watchAll(ctx, IndexesPrefix, since)
 }
 
 // WatchShards is KV.Watch for a network's shards: the version of each. Where the layout is the
 // second and nothing is there yet, it writes the key that keeps the prefix from being empty.
-func (c *Cluster) WatchShards(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
+func (c EndpointRecords) WatchShards(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, ShardsOf(network), since)
 	if err != nil {
 		return nil, 0, err
@@ -138,11 +138,11 @@ func (c *Cluster) WatchShards(ctx context.Context, network string, since uint64)
 }
 
 // WatchAllShards is KV.Watch for the shards of all networks: by network, the version of each.
-func (c *Cluster) WatchAllShards(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
+func (c EndpointRecords) WatchAllShards(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
 	return c.watchAll(ctx, ShardsPrefix, since)
 }
 
-func (c *Cluster) watchOne(ctx context.Context, prefix string, since uint64) (map[string]uint64, uint64, error) {
+func (c *core) watchOne(ctx context.Context, prefix string, since uint64) (map[string]uint64, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, prefix, since)
 	if err != nil {
 		return nil, 0, err
@@ -158,7 +158,7 @@ func versionsOf(entries []Entry) map[string]uint64 {
 	return versions
 }
 
-func (c *Cluster) watchAll(ctx context.Context, prefix string, since uint64) (map[string]map[string]uint64, uint64, error) {
+func (c *core) watchAll(ctx context.Context, prefix string, since uint64) (map[string]map[string]uint64, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, prefix, since)
 	if err != nil {
 		return nil, 0, err
@@ -176,7 +176,7 @@ func (c *Cluster) watchAll(ctx context.Context, prefix string, since uint64) (ma
 
 // keepShards writes the permanent key of a network's shards, if the layout is the second and this
 // host has the network.
-func (c *Cluster) keepShards(ctx context.Context, network string) error {
+func (c *core) keepShards(ctx context.Context, network string) error {
 	err := c.change(ctx, func() ([]Op, error) {
 		layout, same, err := c.layout(ctx)
 		if err != nil || layout == FirstLayout {
@@ -196,7 +196,7 @@ func (c *Cluster) keepShards(ctx context.Context, network string) error {
 
 // Heads lists the heads of a network's shards, of all its shards if none is named: by host, and
 // apart why some can't be read.
-func (c *Cluster) Heads(ctx context.Context, network string, shards ...string) (map[string]Head, map[string]error, error) {
+func (c EndpointRecords) Heads(ctx context.Context, network string, shards ...string) (map[string]Head, map[string]error, error) {
 	prefixes := []string{HeadsOf(network)}
 	if len(shards) > 0 {
 		prefixes = prefixes[:0]
@@ -227,7 +227,7 @@ func (c *Cluster) Heads(ctx context.Context, network string, shards ...string) (
 // Parts reads some parts of a host's endpoints on a network, by number; one that is not there any
 // more is left out. Parts that differ from the head are newer than it; they are never older.
 // Records that can't be read are apart.
-func (c *Cluster) Parts(ctx context.Context, network, host string, head Head, want []int) (map[int]Part, map[int]error, error) {
+func (c EndpointRecords) Parts(ctx context.Context, network, host string, head Head, want []int) (map[int]Part, map[int]error, error) {
 	r := partReader{map[int]Part{}, map[int]error{}}
 	if 2*len(want) > len(head.Parts) && len(want) > 1 {
 		entries, err := c.kv.List(ctx, PartsOf(network, host))

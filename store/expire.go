@@ -26,7 +26,7 @@ type Gone struct {
 
 // NoteGone notes which hosts are not alive at this moment, and forgets it of those that are. It returns the
 // notes of the hosts that are not; one may do this for all. The host that looks is alive, whatever is said of it.
-func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone, error) {
+func (c HostRecords) NoteGone(ctx context.Context, now time.Time) (map[string]Gone, error) {
 	members, err := c.Hosts(ctx)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (c *Cluster) NoteGone(ctx context.Context, now time.Time) (map[string]Gone,
 }
 
 // Gones lists the notes of hosts that are not alive.
-func (c *Cluster) Gones(ctx context.Context) (map[string]Gone, error) {
+func (c HostRecords) Gones(ctx context.Context) (map[string]Gone, error) {
 	noted := map[string]Gone{}
 	_, err := listKnown(ctx, c.kv, GonePrefix, func(_ Entry, g Gone) error {
 		noted[g.ID] = g

@@ -36,7 +36,7 @@ type holding struct {
 
 // holding reads a pool. A record in the form of another layout is brought into that of the cluster's first, and ErrConflict is returned: change decides again
 // then. Where there is no record it is one that could be made.
-func (c *Cluster) holding(ctx context.Context, cidr netip.Prefix) (holding, error) {
+func (c *core) holding(ctx context.Context, cidr netip.Prefix) (holding, error) {
 	var h holding
 	var err error
 	if h.mark, err = c.mark(ctx); err != nil {
@@ -95,7 +95,7 @@ func (h holding) ops() []Op {
 }
 
 // heldBy says whether the owner holds a pool whose record is r.
-func (c *Cluster) heldBy(ctx context.Context, r poolRecord, o Owner) (bool, error) {
+func (c *core) heldBy(ctx context.Context, r poolRecord, o Owner) (bool, error) {
 	if !apart(r.Schema) {
 		return slices.Contains(r.Holders, o), nil
 	}
@@ -108,7 +108,7 @@ func (c *Cluster) heldBy(ctx context.Context, r poolRecord, o Owner) (bool, erro
 
 // holdsNow is heldBy for a change that does nothing if the owner does not hold the pool: no transaction says then that this was true. ErrConflict says that the record
 // has changed in between.
-func (c *Cluster) holdsNow(ctx context.Context, h holding, o Owner) (bool, error) {
+func (c *core) holdsNow(ctx context.Context, h holding, o Owner) (bool, error) {
 	held, err := c.heldBy(ctx, h.poolRecord, o)
 	if err != nil || held || !h.apart() {
 		return held, err
@@ -120,7 +120,7 @@ func (c *Cluster) holdsNow(ctx context.Context, h holding, o Owner) (bool, error
 }
 
 // readHolders are the holders of a pool whose record is r, sorted.
-func (c *Cluster) readHolders(ctx context.Context, r poolRecord) ([]Owner, error) {
+func (c *core) readHolders(ctx context.Context, r poolRecord) ([]Owner, error) {
 	if !apart(r.Schema) {
 		return slices.SortedFunc(slices.Values(r.Holders), Owner.Compare), nil
 	}
@@ -140,7 +140,7 @@ func (c *Cluster) readHolders(ctx context.Context, r poolRecord) ([]Owner, error
 }
 
 // Holds says whether this host, or Swarm for [Cluster.ForSwarm], holds the pool through IPAM.
-func (c *Cluster) Holds(ctx context.Context, cidr netip.Prefix) (bool, error) {
+func (c PoolRecords) Holds(ctx context.Context, cidr netip.Prefix) (bool, error) {
 	for range rereads {
 		r, version, err := find[poolRecord](ctx, c.kv, PoolKey(cidr))
 		if err != nil || version == 0 {
@@ -158,7 +158,7 @@ func (c *Cluster) Holds(ctx context.Context, cidr netip.Prefix) (bool, error) {
 }
 
 // Holders are the owners that hold the pool through IPAM, sorted; none if there is no such pool.
-func (c *Cluster) Holders(ctx context.Context, cidr netip.Prefix) ([]Owner, error) {
+func (c PoolRecords) Holders(ctx context.Context, cidr netip.Prefix) ([]Owner, error) {
 	for range rereads {
 		r, version, err := find[poolRecord](ctx, c.kv, PoolKey(cidr))
 		if err != nil || version == 0 {
@@ -182,7 +182,7 @@ type OwnPool struct {
 }
 
 // OwnPools lists all pools with this host's holds, without those whose records can't be read. It reads one key more for each pool, whatever the number of hosts.
-func (c *Cluster) OwnPools(ctx context.Context) ([]OwnPool, error) {
+func (c PoolRecords) OwnPools(ctx context.Context) ([]OwnPool, error) {
 	records, _, err := c.poolRecords(ctx)
 	if err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (c *Cluster) OwnPools(ctx context.Context) ([]OwnPool, error) {
 }
 
 // poolRecords lists the records of all pools, and apart those that can't be read.
-func (c *Cluster) poolRecords(ctx context.Context) ([]poolRecord, Unreadable, error) {
+func (c *core) poolRecords(ctx context.Context) ([]poolRecord, Unreadable, error) {
 	var records []poolRecord
 	unread, err := listKnown(ctx, c.kv, PoolsPrefix, func(e Entry, r poolRecord) error {
 		if PoolKey(r.CIDR) != e.Key {
@@ -212,7 +212,7 @@ func (c *Cluster) poolRecords(ctx context.Context) ([]poolRecord, Unreadable, er
 }
 
 // unheld says whether nobody holds the pool, so that this stays true or the record changes. It returns the record as it is then: see [Cluster.unbound].
-func (c *Cluster) unheld(ctx context.Context, h holding) (holding, bool, error) {
+func (c *core) unheld(ctx context.Context, h holding) (holding, bool, error) {
 	holders, err := c.readHolders(ctx, h.poolRecord)
 	if err != nil || len(holders) > 0 || !h.apart() || h.State == Closing {
 		return h, err == nil && len(holders) == 0, err
@@ -235,7 +235,7 @@ func (c *Cluster) unheld(ctx context.Context, h holding) (holding, bool, error) 
 
 // endPool removes a pool that no network uses and nobody holds. gone is a network that is not there, though the pool's record may name it; empty for none. It can
 // be repeated, by any host.
-func (c *Cluster) endPool(ctx context.Context, cidr netip.Prefix, gone string) error {
+func (c *core) endPool(ctx context.Context, cidr netip.Prefix, gone string) error {
 	return c.change(ctx, func() ([]Op, error) {
 		h, err := c.holding(ctx, cidr)
 		if err != nil || h.version == 0 || h.Network != "" && h.Network != gone {

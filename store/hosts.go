@@ -6,7 +6,7 @@ import (
 )
 
 // PutHost writes this host's own record.
-func (c *Cluster) PutHost(ctx context.Context, h Host) error {
+func (c HostRecords) PutHost(ctx context.Context, h Host) error {
 	h.Schema, h.ID, h.Layout = Schema, c.host, NewestLayout
 	return c.kv.Apply(ctx, Op{Kind: OpPut, Key: HostKey(c.host), Value: Encode(h)})
 }
@@ -29,7 +29,7 @@ func (m Membership) Known(id string) bool {
 }
 
 // Hosts lists the hosts of the cluster.
-func (c *Cluster) Hosts(ctx context.Context) (Membership, error) {
+func (c HostRecords) Hosts(ctx context.Context) (Membership, error) {
 	entries, err := c.kv.List(ctx, HostsPrefix)
 	if err != nil {
 		return Membership{}, err
@@ -42,7 +42,7 @@ func (c *Cluster) Hosts(ctx context.Context) (Membership, error) {
 }
 
 // WatchHosts is KV.Watch for the hosts' records; WatchAlive tells who is alive.
-func (c *Cluster) WatchHosts(ctx context.Context, since uint64) (Membership, uint64, error) {
+func (c HostRecords) WatchHosts(ctx context.Context, since uint64) (Membership, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, HostsPrefix, since)
 	if err != nil {
 		return Membership{}, 0, err

@@ -80,7 +80,7 @@ func (l Layout) known() (Layout, error) {
 }
 
 // layout is which layout records are written in now, and the operation by which a transaction fails when that has changed.
-func (c *Cluster) layout(ctx context.Context) (int, Op, error) {
+func (c *core) layout(ctx context.Context) (int, Op, error) {
 	l, version, err := readLayout(ctx, c.kv)
 	return l.Layout, Op{Kind: OpCheck, Key: LayoutKey, Version: version}, err
 }
@@ -93,12 +93,12 @@ type LayoutState struct {
 }
 
 // LayoutState reads the layout and which hosts are older.
-func (c *Cluster) LayoutState(ctx context.Context) (LayoutState, error) {
+func (c LayoutRecord) LayoutState(ctx context.Context) (LayoutState, error) {
 	l, _, err := readLayout(ctx, c.kv)
 	if err != nil {
 		return LayoutState{}, err
 	}
-	members, err := c.Hosts(ctx)
+	members, err := c.hosts().Hosts(ctx)
 	return LayoutState{l, older(members)}, err
 }
 
@@ -113,7 +113,7 @@ func older(m Membership) []Host {
 
 // BeginLayout writes which layout the cluster has if that is not written: the newest in a cluster without records and without an agent of before, which would have written the
 // schema, else the first. [Guarded] calls it before anything else, and an agent again before it writes its host's record.
-func (c *Cluster) BeginLayout(ctx context.Context) error {
+func (c LayoutRecord) BeginLayout(ctx context.Context) error {
 	return c.change(ctx, func() ([]Op, error) {
 		_, version, err := readLayout(ctx, c.kv)
 		if err != nil || version != 0 {
@@ -140,7 +140,7 @@ func (c *Cluster) BeginLayout(ctx context.Context) error {
 
 // TendLayout notes since when all hosts know the newest layout, and raises the layout when that was so for soak. It returns the layout. One agent does
 // it for all, every minute or so; members are the hosts as it saw them last.
-func (c *Cluster) TendLayout(ctx context.Context, members Membership, now time.Time, soak time.Duration) (int, error) {
+func (c LayoutRecord) TendLayout(ctx context.Context, members Membership, now time.Time, soak time.Duration) (int, error) {
 	var next Layout
 	err := c.change(ctx, func() ([]Op, error) {
 		have, version, err := readLayout(ctx, c.kv)
@@ -154,7 +154,7 @@ func (c *Cluster) TendLayout(ctx context.Context, members Membership, now time.T
 		case have.Since.IsZero(), have.Since.After(now): // or noted by a host whose clock was ahead
 			next.Since = now.UTC()
 		case now.Sub(have.Since) >= soak:
-			if members, err = c.Hosts(ctx); err != nil {
+			if members, err = c.hosts().Hosts(ctx); err != nil {
 				return nil, err
 			}
 			if len(older(members)) > 0 { // since members were seen
@@ -173,7 +173,7 @@ func (c *Cluster) TendLayout(ctx context.Context, members Membership, now time.T
 
 // SetLayout is an operator's word: the newest layout at once, or the first one, which stays until another word. All records have its form when it returns nil; it
 // can be repeated. It returns ErrOlderHosts if hosts do not know it, and ErrInvalid if there is no such layout.
-func (c *Cluster) SetLayout(ctx context.Context, layout int) error {
+func (c LayoutRecord) SetLayout(ctx context.Context, layout int) error {
 	if layout < FirstLayout || layout > NewestLayout {
 		return fmt.Errorf("%w: there is no layout %d: give %d or %d", ErrInvalid, layout, FirstLayout, NewestLayout)
 	}
@@ -186,7 +186,7 @@ func (c *Cluster) SetLayout(ctx context.Context, layout int) error {
 		if have.Layout == layout && have.Pinned == next.Pinned && version != 0 {
 			return nil, nil
 		}
-		members, err := c.Hosts(ctx)
+		members, err := c.hosts().Hosts(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -220,7 +220,7 @@ func titles(hosts []Host) string {
 
 // layoutOps changes the layout, with the permanent keys and the number of the store's schema, by which agents of before there were layouts refuse all
 // data of a later one: they would take hosts for gone whose signs of life they do not see.
-func (c *Cluster) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op, error) {
+func (c *core) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op, error) {
 	schema, err := c.kv.Get(ctx, SchemaKey)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err

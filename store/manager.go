@@ -9,18 +9,18 @@ import (
 
 // ManagePool makes Swarm a holder of the pool, as the manager on the given host asked for it; fresh is for a subnet that nobody named (MakePool).
 // What a manager of before still has to give back of it is void from then on: its successor tells again what its networks have.
-func (c *Cluster) ManagePool(ctx context.Context, cidr netip.Prefix, manager string, fresh bool) error {
+func (c PoolRecords) ManagePool(ctx context.Context, cidr netip.Prefix, manager string, fresh bool) error {
 	_, err := c.holdPool(ctx, cidr, fresh, SwarmOwner(), manager)
 	return err
 }
 
 // LeaveManaged ends Swarm's hold of the pool, unless another host's manager has asked for it since.
-func (c *Cluster) LeaveManaged(ctx context.Context, cidr netip.Prefix, manager string) error {
+func (c PoolRecords) LeaveManaged(ctx context.Context, cidr netip.Prefix, manager string) error {
 	return c.releasePool(ctx, cidr, SwarmOwner(), func(h holding) bool { return h.managedBy(manager) })
 }
 
 // UnclaimManaged gives an address of Swarm's back, unless another host's manager has asked for its pool since.
-func (c *Cluster) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager string, addr netip.Addr) error {
+func (c ClaimRecords) UnclaimManaged(ctx context.Context, cidr netip.Prefix, manager string, addr netip.Addr) error {
 	return c.change(ctx, func() ([]Op, error) {
 		h, err := c.holding(ctx, cidr)
 		if err != nil || h.version == 0 || !h.managedBy(manager) {

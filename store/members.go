@@ -78,7 +78,7 @@ type Candidate struct {
 var ErrOldAgent = errors.New("agent too old")
 
 // Members lists the members, by the time at which they joined.
-func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
+func (c MemberRecords) Members(ctx context.Context) ([]Member, error) {
 	entries, err := c.kv.List(ctx, MembersPrefix)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (c *Cluster) Members(ctx context.Context) ([]Member, error) {
 }
 
 // WatchMembers is KV.Watch for the members.
-func (c *Cluster) WatchMembers(ctx context.Context, since uint64) ([]Member, uint64, error) {
+func (c MemberRecords) WatchMembers(ctx context.Context, since uint64) ([]Member, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, MembersPrefix, since)
 	if err != nil {
 		return nil, 0, err
@@ -113,7 +113,7 @@ func members(entries []Entry) ([]Member, error) {
 
 // PutMember makes the record of a member that needs no admission (who founds a cluster), or writes it anew. It returns ErrOtherKey
 // if another key has the id.
-func (c *Cluster) PutMember(ctx context.Context, m Member) error {
+func (c MemberRecords) PutMember(ctx context.Context, m Member) error {
 	return c.change(ctx, func() ([]Op, error) {
 		old, version, err := find[Member](ctx, c.kv, MemberKey(m.ID))
 		if err != nil {
@@ -128,7 +128,7 @@ func (c *Cluster) PutMember(ctx context.Context, m Member) error {
 
 // UpdateMember lets change alter the member's record, again when somebody else was faster. It returns
 // ErrNotMember if there is none. Nothing is written when change alters nothing.
-func (c *Cluster) UpdateMember(ctx context.Context, id string, change func(*Member) error) error {
+func (c MemberRecords) UpdateMember(ctx context.Context, id string, change func(*Member) error) error {
 	return c.change(ctx, func() ([]Op, error) {
 		m, version, err := find[Member](ctx, c.kv, MemberKey(id))
 		if err != nil {
@@ -148,7 +148,7 @@ func (c *Cluster) UpdateMember(ctx context.Context, id string, change func(*Memb
 // Admit makes a candidate a member, and counts the use of its token, in one transaction. A host whose id and key are a
 // member's is that member, whether the cluster is locked or not, and uses up no token. It returns the member's record
 // and the keys that belong to it, or why it was refused.
-func (c *Cluster) Admit(ctx context.Context, who Candidate) (Member, Keys, error) {
+func (c MemberRecords) Admit(ctx context.Context, who Candidate) (Member, Keys, error) {
 	var admitted Member
 	var keys Keys
 	err := c.change(ctx, func() (ops []Op, err error) {
@@ -203,7 +203,7 @@ func (c *Cluster) Admit(ctx context.Context, who Candidate) (Member, Keys, error
 
 // RemoveMember removes a member's record, which makes its key worthless. In a locked cluster the keys are
 // rotated, which the same transaction asks for. None to remove is no error.
-func (c *Cluster) RemoveMember(ctx context.Context, id string) error {
+func (c MemberRecords) RemoveMember(ctx context.Context, id string) error {
 	return c.change(ctx, func() ([]Op, error) {
 		_, version, err := find[Member](ctx, c.kv, MemberKey(id))
 		if err != nil || version == 0 {

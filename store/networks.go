@@ -40,7 +40,7 @@ type Binding struct {
 }
 
 // Network returns a network by id, or ErrNotFound.
-func (c *Cluster) Network(ctx context.Context, id string) (Network, error) {
+func (c NetworkRecords) Network(ctx context.Context, id string) (Network, error) {
 	n, version, err := find[Network](ctx, c.kv, NetworkKey(id))
 	if err == nil && version == 0 {
 		err = fmt.Errorf("%w: the cluster has no network %s", ErrNotFound, id)
@@ -49,7 +49,7 @@ func (c *Cluster) Network(ctx context.Context, id string) (Network, error) {
 }
 
 // NetworkNamed returns a network by its name, or ErrNotFound.
-func (c *Cluster) NetworkNamed(ctx context.Context, name string) (Network, error) {
+func (c NetworkRecords) NetworkNamed(ctx context.Context, name string) (Network, error) {
 	e, err := c.kv.Get(ctx, NameKey(name))
 	if err != nil {
 		return Network{}, err
@@ -57,8 +57,8 @@ func (c *Cluster) NetworkNamed(ctx context.Context, name string) (Network, error
 	return c.Network(ctx, string(e.Value))
 }
 
-// Networks lists the networks of the cluster, without those whose records can't be read, which [Cluster.AllNetworks] tells.
-func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
+// Networks lists the networks of the cluster, without those whose records can't be read, which [NetworkRecords.AllNetworks] tells.
+func (c NetworkRecords) Networks(ctx context.Context) ([]Network, error) {
 	networks, _, err := c.AllNetworks(ctx)
 	return networks, err
 }
@@ -66,7 +66,7 @@ func (c *Cluster) Networks(ctx context.Context) ([]Network, error) {
 // Bind makes the network exist on this host. A network with the same name or the same
 // pools is joined, else one is made with a VNI of its own. It returns ErrMismatch if
 // the network has another form, ErrInUse if this host has bound it already, ErrOverlap if a new one's subnet is used otherwise.
-func (c *Cluster) Bind(ctx context.Context, b Binding) (Network, error) {
+func (c NetworkRecords) Bind(ctx context.Context, b Binding) (Network, error) {
 	if err := b.check(); err != nil {
 		return Network{}, err
 	}
@@ -113,7 +113,7 @@ func (b Binding) check() error {
 }
 
 // lookup finds the id of the network that b means, and b's pools as they are.
-func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []holding, err error) {
+func (c *core) lookup(ctx context.Context, b Binding) (id string, pools []holding, err error) {
 	if id = b.ID; id == "" && b.Name != "" {
 		e, err := c.kv.Get(ctx, NameKey(b.Name))
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -139,7 +139,7 @@ func (c *Cluster) lookup(ctx context.Context, b Binding) (id string, pools []hol
 }
 
 // joinOps adds this host to an existing network.
-func (c *Cluster) joinOps(ctx context.Context, s *standing, b Binding) ([]Op, error) {
+func (c *core) joinOps(ctx context.Context, s *standing, b Binding) ([]Op, error) {
 	n := &s.Network
 	var revived []Op
 	if n.State == Deleting { // somebody makes it anew before the last host has let go
@@ -207,7 +207,7 @@ func renumberOps(n *Network) []Op {
 func drawVNI() uint32 { return vniFirst + rand.Uint32N(vniEnd-vniFirst) }
 
 // errRemoving says that a subnet still belongs to a network that is being removed, with the hosts that have it.
-func (c *Cluster) errRemoving(ctx context.Context, n networkRecord, cidr netip.Prefix) error {
+func (c *core) errRemoving(ctx context.Context, n networkRecord, cidr netip.Prefix) error {
 	all, err := c.readBindings(ctx, n)
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (c *Cluster) errRemoving(ctx context.Context, n networkRecord, cidr netip.P
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.
-func (c *Cluster) makeNetwork(ctx context.Context, b Binding, pools []holding) (Network, []Op, error) {
+func (c *core) makeNetwork(ctx context.Context, b Binding, pools []holding) (Network, []Op, error) {
 	if err := c.checkUses(ctx, b.Pools); err != nil {
 		return Network{}, nil, err
 	}

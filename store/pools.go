@@ -9,7 +9,7 @@ import (
 )
 
 // Pool returns the record of a pool, or ErrNotFound.
-func (c *Cluster) Pool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
+func (c PoolRecords) Pool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
 	p, version, err := find[Pool](ctx, c.kv, PoolKey(cidr))
 	if err == nil && version == 0 {
 		err = fmt.Errorf("%w: subnet %s is not known to the cluster", ErrNotFound, cidr)
@@ -17,27 +17,27 @@ func (c *Cluster) Pool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
 	return p, err
 }
 
-// Pools lists the pools of the cluster, without those whose records can't be read, which [Cluster.AllPools] tells.
-func (c *Cluster) Pools(ctx context.Context) ([]Pool, error) {
+// Pools lists the pools of the cluster, without those whose records can't be read, which [PoolRecords.AllPools] tells.
+func (c PoolRecords) Pools(ctx context.Context) ([]Pool, error) {
 	pools, _, err := c.AllPools(ctx)
 	return pools, err
 }
 
 // AcquirePool makes this host a holder of the pool, which is made when it does not
 // exist. It returns ErrOverlap when it overlaps another pool.
-func (c *Cluster) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
+func (c PoolRecords) AcquirePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
 	return c.holdPool(ctx, cidr, false, HostOwner(c.host), "")
 }
 
 // MakePool is AcquirePool for a subnet that this host chose by itself: it returns
 // ErrOverlap also when the pool exists, lest two hosts that choose the same
 // subnet at once share a network that neither of them meant.
-func (c *Cluster) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
+func (c PoolRecords) MakePool(ctx context.Context, cidr netip.Prefix) (Pool, error) {
 	return c.holdPool(ctx, cidr, true, HostOwner(c.host), "")
 }
 
 // holdPool makes holder one of the pool's, with manager if that is not empty.
-func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder Owner, manager string) (Pool, error) {
+func (c *core) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, holder Owner, manager string) (Pool, error) {
 	var pool Pool
 	err := c.change(ctx, func() ([]Op, error) {
 		h, err := c.holding(ctx, cidr)
@@ -71,7 +71,7 @@ func (c *Cluster) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, h
 }
 
 // holdsAlready says whether the owner holds a pool; one that is not there nobody holds.
-func (c *Cluster) holdsAlready(ctx context.Context, h holding, o Owner) (bool, error) {
+func (c *core) holdsAlready(ctx context.Context, h holding, o Owner) (bool, error) {
 	if h.version == 0 {
 		return false, nil
 	}
@@ -80,12 +80,12 @@ func (c *Cluster) holdsAlready(ctx context.Context, h holding, o Owner) (bool, e
 
 // newPoolOps checks that no pool overlaps cidr, and returns the operation that
 // makes the check hold until the transaction.
-func (c *Cluster) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, error) {
+func (c *core) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, error) {
 	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	pools, unread, err := c.AllPools(ctx)
+	pools, unread, err := c.pools().AllPools(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +106,12 @@ func (c *Cluster) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, 
 
 // ReleasePool ends this host's hold. The pool and its claims go with the last
 // holder, unless a network uses it.
-func (c *Cluster) ReleasePool(ctx context.Context, cidr netip.Prefix) error {
+func (c PoolRecords) ReleasePool(ctx context.Context, cidr netip.Prefix) error {
 	return c.releasePool(ctx, cidr, HostOwner(c.host), func(holding) bool { return true })
 }
 
 // releasePool ends the owner's hold if it may, as the record is.
-func (c *Cluster) releasePool(ctx context.Context, cidr netip.Prefix, owner Owner, may func(holding) bool) error {
+func (c *core) releasePool(ctx context.Context, cidr netip.Prefix, owner Owner, may func(holding) bool) error {
 	used := false
 	err := c.change(ctx, func() ([]Op, error) {
 		h, err := c.holding(ctx, cidr)
@@ -136,7 +136,7 @@ func (c *Cluster) releasePool(ctx context.Context, cidr netip.Prefix, owner Owne
 
 // leavePools writes pools that are needed, and removes the unused ones with
 // their claims. The guards must hold as well as the pools' versions.
-func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...holding) ([]Op, error) {
+func (c *core) leavePools(ctx context.Context, guards []Op, pools ...holding) ([]Op, error) {
 	var ops []Op
 	var unused []holding
 	for _, p := range pools {
@@ -168,12 +168,12 @@ func (c *Cluster) leavePools(ctx context.Context, guards []Op, pools ...holding)
 }
 
 // revisionOp changes the pools' revision, which goes with the last pool.
-func (c *Cluster) revisionOp(ctx context.Context, unused []holding) ([]Op, error) {
+func (c *core) revisionOp(ctx context.Context, unused []holding) ([]Op, error) {
 	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	pools, unread, err := c.AllPools(ctx)
+	pools, unread, err := c.pools().AllPools(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (c *Cluster) revisionOp(ctx context.Context, unused []holding) ([]Op, error
 // clearPool removes the claims and asks of a pool that nobody needs, in transactions of
 // their own but for the last few, whose operations it returns. A claim needs a holder, and a new
 // holder of a pool that is Closing, or in the first layout of any, changes the pool's version or what the guards check: while these stand, the claims are nobody's.
-func (c *Cluster) clearPool(ctx context.Context, guards []Op, pool holding, last int) ([]Op, error) {
+func (c *core) clearPool(ctx context.Context, guards []Op, pool holding, last int) ([]Op, error) {
 	blocks, err := c.kv.List(ctx, BlocksPrefix(pool.CIDR))
 	if err != nil {
 		return nil, err

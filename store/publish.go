@@ -12,7 +12,7 @@ var ErrFormerAgents = errors.New("agents of the former release do not learn of t
 
 // PutEndpoints publishes all of this host's endpoints on a network; none removes them. It reads
 // what is published first: who knows that calls Publish.
-func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []Endpoint) error {
+func (c EndpointRecords) PutEndpoints(ctx context.Context, network string, endpoints []Endpoint) error {
 	have, err := c.Published(ctx, network)
 	if err != nil && !errors.Is(err, ErrInvalid) {
 		return err
@@ -30,7 +30,7 @@ func (c *Cluster) PutEndpoints(ctx context.Context, network string, endpoints []
 //
 // What does not fit into one transaction is written in several, parts first: no reader sees a head
 // of parts that are not there.
-func (c *Cluster) Publish(ctx context.Context, network string, have Publication, want []Endpoint) (*Publication, error) {
+func (c EndpointRecords) Publish(ctx context.Context, network string, have Publication, want []Endpoint) (*Publication, error) {
 	if len(want) == 0 {
 		return c.withdraw(ctx, network, have)
 	}
@@ -38,7 +38,7 @@ func (c *Cluster) Publish(ctx context.Context, network string, have Publication,
 }
 
 // publish is Publish of some endpoints, under a further condition that is asked for at each try.
-func (c *Cluster) publish(ctx context.Context, network string, have Publication, want []Endpoint, condition func(context.Context) ([]Op, error)) (*Publication, error) {
+func (c *core) publish(ctx context.Context, network string, have Publication, want []Endpoint, condition func(context.Context) ([]Op, error)) (*Publication, error) {
 	var w writing
 	err := c.change(ctx, func() ([]Op, error) {
 		layout, same, err := c.layout(ctx)
@@ -80,7 +80,7 @@ func (w writing) empty() bool { return len(w.before)+len(w.together)+len(w.after
 
 // first applies what comes before, unless all fits into one transaction, and returns the operations
 // of the transaction that counts.
-func (c *Cluster) first(ctx context.Context, w *writing, guards []Op) ([]Op, error) {
+func (c *core) first(ctx context.Context, w *writing, guards []Op) ([]Op, error) {
 	all := append(append(append([]Op{}, w.before...), w.together...), w.after...)
 	if one := Chunks(all, guards...); len(one) <= 1 {
 		w.after = nil
@@ -96,7 +96,7 @@ func (c *Cluster) first(ctx context.Context, w *writing, guards []Op) ([]Op, err
 
 // write says what is to be written in a layout. In the first one, endpoints that do not fit into
 // one record have the form of the second, which agents read in either.
-func (c *Cluster) write(network string, layout int, have Publication, want []Endpoint) (writing, error) {
+func (c *core) write(network string, layout int, have Publication, want []Endpoint) (writing, error) {
 	if layout != FirstLayout {
 		return c.writeParts(network, have, want), nil
 	}
@@ -123,7 +123,7 @@ func (c *Cluster) write(network string, layout int, have Publication, want []End
 	return w, nil
 }
 
-func (c *Cluster) writeParts(network string, have Publication, want []Endpoint) writing {
+func (c *core) writeParts(network string, have Publication, want []Endpoint) writing {
 	p := have.plan(network, c.host, want)
 	w := writing{before: p.puts, next: p.next, told: p.refused}
 	if p.changed {
@@ -143,7 +143,7 @@ func (c *Cluster) writeParts(network string, have Publication, want []Endpoint) 
 }
 
 // withdraw removes this host's endpoints on a network.
-func (c *Cluster) withdraw(ctx context.Context, network string, have Publication) (*Publication, error) {
+func (c *core) withdraw(ctx context.Context, network string, have Publication) (*Publication, error) {
 	var ops []Op
 	if have.former {
 		ops = c.formerGone(network)
@@ -158,7 +158,7 @@ func (c *Cluster) withdraw(ctx context.Context, network string, have Publication
 
 // leaveOps are the operations by which a transaction removes all of this host's endpoints on a network, and fails if some are published meanwhile. What does not
 // fit into one transaction with guards is removed before.
-func (c *Cluster) leaveOps(ctx context.Context, network string, guards []Op) ([]Op, error) {
+func (c *core) leaveOps(ctx context.Context, network string, guards []Op) ([]Op, error) {
 	head, err := c.kv.Get(ctx, HeadKey(network, c.host))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
@@ -186,12 +186,12 @@ func (c *Cluster) leaveOps(ctx context.Context, network string, guards []Op) ([]
 }
 
 // formerGone removes the record of the first layout's form.
-func (c *Cluster) formerGone(network string) []Op {
+func (c *core) formerGone(network string) []Op {
 	return []Op{{Kind: OpRemove, Key: EndpointsKey(network, c.host)}, {Kind: OpRemove, Key: IndexKey(network, c.host)}}
 }
 
 // headGone removes the head if there is one.
-func (c *Cluster) headGone(network string, have Publication) []Op {
+func (c *core) headGone(network string, have Publication) []Op {
 	if !have.head {
 		return nil
 	}
@@ -199,7 +199,7 @@ func (c *Cluster) headGone(network string, have Publication) []Op {
 }
 
 // partsGone removes all parts that there are.
-func (c *Cluster) partsGone(network string, have Publication) (ops []Op) {
+func (c *core) partsGone(network string, have Publication) (ops []Op) {
 	for n, part := range have.parts {
 		if part.hash != "" {
 			ops = append(ops, c.partGone(network, n)...)
@@ -212,7 +212,7 @@ func (c *Cluster) partsGone(network string, have Publication) (ops []Op) {
 }
 
 // partGone removes a part. Its labels go first: they are found by their part.
-func (c *Cluster) partGone(network string, n int) []Op {
+func (c *core) partGone(network string, n int) []Op {
 	return []Op{{Kind: OpRemove, Key: LabelsKey(network, c.host, n)}, {Kind: OpRemove, Key: PartKey(network, c.host, n)}}
 }
 

@@ -65,12 +65,12 @@ func byEndpoint(a, b Endpoint) int { return strings.Compare(a.ID, b.ID) }
 
 // Published reads what the cluster has of this host's endpoints on a network. It returns
 // ErrInvalid, and what it can read, if a record can't be read.
-func (c *Cluster) Published(ctx context.Context, network string) (Publication, error) {
+func (c EndpointRecords) Published(ctx context.Context, network string) (Publication, error) {
 	p, bad, err := c.published(ctx, network)
 	return p, errors.Join(err, bad)
 }
 
-func (c *Cluster) published(ctx context.Context, network string) (p Publication, bad, err error) {
+func (c *core) published(ctx context.Context, network string) (p Publication, bad, err error) {
 	former, version, err := find[Endpoints](ctx, c.kv, EndpointsKey(network, c.host))
 	if err != nil && !errors.Is(err, ErrInvalid) {
 		return p, nil, err

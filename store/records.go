@@ -21,7 +21,7 @@ func newest(record any) int {
 	return Schema
 }
 
-// Network is a network of the cluster. Which hosts have it is told by [Cluster.Bound], [Cluster.BoundTo] and [Cluster.BoundNetworks].
+// Network is a network of the cluster. Which hosts have it is told by [NetworkRecords.Bound], [NetworkRecords.BoundTo] and [NetworkRecords.BoundNetworks].
 type Network struct {
 	Schema int    `json:"schema"`
 	ID     string `json:"id"`
@@ -79,7 +79,7 @@ type Subnet struct {
 }
 
 // Pool is a subnet of the cluster. It lives while a host holds it through
-// IPAM or a network uses it. Who holds it is told by [Cluster.Holds] and [Cluster.Holders].
+// IPAM or a network uses it. Who holds it is told by [PoolRecords.Holds] and [PoolRecords.Holders].
 type Pool struct {
 	Schema int          `json:"schema"`
 	CIDR   netip.Prefix `json:"cidr"`

@@ -13,7 +13,7 @@ import (
 // what lies beside a record of the first form means nothing, so that a conversion needs no state of its own: it can end anywhere, and be begun again by any host.
 
 // Reform brings the records of all networks and pools into the form of the cluster's layout, but for those that can't be read, which it returns. It can be repeated.
-func (c *Cluster) Reform(ctx context.Context) (Unreadable, error) {
+func (c LayoutRecord) Reform(ctx context.Context) (Unreadable, error) {
 	networks, unread, err := c.networkRecords(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (c *Cluster) Reform(ctx context.Context) (Unreadable, error) {
 }
 
 // clearAll removes all that lies beside records, if all have the form of the first layout and that is the cluster's.
-func (c *Cluster) clearAll(ctx context.Context) error {
+func (c *core) clearAll(ctx context.Context) error {
 	m, err := c.mark(ctx)
 	if err != nil || m.apart() {
 		return err
@@ -65,12 +65,12 @@ func (c *Cluster) clearAll(ctx context.Context) error {
 }
 
 // settled repeats do until it meets no conflict.
-func (c *Cluster) settled(ctx context.Context, do func() error) error {
+func (c *core) settled(ctx context.Context, do func() error) error {
 	return c.change(ctx, func() ([]Op, error) { return nil, do() })
 }
 
 // reformNetwork brings one network's record into the form of the layout. ErrConflict says that it changed meanwhile.
-func (c *Cluster) reformNetwork(ctx context.Context, id string) error {
+func (c *core) reformNetwork(ctx context.Context, id string) error {
 	m, err := c.mark(ctx)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (c *Cluster) reformNetwork(ctx context.Context, id string) error {
 }
 
 // reformPool is reformNetwork for a pool.
-func (c *Cluster) reformPool(ctx context.Context, cidr netip.Prefix) error {
+func (c *core) reformPool(ctx context.Context, cidr netip.Prefix) error {
 	m, err := c.mark(ctx)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (c *Cluster) reformPool(ctx context.Context, cidr netip.Prefix) error {
 }
 
 // spread makes what lies below a prefix equal to want, by key, while the guards hold. Several hosts may do it at once.
-func (c *Cluster) spread(ctx context.Context, prefix string, want map[string]any, guards ...Op) error {
+func (c *core) spread(ctx context.Context, prefix string, want map[string]any, guards ...Op) error {
 	entries, err := c.kv.List(ctx, prefix)
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (c *Cluster) spread(ctx context.Context, prefix string, want map[string]any
 }
 
 // clear removes what lies below a prefix and means nothing any more, while the layout is the same.
-func (c *Cluster) clear(ctx context.Context, prefix string, m mark) error {
+func (c *core) clear(ctx context.Context, prefix string, m mark) error {
 	entries, err := c.kv.List(ctx, prefix)
 	if err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 
 // RemoveHost removes everything of a host that will not come back: its endpoints, networks, pools and claims, and last
 // its record. It returns ErrNotFound if there is none, and ErrConflict while the host's agent is alive. It can be repeated.
-func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
+func (c HostRecords) RemoveHost(ctx context.Context, id string) error {
 	members, err := c.Hosts(ctx)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (c *Cluster) RemoveHost(ctx context.Context, id string) error {
 }
 
 // forgetHost removes everything of a host but its record.
-func (c *Cluster) forgetHost(ctx context.Context, id string) error {
+func (c *core) forgetHost(ctx context.Context, id string) error {
 	gone := NewCluster(c.kv, id)
 	networks, unread, err := gone.OwnNetworks(ctx)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	pools, unreadPools, err := c.AllPools(ctx)
+	pools, unreadPools, err := c.pools().AllPools(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (c *Cluster) forgetHost(ctx context.Context, id string) error {
 }
 
 // forgetAway ends that this host let go of a network.
-func (c *Cluster) forgetAway(ctx context.Context, id string) error {
+func (c *core) forgetAway(ctx context.Context, id string) error {
 	return c.change(ctx, func() ([]Op, error) {
 		s, err := c.standing(ctx, id)
 		if err != nil || s.version == 0 || !s.own.Away {
@@ -73,8 +73,8 @@ func (c *Cluster) forgetAway(ctx context.Context, id string) error {
 }
 
 // leavePool gives back all that the host has of a pool.
-func (c *Cluster) leavePool(ctx context.Context, pool netip.Prefix) error {
-	blocks, err := c.Blocks(ctx, pool)
+func (c *core) leavePool(ctx context.Context, pool netip.Prefix) error {
+	blocks, err := c.claims().Blocks(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (c *Cluster) leavePool(ctx context.Context, pool netip.Prefix) error {
 			}
 		}
 	}
-	if err := c.Unclaim(ctx, pool, HostOwner(c.host), addrs...); err != nil {
+	if err := c.claims().Unclaim(ctx, pool, HostOwner(c.host), addrs...); err != nil {
 		return err
 	}
-	return c.ReleasePool(ctx, pool)
+	return c.pools().ReleasePool(ctx, pool)
 }

@@ -27,7 +27,7 @@ const seatPoll = 100 * time.Millisecond
 // AskSeat finds out whether another agent that lives acts for this host. mine says which addresses are this machine's: a
 // sign of life left by an agent at one of them is that of a predecessor, which has ended. An agent at another address is asked, and
 // answers within patience if it lives. The record is that of whoever acted for the host at another address, alive or not; its id is empty if nobody did.
-func (c *Cluster) AskSeat(ctx context.Context, q Question, mine func(netip.Addr) bool, patience time.Duration) (other Host, lives bool, err error) {
+func (c HostRecords) AskSeat(ctx context.Context, q Question, mine func(netip.Addr) bool, patience time.Duration) (other Host, lives bool, err error) {
 	alive, err := c.Alive(ctx)
 	if err != nil {
 		return Host{}, false, err
@@ -56,13 +56,13 @@ func (c *Cluster) AskSeat(ctx context.Context, q Question, mine func(netip.Addr)
 }
 
 // NoteQuestion lets the agent that acts for a host know of another machine with the host's id.
-func (c *Cluster) NoteQuestion(ctx context.Context, host string, q Question) error {
+func (c HostRecords) NoteQuestion(ctx context.Context, host string, q Question) error {
 	_, err := c.putQuestion(ctx, host, q)
 	return err
 }
 
 // putQuestion puts the question into a host's record, unless it is there or answered, and returns the record as it was.
-func (c *Cluster) putQuestion(ctx context.Context, host string, q Question) (Host, error) {
+func (c *core) putQuestion(ctx context.Context, host string, q Question) (Host, error) {
 	var was Host
 	err := c.change(ctx, func() ([]Op, error) {
 		h, version, err := find[Host](ctx, c.kv, HostKey(host))

@@ -26,7 +26,7 @@ func (m mark) schema() int {
 	return Schema
 }
 
-func (c *Cluster) mark(ctx context.Context) (mark, error) {
+func (c *core) mark(ctx context.Context) (mark, error) {
 	layout, check, err := c.layout(ctx)
 	return mark{layout, check}, err
 }
@@ -52,7 +52,7 @@ type standing struct {
 
 // standing reads a network. A record in the form of another layout is brought into that of the cluster's first, and ErrConflict is returned: change
 // decides again then.
-func (c *Cluster) standing(ctx context.Context, id string) (standing, error) {
+func (c *core) standing(ctx context.Context, id string) (standing, error) {
 	s := standing{host: c.host}
 	var err error
 	if s.mark, err = c.mark(ctx); err != nil {
@@ -84,7 +84,7 @@ func (c *Cluster) standing(ctx context.Context, id string) (standing, error) {
 }
 
 // newStanding is a network that is to be made.
-func (c *Cluster) newStanding(ctx context.Context, n Network) (standing, error) {
+func (c *core) newStanding(ctx context.Context, n Network) (standing, error) {
 	m, err := c.mark(ctx)
 	n.Schema = m.schema()
 	s := standing{networkRecord: networkRecord{Network: n}, mark: m, host: c.host, changed: true}
@@ -154,7 +154,7 @@ func (s standing) stays() []Op {
 
 // boundOps are the operations by which a transaction fails once this host has not the network any more. ErrNotFound says that it has it not; ErrConflict that
 // it is to be asked again, as change does.
-func (c *Cluster) boundOps(ctx context.Context, network string) ([]Op, error) {
+func (c *core) boundOps(ctx context.Context, network string) ([]Op, error) {
 	s, err := c.standing(ctx, network)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (c *Cluster) boundOps(ctx context.Context, network string) ([]Op, error) {
 
 // unbound says whether no host has the network, so that this stays true or the record changes. It returns the record as it is then: in the second layout joins do not
 // change a record, so it is Closing first, and looked at once more.
-func (c *Cluster) unbound(ctx context.Context, s standing) (standing, bool, error) {
+func (c *core) unbound(ctx context.Context, s standing) (standing, bool, error) {
 	all, err := c.readBindings(ctx, s.networkRecord)
 	if err != nil || len(all.Present()) > 0 || !s.apart() || s.State != Active {
 		return s, err == nil && len(all.Present()) == 0, err
@@ -188,7 +188,7 @@ func (c *Cluster) unbound(ctx context.Context, s standing) (standing, bool, erro
 }
 
 // endNetwork removes a network that no host has, if it is unneeded then. It says whether it is gone. It can be repeated, by any host.
-func (c *Cluster) endNetwork(ctx context.Context, id string, unneeded func(Network) bool) (gone bool, err error) {
+func (c *core) endNetwork(ctx context.Context, id string, unneeded func(Network) bool) (gone bool, err error) {
 	var last standing
 	err = c.change(ctx, func() ([]Op, error) {
 		gone, last = false, standing{}
@@ -220,7 +220,7 @@ func (c *Cluster) endNetwork(ctx context.Context, id string, unneeded func(Netwo
 }
 
 // afterNetwork removes what a network leaves in the second layout: the words of hosts that let go of it, and pools that were held when it went.
-func (c *Cluster) afterNetwork(ctx context.Context, s standing) error {
+func (c *core) afterNetwork(ctx context.Context, s standing) error {
 	entries, err := c.kv.List(ctx, boundTo(s.ID))
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func HashSecret(secret Secret) string {
 }
 
 // CreateToken records a token; those that expired long ago are removed.
-func (c *Cluster) CreateToken(ctx context.Context, t JoinToken) error {
+func (c MemberRecords) CreateToken(ctx context.Context, t JoinToken) error {
 	all, err := c.Tokens(ctx)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (c *Cluster) CreateToken(ctx context.Context, t JoinToken) error {
 }
 
 // Tokens lists the tokens, by the time at which they were made.
-func (c *Cluster) Tokens(ctx context.Context) ([]JoinToken, error) {
+func (c MemberRecords) Tokens(ctx context.Context) ([]JoinToken, error) {
 	var all []JoinToken
 	err := list(ctx, c.kv, TokensPrefix, func(_ Entry, t JoinToken) { all = append(all, t) })
 	slices.SortFunc(all, func(a, b JoinToken) int { return cmp.Or(a.Made.Compare(b.Made), cmp.Compare(a.ID, b.ID)) })
@@ -74,7 +74,7 @@ func (c *Cluster) Tokens(ctx context.Context) ([]JoinToken, error) {
 }
 
 // RemoveToken removes a token; ErrNotFound if there is none.
-func (c *Cluster) RemoveToken(ctx context.Context, id string) error {
+func (c MemberRecords) RemoveToken(ctx context.Context, id string) error {
 	return c.change(ctx, func() ([]Op, error) {
 		_, version, err := find[JoinToken](ctx, c.kv, TokenKey(id))
 		if err != nil {
@@ -88,7 +88,7 @@ func (c *Cluster) RemoveToken(ctx context.Context, id string) error {
 }
 
 // RemoveTokensExcept removes the tokens that know the cluster by another authority than these.
-func (c *Cluster) RemoveTokensExcept(ctx context.Context, cas []string) error {
+func (c MemberRecords) RemoveTokensExcept(ctx context.Context, cas []string) error {
 	all, err := c.Tokens(ctx)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (c *Cluster) RemoveTokensExcept(ctx context.Context, cas []string) error {
 
 // useToken gives the operations that count one use of the candidate's token, or says why it is refused. Who shows a token needs a
 // good one in an open cluster too.
-func (c *Cluster) useToken(ctx context.Context, keys Keys, who Candidate) ([]Op, error) {
+func (c *core) useToken(ctx context.Context, keys Keys, who Candidate) ([]Op, error) {
 	if who.Token == "" {
 		if keys.Locked {
 			return nil, fmt.Errorf("%w: a new host needs a token", ErrLocked)

@@ -8,7 +8,7 @@ import (
 // Unbind ends the network on this host, and removes its endpoints' records. A network that is not
 // declared, or that is being deleted, goes with its last host, together with its name and
 // VNI, and with those pools that nobody holds through IPAM any more. It can be repeated.
-func (c *Cluster) Unbind(ctx context.Context, id, dockerID string) error {
+func (c NetworkRecords) Unbind(ctx context.Context, id, dockerID string) error {
 	err := c.change(ctx, func() ([]Op, error) {
 		s, err := c.standing(ctx, id)
 		if err != nil || s.version == 0 || s.own.DockerID == "" || s.own.DockerID != dockerID {
@@ -31,7 +31,7 @@ func anyway(Network) bool { return true }
 
 // Release is Unbind because this host's user removed the network: it goes from all hosts if
 // no host has endpoints on it, else this host is noted as away.
-func (c *Cluster) Release(ctx context.Context, id, dockerID string) error {
+func (c NetworkRecords) Release(ctx context.Context, id, dockerID string) error {
 	if err := c.Unbind(ctx, id, dockerID); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c *Cluster) Release(ctx context.Context, id, dockerID string) error {
 
 // Discard does the second half of Release after Unbind: this host's user removed the network. It changes nothing if
 // this host has the network again. It can be repeated.
-func (c *Cluster) Discard(ctx context.Context, id string) error {
+func (c NetworkRecords) Discard(ctx context.Context, id string) error {
 	for {
 		alone, err := c.wish(ctx, id)
 		if err != nil {
@@ -58,7 +58,7 @@ func (c *Cluster) Discard(ctx context.Context, id string) error {
 
 // wish notes that this host's user wants the network removed: it is Deleting if no other host has endpoints on it, else this host is away. alone says that
 // no host has it, and that nothing was noted.
-func (c *Cluster) wish(ctx context.Context, id string) (alone bool, err error) {
+func (c *core) wish(ctx context.Context, id string) (alone bool, err error) {
 	err = c.change(ctx, func() ([]Op, error) {
 		alone = false
 		s, err := c.standing(ctx, id)
@@ -72,7 +72,7 @@ func (c *Cluster) wish(ctx context.Context, id string) (alone bool, err error) {
 		if alone = len(all.Present()) == 0; alone {
 			return nil, nil
 		}
-		users, err := c.Users(ctx, id)
+		users, err := c.endpoints().Users(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func (c *Cluster) wish(ctx context.Context, id string) (alone bool, err error) {
 }
 
 // removeOps removes a network that no host has, its keys, and its pools unless somebody holds them.
-func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
+func (c *core) removeOps(ctx context.Context, s standing) ([]Op, error) {
 	n := s.Network
 	if err := c.clearShards(ctx, n.ID, s.version); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (c *Cluster) removeOps(ctx context.Context, s standing) ([]Op, error) {
 }
 
 // clearShards removes the shards of a network on which no host has endpoints any more. In the transaction that removes the network there is no room for them.
-func (c *Cluster) clearShards(ctx context.Context, id string, version uint64) error {
+func (c *core) clearShards(ctx context.Context, id string, version uint64) error {
 	shards, err := c.kv.List(ctx, ShardsOf(id))
 	if err != nil || len(shards) == 0 {
 		return err

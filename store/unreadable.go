@@ -44,7 +44,7 @@ func poolOfKey(key string) (netip.Prefix, bool) {
 }
 
 // AllNetworks lists all networks of the cluster, and apart those whose records can't be read.
-func (c *Cluster) AllNetworks(ctx context.Context) ([]Network, Unreadable, error) {
+func (c NetworkRecords) AllNetworks(ctx context.Context) ([]Network, Unreadable, error) {
 	records, unread, err := c.networkRecords(ctx)
 	networks := make([]Network, len(records))
 	for i, r := range records {
@@ -54,7 +54,7 @@ func (c *Cluster) AllNetworks(ctx context.Context) ([]Network, Unreadable, error
 }
 
 // AllPools lists all pools of the cluster, and apart those whose records can't be read.
-func (c *Cluster) AllPools(ctx context.Context) ([]Pool, Unreadable, error) {
+func (c PoolRecords) AllPools(ctx context.Context) ([]Pool, Unreadable, error) {
 	records, unread, err := c.poolRecords(ctx)
 	pools := make([]Pool, len(records))
 	for i, r := range records {

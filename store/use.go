@@ -20,7 +20,7 @@ type PoolUse struct {
 }
 
 // PutUse tells what this host does with its claims; nothing to tell removes the record.
-func (c *Cluster) PutUse(ctx context.Context, pools map[netip.Prefix]PoolUse) error {
+func (c ClaimRecords) PutUse(ctx context.Context, pools map[netip.Prefix]PoolUse) error {
 	if len(pools) == 0 {
 		return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: UseKey(c.host)})
 	}
@@ -28,7 +28,7 @@ func (c *Cluster) PutUse(ctx context.Context, pools map[netip.Prefix]PoolUse) er
 }
 
 // Uses reads what all hosts tell of one pool, by host.
-func (c *Cluster) Uses(ctx context.Context, pool netip.Prefix) (map[string]PoolUse, error) {
+func (c ClaimRecords) Uses(ctx context.Context, pool netip.Prefix) (map[string]PoolUse, error) {
 	all := map[string]PoolUse{}
 	_, err := listKnown(ctx, c.kv, UsePrefix, func(_ Entry, u HostUse) error {
 		if use, ok := u.Pools[pool]; ok {

@@ -64,8 +64,8 @@ func (h Host) Used() []Use {
 
 // checkUses returns ErrOverlap if a host of the cluster uses one of the subnets by itself. It is asked when a network is made: what a
 // host begins to use later is trouble of that host.
-func (c *Cluster) checkUses(ctx context.Context, pools []netip.Prefix) error {
-	members, err := c.Hosts(ctx)
+func (c *core) checkUses(ctx context.Context, pools []netip.Prefix) error {
+	members, err := c.hosts().Hosts(ctx)
 	if err != nil {
 		return err
 	}

@@ -265,7 +265,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 
 // buildRoster makes what follows the cluster's hosts, and what removes those that are gone.
 func (a *agent) buildRoster() {
-	a.roster = roster.New(a.cluster, roster.Options{Logger: a.log, Back: func() {
+	a.roster = roster.New(a.cluster.HostRecords, roster.Options{Logger: a.log, Back: func() {
 		a.resync.Store(true)
 		a.janitor.Again()
 	}})

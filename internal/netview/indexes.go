@@ -46,12 +46,12 @@ type sharer struct {
 }
 
 // newIndexes watches indexes, which hosts in the form of the first layout change.
-func newIndexes(cluster *store.Cluster) *indexes {
+func newIndexes(cluster store.EndpointRecords) *indexes {
 	return &indexes{one: cluster.WatchIndex, all: cluster.WatchIndexes, sharers: map[*sharer]bool{}, news: make(chan struct{})}
 }
 
 // newShards watches shards, which hosts in the form of the second layout change.
-func newShards(cluster *store.Cluster) *indexes {
+func newShards(cluster store.EndpointRecords) *indexes {
 	return &indexes{one: cluster.WatchShards, all: cluster.WatchAllShards, sharers: map[*sharer]bool{}, news: make(chan struct{})}
 }
 

@@ -113,7 +113,7 @@ func TestIndexes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x := newIndexes(store.NewCluster(kv, "me"))
+	x := newIndexes(store.NewCluster(kv, "me").EndpointRecords)
 	var all []*follower
 	for _, id := range ids {
 		f := follow(t.Context(), x, id)

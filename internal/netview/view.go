@@ -66,7 +66,7 @@ func New(ctx context.Context, deps Deps) (*View, error) {
 		deps.OwnRecord = func(store.Host) {}
 	}
 	v := &View{
-		cluster: deps.Cluster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster), shards: newShards(deps.Cluster), storedHosts: newCopies(deps.Local),
+		cluster: deps.Cluster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster.EndpointRecords), shards: newShards(deps.Cluster.EndpointRecords), storedHosts: newCopies(deps.Local),
 		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), convert: make(chan time.Duration, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
 		relayout: make(chan struct{}), dirty: map[string]bool{}, failed: map[string]Unpublished{},
 	}

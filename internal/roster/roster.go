@@ -32,7 +32,7 @@ type Options struct {
 
 // Roster is the cluster's hosts as the store told them last. It is safe for concurrent use.
 type Roster struct {
-	cluster *store.Cluster
+	cluster store.HostRecords
 	opts    Options
 
 	mu      sync.Mutex // guards what follows
@@ -45,7 +45,7 @@ type Roster struct {
 }
 
 // New returns a roster that knows nothing until Run.
-func New(cluster *store.Cluster, opts Options) *Roster {
+func New(cluster store.HostRecords, opts Options) *Roster {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
