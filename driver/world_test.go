@@ -16,6 +16,7 @@ import (
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/netview"
+	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/ipamdriver"
@@ -163,6 +164,7 @@ type host struct {
 	cluster       *store.Cluster
 	ipam          *ipamdriver.Driver
 	plane         *plane
+	roster        *roster.Roster
 	view          *netview.View
 	stop          func()
 	api           string // of the engine
@@ -192,7 +194,8 @@ func (h *host) boot() {
 		hasLink = func(_ context.Context, name string) bool { return h.hasLink(name) }
 	}
 	var err error
-	h.view, err = netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Local: h.local})
+	h.roster = roster.New(h.cluster.HostRecords, roster.Options{})
+	h.view, err = netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Roster: h.roster, Local: h.local})
 	h.w.must(err)
 	h.Driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, View: h.view, Dataplane: h.plane, Addresses: h.ipam},
 		driver.Options{AddressSpace: space, HasLink: hasLink, Named: h.named, EngineAPI: func() string { return h.api }, Admit: func(ctx context.Context) (string, error) {
@@ -209,6 +212,7 @@ func (h *host) boot() {
 func (h *host) run() *host {
 	ctx, cancel := context.WithCancel(h.w.ctx)
 	var done sync.WaitGroup
+	done.Go(func() { _ = h.roster.Run(ctx) })
 	done.Go(func() { _ = h.view.Run(ctx) })
 	done.Go(func() { _ = h.Run(ctx) })
 	h.stop = func() { cancel(); done.Wait() }

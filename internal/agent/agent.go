@@ -231,7 +231,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
 		Pools: pools, Subnets: a.links.Subnets, HalfDefaults: a.links.HalfDefaults, EngineAPI: a.engineAPI, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
 	})
-	if a.view, err = netview.New(ctx, netview.Deps{Cluster: a.cluster, Local: a.local, OwnRecord: a.ownRecord, Logger: a.log}); err != nil {
+	if a.view, err = netview.New(ctx, netview.Deps{Cluster: a.cluster, Roster: a.roster, Local: a.local, OwnRecord: a.ownRecord, Logger: a.log}); err != nil {
 		return err
 	}
 	a.driver, err = driver.New(ctx, driver.Deps{

@@ -109,7 +109,7 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 	a.cfg.HostExpiry, a.cfg.GarbageGrace = 24*time.Hour, 5*time.Minute
 	a.buildRoster()
 	a.ipam = ipamdriver.New(cluster, local, ipamdriver.Options{Journal: j, Logger: log})
-	if a.view, err = netview.New(t.Context(), netview.Deps{Cluster: cluster, Local: local, OwnRecord: func(store.Host) {}, Logger: log}); err != nil {
+	if a.view, err = netview.New(t.Context(), netview.Deps{Cluster: cluster, Roster: a.roster, Local: local, OwnRecord: func(store.Host) {}, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	if a.driver, err = driver.New(t.Context(), driver.Deps{Cluster: cluster, Local: local, View: a.view, Dataplane: noPlane{}, Addresses: a.ipam}, driver.Options{Logger: log}); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
+	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
@@ -210,7 +211,8 @@ func (h *host) up() {
 	h.w.Helper()
 	h.down()
 	h.ipam = ipamdriver.New(h.cluster, h.local, ipamdriver.Options{})
-	view, err := netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Local: h.local})
+	hosts := roster.New(h.cluster.HostRecords, roster.Options{})
+	view, err := netview.New(h.w.ctx, netview.Deps{Cluster: h.cluster, Roster: hosts, Local: h.local})
 	h.w.must(err)
 	h.driver, err = driver.New(h.w.ctx, driver.Deps{Cluster: h.cluster, Local: h.local, View: view, Dataplane: &h.plane, Addresses: h.ipam},
 		driver.Options{AddressSpace: space, Judged: true, Named: h.follow, Admit: func(context.Context) (string, error) { return h.maker, nil }})
@@ -230,7 +232,7 @@ func (h *host) up() {
 	})
 	ctx, cancel := context.WithCancel(h.w.ctx)
 	done := make(chan struct{})
-	parts := []func(context.Context) error{view.Run, h.driver.Run, h.Run, h.finish}
+	parts := []func(context.Context) error{hosts.Run, view.Run, h.driver.Run, h.Run, h.finish}
 	for _, run := range parts {
 		go func() { _ = run(ctx); done <- struct{}{} }()
 	}

@@ -13,43 +13,41 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// watchHosts keeps the hosts as the store has them.
-func (v *View) watchHosts(ctx context.Context) {
-	var index uint64
+// followHosts keeps the hosts as the roster has them.
+func (v *View) followHosts(ctx context.Context) {
 	unreadable := retry.Trouble{Logger: v.log, Level: slog.LevelWarn, Text: "records of hosts can't be read; what was known of these hosts stays"}
-	loop := v.newLoop("hosts can't be read or written to this host's disk; the last known stay")
+	loop := v.newLoop("hosts can't be written to this host's disk; other hosts know them")
+	changed := v.roster.Subscribe(ctx)
 	for ctx.Err() == nil {
-		members, next, err := v.cluster.WatchHosts(ctx, index)
-		if err == nil {
+		if members, known := v.roster.Members(); known {
 			unreadable.Note(errors.Join(slices.Collect(maps.Values(members.Unreadable))...))
-			v.keepKnown(members)
-			err = v.setHosts(ctx, members.Hosts)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			index = 0
-			loop.Fails(ctx, err)
-		default:
-			index = next
+			if err := v.setHosts(ctx, v.keepKnown(members)); err != nil {
+				loop.Fails(ctx, err)
+				continue
+			}
 			loop.Works()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
 		}
 	}
 }
 
-// keepKnown adds what was known of hosts whose records can't be read any more: their containers are where they were.
-func (v *View) keepKnown(members store.Membership) {
+// keepKnown are the hosts of the cluster, with what was known of those whose records can't be read any more: their containers are where they were.
+func (v *View) keepKnown(members store.Membership) map[string]store.Host {
+	hosts := maps.Clone(members.Hosts) // the roster's others share it
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for id := range members.Unreadable {
 		if h, known := v.hosts[id]; known {
-			members.Hosts[id] = h
+			hosts[id] = h
 		}
 	}
+	return hosts
 }
 
-// setHosts takes the hosts over. Consumers hear of a host that is reached in another way only in networks where it has endpoints.
+// setHosts takes the hosts over, in a map that nothing else has. Consumers hear of a host that is reached in another way only in networks where it has endpoints.
 func (v *View) setHosts(ctx context.Context, hosts map[string]store.Host) error {
 	if h, known := hosts[v.cluster.Host()]; known {
 		v.own(h)

@@ -121,8 +121,7 @@ func TestManyHere(t *testing.T) {
 	w.must(w.me.PutHost(w.ctx, store.Host{Name: "me", VTEP: vtep(1), MTU: 1500}))
 	_, err := there.Bind(w.ctx, store.Binding{ID: w.network, DockerID: "dthere", Pools: pools})
 	w.must(err)
-	theirs, err := netview.New(w.ctx, netview.Deps{Cluster: there, Local: file(t, "there")})
-	w.must(err)
+	theirs := w.viewOf(there, file(t, "there"))
 	s, p := theirs.Stream(w.network), &plane{}
 	s.Follow()
 	w.run(theirs)

@@ -21,6 +21,8 @@ const (
 // Deps are the parts that a View works on.
 type Deps struct {
 	Cluster *store.Cluster
+	// Roster follows the cluster's hosts; Run needs it.
+	Roster Roster
 	// Local is the host's own store.
 	Local store.KV
 	// OwnRecord hears this host's record whenever the cluster's hosts change; it must not block. nil hears nothing.
@@ -28,9 +30,18 @@ type Deps struct {
 	Logger    *slog.Logger
 }
 
+// Roster is what follows the cluster's hosts: a roster.Roster, which other parts ask, too.
+type Roster interface {
+	// Members are the hosts; known is false before they were read first. Its maps are shared.
+	Members() (members store.Membership, known bool)
+	// Subscribe signals that a host's record has changed.
+	Subscribe(context.Context) <-chan struct{}
+}
+
 // View is what this host knows of the cluster. It is safe for concurrent use.
 type View struct {
 	cluster *store.Cluster
+	roster  Roster
 	local   store.KV
 	own     func(store.Host)
 	log     *slog.Logger
@@ -66,7 +77,7 @@ func New(ctx context.Context, deps Deps) (*View, error) {
 		deps.OwnRecord = func(store.Host) {}
 	}
 	v := &View{
-		cluster: deps.Cluster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster.EndpointRecords), shards: newShards(deps.Cluster.EndpointRecords), storedHosts: newCopies(deps.Local),
+		cluster: deps.Cluster, roster: deps.Roster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster.EndpointRecords), shards: newShards(deps.Cluster.EndpointRecords), storedHosts: newCopies(deps.Local),
 		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), convert: make(chan time.Duration, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
 		relayout: make(chan struct{}), dirty: map[string]bool{}, failed: map[string]Unpublished{},
 	}
@@ -184,7 +195,7 @@ func (v *View) Run(ctx context.Context) error {
 	}
 	v.mu.Unlock()
 	v.nudge()
-	watchers.Go(func() { v.watchHosts(ctx) })
+	watchers.Go(func() { v.followHosts(ctx) })
 	watchers.Go(func() { v.watchLayout(ctx) })
 	v.publishLoop(ctx)
 	v.mu.Lock()

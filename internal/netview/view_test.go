@@ -13,6 +13,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/netview"
+	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/testenv/leaks"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
@@ -32,6 +33,7 @@ type world struct {
 	local   store.KV
 	network string
 	me      *store.Cluster
+	rosters map[*netview.View]*roster.Roster
 }
 
 // eachLayout runs a test with each layout of the cluster's records.
@@ -48,7 +50,7 @@ func eachLayout(t *testing.T, test func(w *world)) {
 func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	w := &world{T: t, ctx: ctx, kv: file(t, "cluster"), local: file(t, "local")}
+	w := &world{T: t, ctx: ctx, kv: file(t, "cluster"), local: file(t, "local"), rosters: map[*netview.View]*roster.Roster{}}
 	w.me = store.NewCluster(w.kv, "me")
 	n, err := w.me.Bind(ctx, store.Binding{DockerID: "dme", Pools: pools})
 	w.must(err)
@@ -102,14 +104,21 @@ func endpoints(first, count int) (all []store.Endpoint) {
 
 // view is a running view of the host.
 func (w *world) view() *netview.View {
-	v, err := netview.New(w.ctx, netview.Deps{Cluster: w.me, Local: w.local})
+	return w.viewOf(w.me, w.local)
+}
+
+func (w *world) viewOf(cluster *store.Cluster, local store.KV) *netview.View {
+	hosts := roster.New(cluster.HostRecords, roster.Options{})
+	v, err := netview.New(w.ctx, netview.Deps{Cluster: cluster, Roster: hosts, Local: local})
 	w.must(err)
+	w.rosters[v] = hosts
 	return v
 }
 
 func (w *world) run(v *netview.View) (stop func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	var done sync.WaitGroup
+	done.Go(func() { _ = w.rosters[v].Run(ctx) })
 	done.Go(func() { _ = v.Run(ctx) })
 	stop = sync.OnceFunc(func() { cancel(); done.Wait() })
 	w.Cleanup(stop)
