@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -42,6 +43,8 @@ func (w *world) readRecords(ctx context.Context) (r records, err error) {
 	if r.keys, err = w.Consul.Keys(ctx, prefix); err != nil {
 		return r, err
 	}
+	// These are there so that watched prefixes are not empty.
+	maps.DeleteFunc(r.keys, func(key, _ string) bool { return path.Base(key) == "permanent" })
 	for key, value := range r.keys {
 		id, ok := strings.CutPrefix(key, prefix+"hosts/")
 		if !ok || strings.Contains(id, "/") {
@@ -123,6 +126,10 @@ func (r records) facts(have facts) {
 			have.add("index of host %s on %s", r.names[path.Base(last)], first)
 		case "parts":
 			err = r.endpoints(have, key, value, r.names[path.Dir(last)], first)
+		case "bound", "labels", "shards":
+			if _, is := r.networks[first]; !is {
+				have.add("%s of %s, which is no network", kind, first)
+			}
 		case "pools":
 			err = r.pool(have, key, value)
 		case "blocks":
