@@ -106,7 +106,7 @@ func partOfKey(key string) (host string, number int, err error) {
 
 // ParseLocalPart reads what LocalPartKey gave.
 func ParseLocalPart(key string) (network, host string, part int, is bool) {
-	network, rest, _ := strings.Cut(strings.TrimPrefix(key, LocalPeers), "/")
+	network, rest, _ := strings.Cut(strings.TrimPrefix(key, LocalParts), "/")
 	host, _, _ = strings.Cut(rest, "/")
 	_, part, err := partOfKey(key)
 	return network, host, part, err == nil && LocalPartKey(network, host, part) == key

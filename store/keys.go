@@ -120,6 +120,7 @@ const (
 	LocalPools        = Root + "local/pools/"
 	LocalSwarm        = Root + "local/swarm/"
 	LocalPeers        = Root + "local/peers/"
+	LocalParts        = Root + "local/parts/" // not below LocalPeers: an agent of before that finds one there does not start
 	LocalHosts        = Root + "local/hosts/"
 	LocalStoreKindKey = Root + "local/store-kind"
 	// LocalCopyKey says that another machine was found to act under this host's id.
@@ -174,8 +175,11 @@ func LocalPeerKey(network, host string) string { return LocalPeers + network + "
 
 // LocalPartKey is the key of the last known Part of another host's endpoints.
 func LocalPartKey(network, host string, part int) string {
-	return LocalPeerKey(network, host) + "/" + strconv.Itoa(part)
+	return LocalPartsOf(network, host) + strconv.Itoa(part)
 }
+
+// LocalPartsOf is the prefix of what LocalPartKey gives for a host's parts.
+func LocalPartsOf(network, host string) string { return LocalParts + network + "/" + host + "/" }
 
 // LocalHostsKey is the key of the last known Host record of another host.
 func LocalHostsKey(host string) string { return LocalHosts + host }

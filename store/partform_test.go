@@ -26,7 +26,7 @@ func TestPartForms(t *testing.T) {
 		ShardKey("n", "0a"):                                         "socketplane/v1/shards/n/0a",
 		PartKey("n", "a", 3):                                        "socketplane/v1/parts/n/a/3",
 		LabelsKey("n", "a", 3):                                      "socketplane/v1/labels/n/a/3",
-		LocalPartKey("n", "a", 12):                                  "socketplane/v1/local/peers/n/a/12",
+		LocalPartKey("n", "a", 12):                                  "socketplane/v1/local/parts/n/a/12",
 		ShardOf("0123456789abcdef"):                                 "1d",
 	} {
 		if got != want {
@@ -40,7 +40,7 @@ func TestPartForms(t *testing.T) {
 	if network, host, part, is := ParseLocalPart(LocalPartKey("n", "a", 12)); network != "n" || host != "a" || part != 12 || !is {
 		t.Errorf("the key is read as %s, %s, %d, %t", network, host, part, is)
 	}
-	for _, key := range []string{LocalPeerKey("n", "a"), LocalPeerKey("n", "0000000000000001"), LocalPeerKey("n", "12"), LocalPeerKey("n", "a") + "/01", LocalPeers + "x"} {
+	for _, key := range []string{LocalPeerKey("n", "a"), LocalPeerKey("n", "0000000000000001"), LocalPeerKey("n", "12"), LocalPeerKey("n", "a") + "/12", LocalPartsOf("n", "a") + "01", LocalParts + "x"} {
 		if _, _, _, is := ParseLocalPart(key); is {
 			t.Errorf("%s is the key of a part", key)
 		}

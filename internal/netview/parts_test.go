@@ -157,7 +157,7 @@ func TestRestartReadsNoParts(t *testing.T) {
 	kept := func(want int) {
 		t.Helper()
 		for {
-			entries, err := w.local.List(w.ctx, store.LocalPeers)
+			entries, err := w.local.List(w.ctx, store.LocalParts)
 			w.must(err)
 			if len(entries) == want {
 				return
@@ -247,4 +247,46 @@ func TestFormsChange(t *testing.T) {
 	w.must(all[1].PutEndpoints(w.ctx, w.network, nil))
 	w.must(all[2].PutEndpoints(w.ctx, w.network, endpoints(2*each, 10)))
 	w.follow(p, s, "two have less", func() bool { return p.count() == (hosts-2)*each+10 })
+}
+
+// TestFormerAgentReadsCopies: what this host's own store has below the prefix that an agent of before reads is in the form that it knows, also in the second
+// layout: with anything else it would not start. What it writes there afterwards counts, until the cluster's store has told.
+func TestFormerAgentReadsCopies(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.me.SetLayout(w.ctx, store.NewestLayout))
+	w.must(w.other(1).PutEndpoints(w.ctx, w.network, endpoints(0, 20)))
+	v := w.view()
+	s := v.Stream(w.network)
+	s.Follow()
+	stop := w.run(v)
+	p := &plane{}
+	w.follow(p, s, "all are known", func() bool { return p.count() == 20 })
+	list := func(prefix string, want int) []store.Entry {
+		t.Helper()
+		for {
+			entries, err := w.local.List(w.ctx, prefix)
+			w.must(err)
+			if len(entries) == want {
+				return entries
+			}
+			runtime.Gosched()
+		}
+	}
+	part := list(store.LocalParts, 2)[0]
+	list(store.LocalPeers, 0)
+	stop()
+	_, host, _, _ := store.ParseLocalPart(part.Key)
+	r := store.Endpoints{Schema: 1, Network: w.network, Host: host, Revision: "r", Endpoints: endpoints(0, 3)}
+	w.must(w.local.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.LocalPeerKey(w.network, host), Value: store.Encode(r)}))
+	v = w.view()
+	if _, all := v.Count(); all != 3 {
+		t.Errorf("%d are known, want those of the record that an agent of before has written", all)
+	}
+	s = v.Stream(w.network)
+	s.Follow()
+	defer w.run(v)()
+	p = &plane{}
+	w.follow(p, s, "what the cluster's store has is known again", func() bool { return p.count() == 20 })
+	list(store.LocalPeers, 0)
+	list(store.LocalParts, 2)
 }

@@ -317,7 +317,7 @@ func (f *peerReader) copy(ctx context.Context, fresh []news, gone []string) erro
 		switch {
 		case n.head == nil:
 			set[whole] = copied{n.record.Revision, withoutLabels(*n.record)}
-			unset = append(unset, f.t.stored.below(whole+"/")...)
+			unset = append(unset, f.t.stored.below(store.LocalPartsOf(f.t.id, n.host))...)
 			continue
 		case f.t.stored.has(whole):
 			unset = append(unset, whole)
@@ -332,8 +332,7 @@ func (f *peerReader) copy(ctx context.Context, fresh []news, gone []string) erro
 		}
 	}
 	for _, host := range gone {
-		whole := store.LocalPeerKey(f.t.id, host)
-		unset = append(append(unset, whole), f.t.stored.below(whole+"/")...)
+		unset = append(append(unset, store.LocalPeerKey(f.t.id, host)), f.t.stored.below(store.LocalPartsOf(f.t.id, host))...)
 	}
 	return f.t.stored.update(ctx, set, unset, f.current())
 }

@@ -3,6 +3,7 @@ package netview
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -98,30 +99,44 @@ func (v *View) restore(ctx context.Context) error {
 		v.storedHosts.restored(e.Key, copyOfHost(h).mark)
 	}
 	v.mtu = carried(v.hosts)
-	if entries, err = v.local.List(ctx, store.LocalPeers); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := v.restorePeer(e); err != nil {
+	for _, copies := range []struct {
+		prefix  string
+		restore func(store.Entry) error
+	}{{store.LocalParts, v.restorePart}, {store.LocalPeers, v.restoreRecord}} {
+		if entries, err = v.local.List(ctx, copies.prefix); err != nil {
 			return err
+		}
+		for _, e := range entries {
+			if err := copies.restore(e); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// restorePeer takes a copy of another host's record, or of a part of its endpoints. A host's parts are newer than its record, if both are there.
-func (v *View) restorePeer(e store.Entry) error {
+// restoreRecord takes a copy of another host's record. If there are copies of the host's parts, too, the record is what counts: an agent of before, which does not know
+// of the parts, has written it since. The parts are read again.
+func (v *View) restoreRecord(e store.Entry) error {
+	r, err := store.Decode[store.Endpoints](e)
+	if err != nil {
+		return err
+	}
+	t := v.table(r.Network)
+	endpoints := parse(r.Endpoints, 0)
+	v.remote += len(endpoints) - t.set(r.Host, endpoints)
+	if p := t.peers[r.Host]; p != nil {
+		p.parts = nil
+	}
+	t.stored.restored(e.Key, r.Revision)
+	return nil
+}
+
+// restorePart takes a copy of a part of another host's endpoints.
+func (v *View) restorePart(e store.Entry) error {
 	network, host, number, is := store.ParseLocalPart(e.Key)
 	if !is {
-		r, err := store.Decode[store.Endpoints](e)
-		if err != nil {
-			return err
-		}
-		t := v.table(r.Network)
-		endpoints := parse(r.Endpoints, 0)
-		v.remote += len(endpoints) - t.set(r.Host, endpoints)
-		t.stored.restored(e.Key, r.Revision)
-		return nil
+		return fmt.Errorf("%w: %q is not the key of a part", store.ErrInvalid, e.Key)
 	}
 	p, err := store.DecodePart(e)
 	if err != nil {
