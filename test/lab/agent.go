@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 	if h.agent != nil && h.agent.Running() {
 		return fmt.Errorf("the agent of %s runs already", h.Name)
 	}
-	if h.lab.opts.Agent == "" {
+	if h.AgentBinary() == "" {
 		binary, err := BuildAgent(ctx)
 		if err != nil {
 			return err
@@ -42,7 +43,7 @@ func (h *Host) StartAgent(ctx context.Context, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	argv := append([]string{h.lab.opts.Agent, "agent"}, own...)
+	argv := append([]string{h.AgentBinary(), "agent"}, own...)
 	argv = append(append(argv, h.lab.opts.AgentFlags...), flags...)
 	p, err := h.daemon("agent", nil, argv...)
 	if err != nil {
@@ -142,7 +143,7 @@ func (h *Host) RestartAgent(ctx context.Context, flags ...string) error {
 
 // SocketPlane runs the socketplane command inside the host.
 func (h *Host) SocketPlane(ctx context.Context, args ...string) (string, error) {
-	binary := h.lab.opts.Agent
+	binary := h.AgentBinary()
 	if binary == "" {
 		return "", errors.New("the lab has no socketplane binary")
 	}
@@ -151,5 +152,8 @@ func (h *Host) SocketPlane(ctx context.Context, args ...string) (string, error) 
 
 func joinPort(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
 
-// AgentBinary is the socketplane binary of the lab, "" when there is none.
-func (h *Host) AgentBinary() string { return h.lab.opts.Agent }
+// AgentBinary is the socketplane binary of this host: the lab's, unless UseAgent gave another; "" when there is none.
+func (h *Host) AgentBinary() string { return cmp.Or(h.binary, h.lab.opts.Agent) }
+
+// UseAgent gives the host another socketplane binary, such as that of another release, from the agent's next start on.
+func (h *Host) UseAgent(binary string) { h.binary = binary }

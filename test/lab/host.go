@@ -31,6 +31,8 @@ type Host struct {
 	opened process
 
 	init, ovsdb, vswitchd, dockerd, agent *testenv.Process
+	// binary is this host's own socketplane program; "" for the lab's.
+	binary string
 	// disabled is true while the managed plugin is, which is the agent then.
 	disabled bool
 }
