@@ -15,7 +15,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 VARS := github.com/socketplane/socketplane/internal/version
 LDFLAGS := -s -w $(if $(VERSION),-X $(VARS).version=$(VERSION) -X $(VARS).commit=$(COMMIT))
 # Packages that start hosts of their own have lanes; all others run with the race detector, three at a time: most of their time they wait, too.
-PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|doctor|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages|scale)(/|$$)')
+PLAIN = $(shell go list ./... | grep -vE '/test/(lab|cluster|doctor|e2e|users|chaos|crash|bench|vm|plugin|onehost|packages|scale|upgrade)(/|$$)')
 # What a host of the end-to-end tests is: engine:tunnel:tests. The whole suite on one of them, the core on its opposite.
 E2E := debian:kernel:. current:ovs:^TestCore
 E2E_ALL := debian:kernel:. current:ovs:. debian:ovs:. current:kernel:.
@@ -74,7 +74,7 @@ crash: bin/lab ## end the agent of a demo host as a crash would: make crash HOST
 # them go side by side, each of about twenty minutes, and their results are shown one lane after the other. The emulated machine, which takes all it
 # gets, goes beside two packages that measure nothing.
 LANE2 := ./test/crash/... ./test/onehost/...
-LANE3 := ./test/lab/... ./test/cluster/... ./test/packages/... ./test/doctor/... ./test/scale/...
+LANE3 := ./test/lab/... ./test/cluster/... ./test/packages/... ./test/doctor/... ./test/scale/... ./test/upgrade/...
 test: ## everything that must pass, with what it needs (root)
 	@$(INSTALL) consul ovs docker engine vm packages debian registry
 	@export SOCKETPLANE_TEST_STRICT=1; failed=0; out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; { \

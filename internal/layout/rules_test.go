@@ -9,6 +9,8 @@ var treeRules = []rule{
 	{"test/bench", []string{"internal/testenv", "test/bench", "test/lab", "test/scale", "github.com/docker/go-plugins-helpers", "github.com/prometheus/common",
 		"github.com/vishvananda", "golang.org/x/sync/errgroup", "golang.org/x/sys/unix"}, nil, "what is measured is the product's binary, not its packages"},
 	{"internal/testenv", []string{"internal/testenv", "go.uber.org/goleak", "golang.org/x/sys/unix"}, nil, "real parts for tests must not know the product"},
+	{"test/upgrade", []string{"internal/testenv", "internal/testenv/ovs", "test/lab", "golang.org/x/sync/errgroup"}, nil,
+		"the other release's packages are not these: both are met by their programs"},
 	{"test/internal", []string{"golang.org/x/sync/errgroup", "golang.org/x/sys/unix"}, nil, "what tests share must not know the product"},
 	{"test", nil, nil, "tests that only have _test.go files import what they look at"},
 }
