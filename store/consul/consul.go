@@ -71,6 +71,8 @@ type Store struct {
 	address string // for error texts
 	timeout time.Duration
 	bare    bareness
+	large   prefixes  // whose answers are long
+	opened  time.Time // when this was made
 
 	// ctx ends when Close is called.
 	ctx    context.Context
@@ -118,6 +120,8 @@ func Open(opts Options) (*Store, error) {
 		address: display(config.Address),
 		timeout: opts.Timeout,
 		bare:    bareness{seen: map[string]span{}},
+		large:   prefixes{all: map[string]bool{}},
+		opened:  time.Now(),
 		ctx:     ctx,
 		cancel:  cancel,
 	}, nil

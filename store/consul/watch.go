@@ -16,6 +16,12 @@ import (
 // together don't return together.
 const maxWait = 5 * time.Minute
 
+// firstWait is how long the first queries of a process wait.
+const firstWait = 10 * time.Second
+
+// largeAnswer is how many records an answer has that is not asked for again just because a query's time is over.
+const largeAnswer = 16
+
 // earlyPause is the pause after a query that came back early with the same
 // index, which Consul allows itself.
 const earlyPause = 100 * time.Millisecond
@@ -32,7 +38,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store
 	until := time.Now().Add(wait)
 	bare := since != 0 && s.bare.had(prefix, since)
 	for at := since; ; {
-		pairs, index, err := s.query(ctx, prefix, at, max(time.Until(until), time.Second))
+		pairs, index, err := s.query(ctx, prefix, at, max(min(time.Until(until), s.wait(prefix)), time.Second))
 		if err != nil {
 			return nil, 0, err
 		}
@@ -40,12 +46,45 @@ func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store
 		same := index == at || bare && len(pairs) == 0
 		if since == 0 || !same || !time.Now().Before(until) {
 			s.bare.note(prefix, index, len(pairs) == 0)
+			s.large.note(prefix, len(pairs) > largeAnswer)
 			return entriesOf(pairs), index, nil
 		}
 		at = index
 		if err := s.pause(ctx, earlyPause); err != nil {
 			return nil, 0, err
 		}
+	}
+}
+
+// wait is how long one query for a prefix waits at most. Consul does not notice that its client is gone: the query of a process that was killed stays with its
+// connection until its time is over, and Consul takes 200 connections of an address. So a query waits for no longer than this process has lived, and what an agent
+// that dies again and again leaves does not add up. What has many records is excepted, as each query's end reads all of them.
+func (s *Store) wait(prefix string) time.Duration {
+	if s.large.has(prefix) {
+		return maxWait + maxWait/10
+	}
+	return max(firstWait, time.Since(s.opened))
+}
+
+// prefixes is a set of prefixes. It is safe for concurrent use.
+type prefixes struct {
+	mu  sync.Mutex
+	all map[string]bool
+}
+
+func (p *prefixes) has(prefix string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all[prefix]
+}
+
+func (p *prefixes) note(prefix string, in bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if in {
+		p.all[prefix] = true
+	} else {
+		delete(p.all, prefix)
 	}
 }
 
