@@ -20,7 +20,12 @@ func CollectGarbage() (end func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	ballast := make([]byte, gcBallast) // without pointers, fresh from the kernel: it is neither cleared nor looked at
-	debug.SetGCPercent(gcPercent)
+	ballast := setGarbage()
 	return func() { runtime.KeepAlive(ballast) }
+}
+
+// setGarbage is CollectGarbage for as long as the ballast is in use.
+func setGarbage() (ballast []byte) {
+	debug.SetGCPercent(gcPercent)
+	return make([]byte, gcBallast) // without pointers, fresh from the kernel: it is neither cleared nor looked at
 }
