@@ -165,11 +165,17 @@ func TestOwnConsul(t *testing.T) {
 	})
 	w.must(h.StartAgent(w.ctx, "--store", "auto", "--consul-binary", binary))
 	w.eventually("the host is in the user's Consul", patience, func(ctx context.Context) error {
-		keys, err := w.Consul.Keys(ctx, "socketplane/v1/hosts/")
-		if err == nil && len(keys) < 2 {
-			err = fmt.Errorf("keys are %v", keys)
+		keys, err := w.Consul.Keys(ctx, "socketplane/v1/")
+		if err != nil {
+			return err
 		}
-		return err
+		for key := range keys {
+			id, is := strings.CutPrefix(key, "socketplane/v1/hosts/")
+			if _, alive := keys["socketplane/v1/alive/"+id]; is && alive {
+				return nil
+			}
+		}
+		return fmt.Errorf("keys are %v", keys)
 	})
 	for _, args := range [][]string{{"status"}, {"members"}, {"init"}, {"join", "10.99.1.9"}, {"leave"}, {"lock"}, {"token", "create"}} {
 		if _, err := h.SocketPlane(w.ctx, append([]string{"cluster"}, args...)...); err == nil || !strings.Contains(err.Error(), w.Consul.Addr) {
