@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// A revision is drawn anew with each change of what it guards, and a host's record and session with each start of
+// A revision is drawn at random with each change of what it guards, as the value of a shard is, and a host's record and session with each start of
 // its agent; the kernel says of some devices UP or UNKNOWN as it likes; the source of probes' answers carries the host's id, which
 // a host with an empty state directory chooses again: none of them is something that is left.
-var byChance = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|/alive/\w+ = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"| state (UP|DOWN|UNKNOWN)|set_field:02:53:50:[0-9a-f:]{8}->eth_src`)
+var byChance = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|/alive/\w+ = .*$|/shards/\S+ = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"| state (UP|DOWN|UNKNOWN)|set_field:02:53:50:[0-9a-f:]{8}->eth_src`)
 
 // What hosts told of how they use their addresses is some seconds old.
 var someTimeAgo = regexp.MustCompile(`(?m)^.*/use/.*\n`)
