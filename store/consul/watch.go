@@ -20,7 +20,7 @@ const maxWait = 5 * time.Minute
 const firstWait = 10 * time.Second
 
 // largeAnswer is how many records an answer has that is not asked for again just because a query's time is over.
-const largeAnswer = 16
+const largeAnswer = 8
 
 // earlyPause is the pause after a query that came back early with the same
 // index, which Consul allows itself.
@@ -57,13 +57,14 @@ func (s *Store) Watch(ctx context.Context, prefix string, since uint64) ([]store
 }
 
 // wait is how long one query for a prefix waits at most. Consul does not notice that its client is gone: the query of a process that was killed stays with its
-// connection until its time is over, and Consul takes 200 connections of an address. So a query waits for no longer than this process has lived, and what an agent
-// that dies again and again leaves does not add up. What has many records is excepted, as each query's end reads all of them.
+// connection until its time is over, and Consul takes 200 connections of an address. So a query waits for no longer than four times what this process has lived, and what an
+// agent that dies again and again leaves is at most four times what it has open. The factor keeps a young agent from asking more than once a minute. What has many records is
+// excepted, as each query's end reads all of them.
 func (s *Store) wait(prefix string) time.Duration {
 	if s.large.has(prefix) {
 		return maxWait + maxWait/10
 	}
-	return max(firstWait, time.Since(s.opened))
+	return max(firstWait, 4*time.Since(s.opened))
 }
 
 // prefixes is a set of prefixes. It is safe for concurrent use.

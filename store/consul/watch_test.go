@@ -16,8 +16,8 @@ func TestQueriesOfAYoungProcessAreShort(t *testing.T) {
 		records  int
 		min, max time.Duration
 	}{
-		{"few records", 16, 10 * time.Second, 11 * time.Second},
-		{"many records", 17, 5 * time.Minute, 330 * time.Second},
+		{"few records", 8, 10 * time.Second, 11 * time.Second},
+		{"many records", 9, 5 * time.Minute, 330 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var waited atomic.Int64
