@@ -49,6 +49,9 @@ var costs = []struct {
 // seldom are whole comparisons, which an agent makes by its clock, not because of what happens: one of them may come in between.
 const seldom = 1
 
+// clocked are lists of the kernel's tables that an agent makes by its clock, some 25 a minute: as many may come into one change, which is over after 10 s at the latest.
+const clocked = 6
+
 // bounds are the most that one of these may cost, in a cluster of any size. A cost without a bound is reported only. Requests to Consul leave
 // room for signs of life, of which more fall into a change the slower the machine is.
 var bounds = []struct {
@@ -61,7 +64,12 @@ var bounds = []struct {
 	{peerChange, "flow-mods and group-mods", 6},
 	{peerChange, "flow dumps and counts", seldom},
 	{peerChange, "OVSDB: operations", 0},
+	{peerChange, "OVSDB: transactions", 0},
+	{peerChange, "netlink: lists", clocked},
 	{localJoin, "Consul: requests", 14},
+	{localJoin, "Consul: keys read", 90},
+	{localJoin, "Consul: bytes read", 20 << 10},
+	{localJoin, "netlink: lists", clocked},
 	{localJoin, "flow-mods and group-mods", 14},
 	{localJoin, "flow dumps and counts", seldom},
 	{localJoin, "OVSDB: operations", 8},
@@ -70,11 +78,15 @@ var bounds = []struct {
 	{hostJoins, "flow-mods and group-mods", 5 * joinEach},
 	{hostJoins, "flow dumps and counts", seldom},
 	{hostJoins, "OVSDB: operations", 0},
+	{hostJoins, "OVSDB: transactions", 0},
+	{hostJoins, "netlink: lists", 4 + clocked},
 	{minute, "Consul: requests", 60},
 	{minute, "Consul: keys read", 60},
 	{minute, "Consul: bytes read", 60 << 10}, // 1 KiB/s
 	{minute, "flow-mods and group-mods", 0},
 	{minute, "OVSDB: operations", 0},
+	{minute, "OVSDB: transactions", 0},
+	{minute, "netlink: lists", 40},
 	{minute, "flow dumps and counts", 4},
 	{peerChange, "netlink: forwarding changes", 2},
 	{localJoin, "netlink: forwarding changes", 2},
