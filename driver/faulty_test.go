@@ -7,8 +7,8 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// flaky is a store that can be made to fail.
-type flaky struct {
+// faulty is a store whose calls fail when a test says so, at a call that it chooses.
+type faulty struct {
 	store.KV
 	mu      sync.Mutex
 	down    bool
@@ -17,9 +17,9 @@ type flaky struct {
 	gone    chan struct{} // closed when it goes down, which ends waiting
 }
 
-func newFlaky(kv store.KV) *flaky { return &flaky{KV: kv, gone: make(chan struct{})} }
+func newFaulty(kv store.KV) *faulty { return &faulty{KV: kv, gone: make(chan struct{})} }
 
-func (f *flaky) set(down bool) {
+func (f *faulty) set(down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if down && !f.down {
@@ -30,7 +30,7 @@ func (f *flaky) set(down bool) {
 	f.down, f.failing = down, false
 }
 
-func (f *flaky) check() error {
+func (f *faulty) check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -39,14 +39,14 @@ func (f *flaky) check() error {
 	return nil
 }
 
-func (f *flaky) Get(ctx context.Context, key string) (store.Entry, error) {
+func (f *faulty) Get(ctx context.Context, key string) (store.Entry, error) {
 	if err := f.check(); err != nil {
 		return store.Entry{}, err
 	}
 	return f.KV.Get(ctx, key)
 }
 
-func (f *flaky) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+func (f *faulty) List(ctx context.Context, prefix string) ([]store.Entry, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -54,13 +54,13 @@ func (f *flaky) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 }
 
 // failAfter makes writes fail after a few.
-func (f *flaky) failAfter(writes int) {
+func (f *faulty) failAfter(writes int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failing, f.skip = true, writes
 }
 
-func (f *flaky) Apply(ctx context.Context, ops ...store.Op) error {
+func (f *faulty) Apply(ctx context.Context, ops ...store.Op) error {
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (f *flaky) Apply(ctx context.Context, ops ...store.Op) error {
 	return f.KV.Apply(ctx, ops...)
 }
 
-func (f *flaky) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
+func (f *faulty) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
 	if err := f.check(); err != nil {
 		return nil, 0, err
 	}

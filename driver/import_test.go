@@ -20,7 +20,7 @@ func TestNetworksComeAlong(t *testing.T) {
 	next := store.NewCluster(there, "a")
 	done, err := next.Import(w.ctx, w.kv)
 	w.must(err)
-	w.kv, a.shared = there, newFlaky(there)
+	w.kv, a.shared = there, newFaulty(there)
 	a.cluster = store.NewCluster(a.shared, "a")
 	for range 2 {
 		a.boot()

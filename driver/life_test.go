@@ -232,7 +232,7 @@ func TestCreateFails(t *testing.T) {
 	a := w.host("a")
 	ended, cancel := context.WithCancel(w.ctx)
 	cancel()
-	for _, f := range []*flaky{a.shared, a.local} {
+	for _, f := range []*faulty{a.shared, a.local} {
 		f.set(true)
 		w.wants(a.create("n1", "LocalDefault"), store.ErrUnavailable)
 		if !a.Pending() {
@@ -243,7 +243,7 @@ func TestCreateFails(t *testing.T) {
 		w.clean(a)
 	}
 	w.must(a.create("n1", "LocalDefault"))
-	for _, f := range []*flaky{a.shared, a.local} {
+	for _, f := range []*faulty{a.shared, a.local} {
 		f.set(true)
 		_, err := a.endpoint("n1", "e1", "10.1.0.7/24", "")
 		w.wants(err, store.ErrUnavailable)

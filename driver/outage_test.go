@@ -104,13 +104,13 @@ func TestFailurePoints(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t)
 				h := w.host("a")
-				flaky := h.shared
+				faulty := h.shared
 				if local {
-					flaky = h.local
+					faulty = h.local
 				}
 				for i, call := range calls {
 					if i == at {
-						flaky.failAfter(writes)
+						faulty.failAfter(writes)
 					}
 					err := call.do(h)
 					if i != at {
@@ -121,7 +121,7 @@ func TestFailurePoints(t *testing.T) {
 					if dies {
 						h.boot()
 					}
-					flaky.set(false)
+					faulty.set(false)
 					if err != nil { // the user tries again
 						w.must(h.Sync(w.ctx))
 						w.must(h.ipam.Sync(w.ctx))

@@ -160,7 +160,7 @@ func file(t *testing.T, name string) store.KV {
 type host struct {
 	*driver.Driver
 	w             *world
-	shared, local *flaky
+	shared, local *faulty
 	cluster       *store.Cluster
 	ipam          *ipamdriver.Driver
 	plane         *plane
@@ -175,7 +175,7 @@ type host struct {
 
 func (w *world) host(id string) *host {
 	w.Helper()
-	h := &host{w: w, shared: newFlaky(w.kv), local: newFlaky(file(w.T, id)), stop: func() {}}
+	h := &host{w: w, shared: newFaulty(w.kv), local: newFaulty(file(w.T, id)), stop: func() {}}
 	h.cluster = store.NewCluster(h.shared, id)
 	h.boot()
 	w.Cleanup(func() { h.stop() })

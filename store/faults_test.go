@@ -11,7 +11,7 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// fault is what a flaky store does at one of its operations.
+// fault is what a store that fails on purpose does at one of its operations.
 type fault int
 
 const (
@@ -20,31 +20,31 @@ const (
 	failConflict              // somebody else was faster
 )
 
-// flaky is a store that fails at its nth operation.
-type flaky struct {
+// faulty is a store that fails at its nth operation.
+type faulty struct {
 	store.KV
 	at    int64
 	fault fault
 	count atomic.Int64
 }
 
-func (f *flaky) hit() bool { return f.count.Add(1) == f.at }
+func (f *faulty) hit() bool { return f.count.Add(1) == f.at }
 
-func (f *flaky) Get(ctx context.Context, key string) (store.Entry, error) {
+func (f *faulty) Get(ctx context.Context, key string) (store.Entry, error) {
 	if f.hit() {
 		return store.Entry{}, store.ErrUnavailable
 	}
 	return f.KV.Get(ctx, key)
 }
 
-func (f *flaky) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+func (f *faulty) List(ctx context.Context, prefix string) ([]store.Entry, error) {
 	if f.hit() {
 		return nil, store.ErrUnavailable
 	}
 	return f.KV.List(ctx, prefix)
 }
 
-func (f *flaky) Apply(ctx context.Context, ops ...store.Op) error {
+func (f *faulty) Apply(ctx context.Context, ops ...store.Op) error {
 	if !f.hit() {
 		return f.KV.Apply(ctx, ops...)
 	}
@@ -126,7 +126,7 @@ func testFaults(w *world) {
 		}, func(a *store.Cluster) error { return a.RemoveMember(w.ctx, "one") }},
 		{"lock", func(*store.Cluster) { w.keyed(false) }, func(a *store.Cluster) error { return a.Lock(w.ctx) }},
 	} {
-		clean := &flaky{KV: w.kv}
+		clean := &faulty{KV: w.kv}
 		w.wipe()
 		s.setup(w.host("a"))
 		w.must(s.do(store.NewCluster(clean, "a")))
@@ -136,7 +136,7 @@ func testFaults(w *world) {
 				where := fmt.Sprintf("%s, operation %d, fault %d", s.name, at, f)
 				w.wipe()
 				s.setup(w.host("a"))
-				kv := &flaky{KV: w.kv, at: at, fault: f}
+				kv := &faulty{KV: w.kv, at: at, fault: f}
 				c := store.NewCluster(kv, "a")
 				if err := s.do(c); err != nil {
 					w.wants(err, store.ErrUnavailable)

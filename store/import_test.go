@@ -234,8 +234,8 @@ func testImportBig(w *world) {
 	w.must(a.Claim(w.ctx, big, addr("10.7.250.1"), store.NetworkOwner()))
 	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e", Addrs: []netip.Addr{last}}}))
 	want := from.claims(big)
-	cut := &flaky{KV: w.kv, fault: failBefore}
-	_, err = store.NewCluster(&onlyApply{flaky: cut, allow: 1}, "a").Import(w.ctx, from.kv)
+	cut := &faulty{KV: w.kv, fault: failBefore}
+	_, err = store.NewCluster(&onlyApply{faulty: cut, allow: 1}, "a").Import(w.ctx, from.kv)
 	w.wants(err, store.ErrUnavailable)
 	if got := w.claims(big); !slices.Contains(got, last.String()+"=a") || !slices.Contains(got, "10.7.250.1=network") {
 		w.Errorf("the network is there without its container's address: %d claims", len(got))
@@ -249,7 +249,7 @@ func testImportBig(w *world) {
 
 // onlyApply lets a number of writes through.
 type onlyApply struct {
-	*flaky
+	*faulty
 	allow int64
 	done  atomic.Int64
 }
@@ -305,7 +305,7 @@ func testImportFaults(w *world) {
 		w.must(err)
 	}
 	setup()
-	clean := &flaky{KV: w.kv}
+	clean := &faulty{KV: w.kv}
 	_, err := store.NewCluster(clean, "a").Import(w.ctx, from.kv)
 	w.must(err)
 	want := w.dump()
@@ -313,7 +313,7 @@ func testImportFaults(w *world) {
 		for _, f := range []fault{failBefore, failAfter, failConflict} {
 			where := fmt.Sprintf("operation %d, fault %d", at, f)
 			setup()
-			c := store.NewCluster(&flaky{KV: w.kv, at: at, fault: f}, "a")
+			c := store.NewCluster(&faulty{KV: w.kv, at: at, fault: f}, "a")
 			if _, err := c.Import(w.ctx, from.kv); err != nil {
 				w.wants(err, store.ErrUnavailable)
 				if _, err = c.Import(w.ctx, from.kv); err != nil {

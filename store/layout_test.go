@@ -278,7 +278,7 @@ func FuzzLayout(f *testing.F) {
 	f.Cleanup(func() { _ = kv.Close() })
 	f.Fuzz(func(t *testing.T, value []byte) {
 		if err := kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: store.LayoutKey, Value: value}); err != nil {
-			t.Skip()
+			t.Skip("no store takes such a value")
 		}
 		state, err := store.NewCluster(kv, "a").LayoutState(t.Context())
 		if err == nil && state.Layout.Layout != 1 && state.Layout.Layout != 2 {

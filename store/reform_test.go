@@ -174,7 +174,7 @@ func testBoundCutOff(w *world) {
 	}
 	want := told()
 	for _, layout := range []int{2, 1} {
-		clean := &flaky{KV: w.kv}
+		clean := &faulty{KV: w.kv}
 		w.must(store.NewCluster(clean, "a").SetLayout(w.ctx, layout))
 		for at := int64(1); at <= clean.count.Load(); at++ {
 			for _, f := range []fault{failBefore, failAfter, failConflict} {
@@ -182,7 +182,7 @@ func testBoundCutOff(w *world) {
 					continue
 				}
 				w.must(w.host("a").SetLayout(w.ctx, 3-layout))
-				c := store.NewCluster(&flaky{KV: w.kv, at: at, fault: f}, "a")
+				c := store.NewCluster(&faulty{KV: w.kv, at: at, fault: f}, "a")
 				err := c.SetLayout(w.ctx, layout)
 				if got := told(); got != want {
 					w.Fatalf("to layout %d, cut off at %d with fault %d (%v):\n%s, want\n%s", layout, at, f, err, got, want)
