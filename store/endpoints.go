@@ -23,7 +23,7 @@ func (c EndpointRecords) Endpoints(ctx context.Context, network, host string) (E
 
 // EndpointsAt reads one host's Endpoints in the form of the first layout, not older than a version
 // of the host's index, which is written with them. A leader that stood still and was deposed
-// meanwhile answers single reads from what it knew, for a moment, and nobody would look again.
+// meanwhile answers single reads from what it knew, for a moment, and the watch would not fire again.
 func (c EndpointRecords) EndpointsAt(ctx context.Context, network, host string, index uint64) (Endpoints, error) {
 	key := EndpointsKey(network, host)
 	e, version, err := find[Endpoints](ctx, c.kv, key)

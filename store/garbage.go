@@ -73,7 +73,7 @@ type seen struct {
 	bound        map[string]Bindings   // by network
 	keys         map[string]uint64     // of what lies below BoundPrefix, by key
 	pools        map[string]poolRecord // by the part of their keys
-	holders      map[string]bool       // pools that somebody holds, by the part of their keys
+	holders      map[string]bool       // pools that have a holder, by the part of their keys
 	layout       uint64                // the version of its record
 	first        bool                  // it is the first layout
 	hosts, alive map[string]bool
@@ -199,7 +199,7 @@ func (s seen) refer(owner Owner, what string) {
 	}
 }
 
-// judge says whether nothing needs a record. Kinds that it does not know are somebody's.
+// judge says whether nothing needs a record. Kinds that it does not know are left alone.
 func (c *Cluster) judge(s seen, e Entry) (Garbage, bool) {
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(e.Key, Root), "/")
 	first, last, _ := strings.Cut(rest, "/")
@@ -312,7 +312,7 @@ func (c *Cluster) guarded(kind, text string, e Entry, checks ...Op) Garbage {
 	}}
 }
 
-// dropPool removes a pool that nobody has, with its claims, if its record has not changed.
+// dropPool removes a pool without network and holder, with its claims, if its record has not changed.
 func (c *Cluster) dropPool(ctx context.Context, p Pool, version uint64) error {
 	e, err := c.kv.Get(ctx, PoolKey(p.CIDR))
 	if errors.Is(err, ErrNotFound) || err == nil && e.Version != version {
@@ -324,7 +324,7 @@ func (c *Cluster) dropPool(ctx context.Context, p Pool, version uint64) error {
 	return c.endPool(ctx, p.CIDR, p.Network)
 }
 
-// dropNetwork removes a network that nobody has, if its record has not changed.
+// dropNetwork removes a network that no host has, if its record has not changed.
 func (c *Cluster) dropNetwork(ctx context.Context, id string, version uint64) error {
 	e, err := c.kv.Get(ctx, NetworkKey(id))
 	if errors.Is(err, ErrNotFound) || err == nil && e.Version != version {

@@ -30,7 +30,7 @@ type holding struct {
 	// changed says that the record is to be written; keys are writes of holders beside it.
 	changed bool
 	keys    []Op
-	// unused says that nobody holds it and no network is to use it: it goes.
+	// unused says that it has no holder and no network is to use it: it is removed.
 	unused bool
 }
 
@@ -211,7 +211,7 @@ func (c *core) poolRecords(ctx context.Context) ([]poolRecord, Unreadable, error
 	return records, unread, err
 }
 
-// unheld says whether nobody holds the pool, so that this stays true or the record changes. It returns the record as it is then: see [Cluster.unbound].
+// unheld says whether the pool has no holder, so that this stays true or the record changes. It returns the record as it is then: see [Cluster.unbound].
 func (c *core) unheld(ctx context.Context, h holding) (holding, bool, error) {
 	holders, err := c.readHolders(ctx, h.poolRecord)
 	if err != nil || len(holders) > 0 || !h.apart() || h.State == Closing {
@@ -227,13 +227,13 @@ func (c *core) unheld(ctx context.Context, h holding) (holding, bool, error) {
 		return h, false, err
 	}
 	if now.version == 0 || now.State != Closing || now.Network != h.Network {
-		return h, false, fmt.Errorf("%w: somebody else uses or removes subnet %s", ErrConflict, h.CIDR)
+		return h, false, fmt.Errorf("%w: another host uses or removes subnet %s", ErrConflict, h.CIDR)
 	}
 	holders, err = c.readHolders(ctx, now.poolRecord)
 	return now, err == nil && len(holders) == 0, err
 }
 
-// endPool removes a pool that no network uses and nobody holds. gone is a network that is not there, though the pool's record may name it; empty for none. It can
+// endPool removes a pool that no network uses and that has no holder. gone is a network that is not there, though the pool's record may name it; empty for none. It can
 // be repeated, by any host.
 func (c *core) endPool(ctx context.Context, cidr netip.Prefix, gone string) error {
 	return c.change(ctx, func() ([]Op, error) {
@@ -261,7 +261,7 @@ func (c *core) endPool(ctx context.Context, cidr netip.Prefix, gone string) erro
 	})
 }
 
-// ignoreConflict makes it no error that somebody else was faster.
+// ignoreConflict makes it no error that another host was faster.
 func ignoreConflict(err error) error {
 	if errors.Is(err, ErrConflict) {
 		return nil

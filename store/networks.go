@@ -142,7 +142,7 @@ func (c *core) lookup(ctx context.Context, b Binding) (id string, pools []holdin
 func (c *core) joinOps(ctx context.Context, s *standing, b Binding) ([]Op, error) {
 	n := &s.Network
 	var revived []Op
-	if n.State == Deleting { // somebody makes it anew before the last host has let go
+	if n.State == Deleting { // it is made again before the last host has let go
 		if !slices.Equal(n.Pools, b.Pools) || b.MTU != n.MTU || b.Internal != n.Internal {
 			return nil, c.errRemoving(ctx, s.networkRecord, b.Pools[0])
 		}

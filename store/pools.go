@@ -70,7 +70,7 @@ func (c *core) holdPool(ctx context.Context, cidr netip.Prefix, fresh bool, hold
 	return pool, err
 }
 
-// holdsAlready says whether the owner holds a pool; one that is not there nobody holds.
+// holdsAlready says whether the owner holds a pool; one that is not there has no holder.
 func (c *core) holdsAlready(ctx context.Context, h holding, o Owner) (bool, error) {
 	if h.version == 0 {
 		return false, nil
@@ -189,9 +189,9 @@ func (c *core) revisionOp(ctx context.Context, unused []holding) ([]Op, error) {
 	return []Op{{Kind: OpDelete, Key: PoolsRevisionKey, Version: revision.Version}}, nil
 }
 
-// clearPool removes the claims and asks of a pool that nobody needs, in transactions of
+// clearPool removes the claims and asks of a pool that is removed, in transactions of
 // their own but for the last few, whose operations it returns. A claim needs a holder, and a new
-// holder of a pool that is Closing, or in the first layout of any, changes the pool's version or what the guards check: while these stand, the claims are nobody's.
+// holder of a pool that is Closing, or in the first layout of any, changes the pool's version or what the guards check: while these hold, no host has claims there.
 func (c *core) clearPool(ctx context.Context, guards []Op, pool holding, last int) ([]Op, error) {
 	blocks, err := c.kv.List(ctx, BlocksPrefix(pool.CIDR))
 	if err != nil {

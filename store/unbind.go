@@ -7,7 +7,7 @@ import (
 
 // Unbind ends the network on this host, and removes its endpoints' records. A network that is not
 // declared, or that is being deleted, goes with its last host, together with its name and
-// VNI, and with those pools that nobody holds through IPAM any more. It can be repeated.
+// VNI, and with those pools that have no holder any more. It can be repeated.
 func (c NetworkRecords) Unbind(ctx context.Context, id, dockerID string) error {
 	err := c.change(ctx, func() ([]Op, error) {
 		s, err := c.standing(ctx, id)
@@ -26,7 +26,7 @@ func (c NetworkRecords) Unbind(ctx context.Context, id, dockerID string) error {
 // goesWithLast says that a network ends when no host has it.
 func goesWithLast(n Network) bool { return n.Declared == nil || n.State == Deleting }
 
-// anyway is for a network that ends as soon as no host has it, because somebody wants that.
+// anyway is for a network that ends as soon as no host has it, because a user wants that.
 func anyway(Network) bool { return true }
 
 // Release is Unbind because this host's user removed the network: it goes from all hosts if
@@ -88,7 +88,7 @@ func (c *core) wish(ctx context.Context, id string) (alone bool, err error) {
 	return alone, err
 }
 
-// removeOps removes a network that no host has, its keys, and its pools unless somebody holds them.
+// removeOps removes a network that no host has, its keys, and those of its pools that have no holder.
 func (c *core) removeOps(ctx context.Context, s standing) ([]Op, error) {
 	n := s.Network
 	if err := c.clearShards(ctx, n.ID, s.version); err != nil {
@@ -98,7 +98,7 @@ func (c *core) removeOps(ctx context.Context, s standing) ([]Op, error) {
 		s.check, {Kind: OpDelete, Key: NetworkKey(n.ID), Version: s.version},
 		{Kind: OpRemove, Key: VNIKey(n.VNI)}, {Kind: OpRemove, Key: PermanentKey(ShardsOf(n.ID))},
 	}
-	if n.State != Deleting { // else name and declaration are somebody else's or gone
+	if n.State != Deleting { // else name and declaration are another network's, or gone
 		if n.Name != "" {
 			ops = append(ops, Op{Kind: OpRemove, Key: NameKey(n.Name)})
 		}

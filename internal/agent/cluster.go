@@ -33,14 +33,14 @@ func (a *agent) openManaged(host string) (storage, error) {
 	return storage{kv: c.KV(), kind: config.StoreCluster, address: address, managed: c}, nil
 }
 
-// entered lets this host say anew to the cluster that it is there: to another one than before, perhaps.
+// entered announces this host again, and writes its record: the cluster may be another one than before.
 func (a *agent) entered() {
 	a.presence.Close()
 	a.presence.Open()
 	a.resync.Store(true)
 }
 
-// farewell ends whatever would tell the cluster of this host again, and then removes what the cluster has of it.
+// farewell ends this host's announcement, so that its record is not written again, and then removes its records from the cluster.
 func (a *agent) farewell(ctx context.Context, force bool) error {
 	a.presence.Close()
 	f := membership.Farewell{Cluster: a.cluster, Driver: a.driver}

@@ -11,7 +11,7 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// peers are the other hosts of the cluster, sorted by name. Where no container uses a network, there may be no tunnel yet, and so nobody at the port.
+// peers are the other hosts of the cluster, sorted by name. Where no container uses a network, there may be no tunnel yet, and so no socket at the port.
 func (c *Checkup) peers(ctx context.Context, members func(context.Context) (store.Membership, error)) ([]doctor.Peer, error) {
 	all, err := members(ctx)
 	if err != nil {

@@ -111,7 +111,7 @@ func (j *Janitor) Run(ctx context.Context) error {
 	ticker := time.NewTicker(j.every())
 	defer ticker.Stop()
 	began := time.Now()
-	trouble := retry.Trouble{Logger: j.log, Level: slog.LevelWarn, Text: "what nobody needs can't be removed from the store at the moment"}
+	trouble := retry.Trouble{Logger: j.log, Level: slog.LevelWarn, Text: "garbage can't be removed from the store; retrying"}
 	for {
 		select {
 		case <-ctx.Done():

@@ -54,7 +54,7 @@ func OpenJournal(dir string, log *slog.Logger) (*journal.Journal, error) {
 			"file", filepath.Join(dir, JournalFile), "bytes", j.Damage())
 	}
 	if err == nil && lost {
-		log.Info("the journal of addresses begins anew: addresses without endpoints are given back")
+		log.Info("the journal of addresses is new: addresses without endpoints are given back")
 	}
 	return j, err
 }

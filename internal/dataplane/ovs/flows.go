@@ -197,7 +197,7 @@ func (p *Plane) replay(ctx context.Context) error {
 	if have == 0 {
 		return p.replayOver(ctx, difference{})
 	}
-	if err := p.follow(ctx); err != nil { // before the comparison: what is changed after it is told
+	if err := p.follow(ctx); err != nil { // before the comparison, so that the flow monitor reports what other programs change after it
 		return err
 	}
 	p.presume()

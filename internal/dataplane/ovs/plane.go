@@ -57,7 +57,7 @@ type Status struct {
 	LastSync time.Time
 	// Passes is how often everything was looked at, Failed how often something then was not as wanted in the end.
 	Passes, Failed uint64
-	// Drift is what had to be mended though nobody had asked for a change.
+	// Drift is what had to be mended without a change being asked for.
 	Drift Drift
 	// Err is what keeps something from being true: of everything (then Ready says the same) or
 	// of single networks.
@@ -76,7 +76,7 @@ func (s Status) UnreachedHosts() (sum int) {
 	return sum
 }
 
-// Drift counts what somebody else had changed, or left behind: passes that found wrong flows or ports, links that nothing needs, and
+// Drift counts what another program had changed, or left behind: passes that found wrong flows or ports, links that nothing needs, and
 // addresses and routes on our links.
 type Drift struct {
 	Flows, Ports, Links, Strays uint64
@@ -143,7 +143,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Plane {
 		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		strays:  newStrays(opts.Logger),
 		drift: retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Steady: driftRest,
-			Text: "flows of the switch are not what they were: somebody else changed them; mending"},
+			Text: "flows of the switch are not what they were: another program changed them; mending"},
 		readyErr: fmt.Errorf("%w: the agent has just started: try again in a second", ErrNotReady),
 	}
 }
