@@ -32,6 +32,7 @@ func TestCoreOptions(t *testing.T) {
 // networkOptions covers users who take a network for isolated that is not (moby#26724, docker/docs#21634), by options of the bridge driver.
 func networkOptions(ctx context.Context, t *testing.T, w *world) {
 	h := w.Hosts[0]
+	w.arrives(ctx, "socketplane") // the agent creates the default network on its own, at any moment after it is ready
 	before := w.docker(ctx, h, "network", "ls", "-q")
 	for option, cure := range map[string]string{
 		"com.docker.network.bridge.enable_icc=false":             "networks of their own",
