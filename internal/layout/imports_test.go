@@ -81,6 +81,8 @@ var rules = []rule{
 	{"store/storetest", []string{"store"}, nil, "the contract suite must not know the implementations"},
 	{"internal/lock", nil, []string{"os", "net"}, "a lock must not know what it guards"},
 	{"internal/retry", nil, []string{"os", "net"}, "pauses must not know what is tried"},
+	{"test/internal/bare", []string{"internal/testenv", "internal/testenv/ovs", "test/lab", "test/internal/libnetwork", "test/internal/proxy"}, nil,
+		"a host runs the product's binary and knows none of its packages"},
 	{"test/internal/tally", nil, []string{"os"}, "who counts must not know what is counted"},
 	{"test/scale", nil, []string{"net", "os"}, "figures are plain values, and the rest are tests"},
 	{"ovsctl", []string{"internal/crashpoint", "internal/lock", "internal/retry", "ovsctl", "internal/dataplane", "github.com/ovn-org/libovsdb", "github.com/go-logr/logr"}, nil,

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/test/internal/bare"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -27,27 +28,27 @@ type footprint struct {
 var heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
 
 func (h *host) footprint() footprint {
-	h.t.Helper()
-	_, text, err := h.get("/debug/pprof/heap?gc=1&debug=1")
+	h.T.Helper()
+	_, text, err := h.Get("/debug/pprof/heap?gc=1&debug=1")
 	m := heapAlloc.FindStringSubmatch(text)
 	if err != nil || m == nil {
-		h.t.Fatalf("heap profile: %v %.200s", err, text)
+		h.T.Fatalf("heap profile: %v %.200s", err, text)
 	}
 	heap, _ := strconv.ParseInt(m[1], 10, 64) // digits
 	return footprint{heap, int(h.metric("go_goroutines"))}
 }
 
 // cycle lets containers come and go, and returns when the last one has gone.
-func (n *segment) cycle(ctx context.Context, prefix string, count int) error {
+func cycle(ctx context.Context, n *segment, prefix string, count int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	for i := range count {
 		g.Go(func() error {
-			e, err := n.join(ctx, id(prefix, i), i)
+			e, err := n.Join(ctx, id(prefix, i), mac(i))
 			if err != nil {
 				return err
 			}
-			return e.leave(ctx)
+			return e.Leave(ctx)
 		})
 	}
 	return g.Wait()
@@ -64,31 +65,31 @@ func TestFlatUnderChurn(t *testing.T) {
 	}
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(20 * time.Minute)
+	ctx := h.Deadline(20 * time.Minute)
 	// Few addresses, so that all of them are in use or resting soon, and what is remembered of them does not grow.
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/25")
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/25", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The network's subnet is kept from Docker's allocator by a route of this device, which a pass makes.
-	h.eventually("the device for reserved subnets", func() error {
-		if !strings.Contains(h.ip("-br", "link"), "socketplane-res") {
+	h.Eventually("the device for reserved subnets", func() error {
+		if !strings.Contains(h.IP("-br", "link"), "socketplane-res") {
 			return errors.New("it is missing")
 		}
 		return nil
 	})
-	links, flows := h.ip("-br", "link"), h.metric("socketplane_flows")
-	if err := n.cycle(ctx, "warm", 130); err != nil {
+	links, flows := h.IP("-br", "link"), h.metric("socketplane_flows")
+	if err := cycle(ctx, n, "warm", 130); err != nil {
 		t.Fatal(err)
 	}
 	before := h.footprint()
 	began := time.Now()
-	if err := n.cycle(ctx, "ep", count); err != nil {
+	if err := cycle(ctx, n, "ep", count); err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
 	var after footprint
-	h.eventually("as small as before", func() error {
+	h.Eventually("as small as before", func() error {
 		after = h.footprint()
 		// Idle connections of the test's own are goroutines of the agent's.
 		if after.heap > before.heap+2<<20 || after.goroutines > before.goroutines+2*atOnce {
@@ -98,13 +99,13 @@ func TestFlatUnderChurn(t *testing.T) {
 	})
 	t.Logf("%d containers in %v: heap %d to %d KiB, goroutines %d to %d", count, took.Round(time.Second),
 		before.heap>>10, after.heap>>10, before.goroutines, after.goroutines)
-	if now := h.ip("-br", "link"); now != links {
+	if now := h.IP("-br", "link"); now != links {
 		t.Errorf("links were\n%s\nand are\n%s", links, now)
 	}
 	if now := h.metric("socketplane_flows"); now != flows {
 		t.Errorf("%v flows are left of %v", now, flows)
 	}
-	if ports := h.ovs.Vsctl("list-ports", bridge); ports != "" {
+	if ports := h.OVS.Vsctl("list-ports", bare.Bridge); ports != "" {
 		t.Errorf("ports are left: %s", ports)
 	}
 }
@@ -113,8 +114,8 @@ func TestFlatUnderChurn(t *testing.T) {
 func TestHundredAtOnce(t *testing.T) {
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(2 * patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(2 * patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +127,7 @@ func TestHundredAtOnce(t *testing.T) {
 	for i := range count {
 		g.Go(func() (err error) {
 			<-start
-			endpoints[i], err = n.join(gctx, id("ep", i), i)
+			endpoints[i], err = n.Join(gctx, id("ep", i), mac(i))
 			return err
 		})
 	}
@@ -139,8 +140,8 @@ func TestHundredAtOnce(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, text, err := h.get("/metrics"); err == nil {
-					most.Store(max(most.Load(), int64(value(text, "socketplane_plugin_in_flight"))))
+				if _, text, err := h.Get("/metrics"); err == nil {
+					most.Store(max(most.Load(), int64(bare.Value(text, "socketplane_plugin_in_flight"))))
 				}
 			}
 		}
@@ -157,15 +158,15 @@ func TestHundredAtOnce(t *testing.T) {
 	t.Logf("%d containers at once took %v; %d calls were seen in flight", count, took.Round(time.Millisecond), most.Load())
 	seen := map[string]bool{}
 	for _, e := range endpoints {
-		if seen[e.addr] {
-			t.Errorf("address %s was given twice", e.addr)
+		if seen[e.Addr] {
+			t.Errorf("address %s was given twice", e.Addr)
 		}
-		seen[e.addr] = true
+		seen[e.Addr] = true
 	}
 	if got := h.metric("socketplane_endpoints"); got != count {
 		t.Errorf("%v endpoints, want %d", got, count)
 	}
-	if got := strings.Fields(h.ovs.Vsctl("list-ports", bridge)); len(got) != count+1 { // and the tunnel's
+	if got := strings.Fields(h.OVS.Vsctl("list-ports", bare.Bridge)); len(got) != count+1 { // and the tunnel's
 		t.Errorf("%d ports, want %d", len(got), count+1)
 	}
 	if got := h.metric("socketplane_plugin_in_flight"); got != 0 {

@@ -24,7 +24,7 @@ func TestFewConnections(t *testing.T) {
 	server := testenv.Consul(t)
 	h := newHost(t, "--store", "consul", "--consul-addr", "unix://"+server.Socket)
 	h.start()
-	ctx := h.deadline(3 * patience)
+	ctx := h.Deadline(3 * patience)
 	kv, err := consul.Open(consul.Options{Address: server.Addr})
 	if err != nil {
 		t.Fatal(err)
@@ -34,9 +34,9 @@ func TestFewConnections(t *testing.T) {
 	g.SetLimit(2)
 	for i := range manyNetworks {
 		g.Go(func() error {
-			n, err := h.docker().network(gctx, id("net", i), subnet(i).String())
+			n, err := h.Docker().Network(gctx, id("net", i), subnet(i).String(), "")
 			if err == nil {
-				_, err = n.join(gctx, id("ep", i), i)
+				_, err = n.Join(gctx, id("ep", i), mac(i))
 			}
 			return err
 		})
@@ -46,7 +46,7 @@ func TestFewConnections(t *testing.T) {
 	}
 	heard := func(networks int) {
 		t.Helper()
-		h.eventually("the other hosts' endpoints are known", func() error {
+		h.Eventually("the other hosts' endpoints are known", func() error {
 			want := float64(networks * largeRemote / largeNetworks / 4)
 			if got := h.metric("socketplane_peer_endpoints"); got != want {
 				return fmt.Errorf("%v of %v", got, want)
@@ -63,7 +63,7 @@ func TestFewConnections(t *testing.T) {
 	}
 	few := func() {
 		t.Helper()
-		h.eventually("there are few connections", func() error { // those of calls that came all at once are idle, and end
+		h.Eventually("there are few connections", func() error { // those of calls that came all at once are idle, and end
 			n := h.connections(server.Socket)
 			if n == 0 || n > fewConnections {
 				return fmt.Errorf("%d connections", n)
@@ -84,10 +84,10 @@ func TestFewConnections(t *testing.T) {
 // the one who connects. ss tells the number of each end's peer, 0 if that is closed: Consul keeps its end of a killed agent's watch until
 // the watch would have ended, some minutes.
 func (h *host) connections(socket string) (n int) {
-	h.t.Helper()
-	out, err := exec.Command("nsenter", "--net=/run/netns/"+h.ns, "ss", "-xH", "state", "connected").CombinedOutput()
+	h.T.Helper()
+	out, err := exec.Command("nsenter", "--net=/run/netns/"+h.NS, "ss", "-xH", "state", "connected").CombinedOutput()
 	if err != nil {
-		h.t.Fatalf("ss: %v: %s", err, out)
+		h.T.Fatalf("ss: %v: %s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
 		// Netid State Recv-Q Send-Q Local-Path Local-Number Peer-Path Peer-Number

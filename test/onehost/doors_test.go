@@ -3,14 +3,12 @@ package onehost
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/socketplane/socketplane/test/internal/bare"
+	"github.com/socketplane/socketplane/test/internal/proxy"
 )
 
 // TestSocketsThatCantBeMade: what is in the place of a socket, or of its directory, keeps only that socket from being served; the others say so, and it
@@ -18,13 +16,13 @@ import (
 func TestSocketsThatCantBeMade(t *testing.T) {
 	h := newHost(t)
 	h.write("plugin.sock", "no socket")
-	taken, err := h.listen("tcp", metricsAddr)
+	taken, err := proxy.ListenIn(h.NetNS(), bare.MetricsAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.begin()
-	ctx := h.deadline(patience)
-	h.eventually("the command line is told of Docker's socket", func() error {
+	ctx := h.Deadline(patience)
+	h.Eventually("the command line is told of Docker's socket", func() error {
 		err := h.admin().Ready(ctx)
 		if err == nil || !strings.Contains(err.Error(), "plugin.sock is there and is no socket") {
 			return fmt.Errorf("ready: %w", err)
@@ -38,21 +36,21 @@ func TestSocketsThatCantBeMade(t *testing.T) {
 	h.remove("plugin.sock")
 	_ = taken.Close()
 	h.ready()
-	if _, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24"); err != nil {
+	if _, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", ""); err != nil {
 		t.Fatal(err)
 	}
 	h.stop()
 
 	h.write("admin.sock", "no socket")
 	h.begin()
-	h.eventually("/readyz says what the command line can't", func() error {
-		status, text, err := h.get("/readyz")
+	h.Eventually("/readyz says what the command line can't", func() error {
+		status, text, err := h.Get("/readyz")
 		if err != nil || status != 503 || !strings.Contains(text, "admin.sock is there and is no socket") {
 			return fmt.Errorf("%d %s %w", status, text, err)
 		}
 		return nil
 	})
-	if _, err := h.docker().network(ctx, id("net", 2), "10.2.0.0/24"); err != nil {
+	if _, err := h.Docker().Network(ctx, id("net", 2), "10.2.0.0/24", ""); err != nil {
 		t.Errorf("networks need the command line's socket: %v", err)
 	}
 	h.remove("admin.sock")
@@ -60,9 +58,9 @@ func TestSocketsThatCantBeMade(t *testing.T) {
 
 	// An agent whose sockets another one serves is of no use to anybody.
 	second := *h
-	second.flags = append(second.flags, "--state-dir", h.path("other"))
+	second.flags = append(second.flags, "--state-dir", h.Path("other"))
 	second.begin()
-	h.eventually("the second agent ends", func() error {
+	h.Eventually("the second agent ends", func() error {
 		if second.proc.Running() {
 			return errNotYet
 		}
@@ -74,54 +72,30 @@ func TestSocketsThatCantBeMade(t *testing.T) {
 	h.ready()
 }
 
-// listen listens within the host.
-func (h *host) listen(network, addr string) (net.Listener, error) {
-	type result struct {
-		l   net.Listener
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/run/netns/" + h.ns)
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		var l net.Listener
-		if err == nil {
-			l, err = net.Listen(network, addr)
-		}
-		done <- result{l, err}
-	}()
-	r := <-done
-	return r.l, r.err
-}
-
 // TestRemovalsWait: what Docker removes while the agent can't start is removed by the agent that starts next, addresses included, and one
 // that is asked for again by name is free.
 func TestRemovalsWait(t *testing.T) {
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(2 * patience)
-	d := h.docker()
-	web, err := d.network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(2 * patience)
+	d := h.Docker()
+	web, err := d.Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone, err := d.network(ctx, id("net", 2), "10.2.0.0/24")
+	gone, err := d.Network(ctx, id("net", 2), "10.2.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := web.join(ctx, id("ep", 1), 1)
+	e, err := web.Join(ctx, id("ep", 1), mac(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.stop()
-	h.ip("addr", "flush", "dev", "eth0")
+	h.IP("addr", "flush", "dev", "eth0")
 	h.begin()
-	h.eventually("calls are refused for want of an address", func() error {
-		if _, err := d.call(ctx, "NetworkDriver.Join", object{"NetworkID": web.id, "EndpointID": e.id}); err == nil || !strings.Contains(err.Error(), "--advertise") {
+	h.Eventually("calls are refused for want of an address", func() error {
+		if _, err := d.Call(ctx, "NetworkDriver.Join", object{"NetworkID": web.ID, "EndpointID": e.ID}); err == nil || !strings.Contains(err.Error(), "--advertise") {
 			return fmt.Errorf("join: %w", err)
 		}
 		return nil
@@ -131,11 +105,11 @@ func TestRemovalsWait(t *testing.T) {
 			return every(ctx, d, e, "NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint", "IpamDriver.ReleaseAddress")
 		},
 		func(ctx context.Context) error {
-			_, err := d.call(ctx, "IpamDriver.ReleasePool", object{"PoolID": gone.pool})
+			_, err := d.Call(ctx, "IpamDriver.ReleasePool", object{"PoolID": gone.Pool})
 			return err
 		},
 		func(ctx context.Context) error {
-			_, err := d.call(ctx, "NetworkDriver.DeleteNetwork", object{"NetworkID": gone.id})
+			_, err := d.Call(ctx, "NetworkDriver.DeleteNetwork", object{"NetworkID": gone.ID})
 			return err
 		},
 	} {
@@ -143,20 +117,20 @@ func TestRemovalsWait(t *testing.T) {
 			t.Errorf("a removal that was not done is answered with %v", err)
 		}
 	}
-	h.ip("addr", "add", underlay+"/24", "dev", "eth0")
+	h.IP("addr", "add", underlay+"/24", "dev", "eth0")
 	h.ready()
 	// The agent knows at once what is removed, and takes it from the switch with its first passes.
-	h.within(20*time.Second, "what Docker removed is gone", func() error {
+	h.Within(20*time.Second, "what Docker removed is gone", func() error {
 		info, err := h.admin().Info(ctx)
 		if err != nil || len(info.Networks) != 1 || info.Networks[0].Endpoints != 0 || h.metric("socketplane_endpoints") != 0 ||
-			strings.Contains(h.ip("-br", "link"), e.link) {
+			strings.Contains(h.IP("-br", "link"), e.Link) {
 			return fmt.Errorf("networks %+v, %w", info.Networks, err)
 		}
 		return nil
 	})
-	again, err := d.call(ctx, "IpamDriver.RequestAddress", object{"PoolID": web.pool, "Address": e.addr,
+	again, err := d.Call(ctx, "IpamDriver.RequestAddress", object{"PoolID": web.Pool, "Address": e.Addr,
 		"Options": object{"com.docker.network.endpoint.macaddress": mac(9)}})
-	if err != nil || !strings.HasPrefix(again["Address"].(string), e.addr+"/") {
+	if err != nil || !strings.HasPrefix(again["Address"].(string), e.Addr+"/") {
 		t.Errorf("the address is asked for again: %v, %v", again, err)
 	}
 }
@@ -164,7 +138,7 @@ func TestRemovalsWait(t *testing.T) {
 // every calls all methods for an endpoint, and returns the first success as nil, which is a failure here.
 func every(ctx context.Context, d *docker, e *endpoint, methods ...string) (err error) {
 	for _, method := range methods {
-		if _, err = d.call(ctx, method, object{"NetworkID": e.n.id, "EndpointID": e.id, "PoolID": e.n.pool, "Address": e.addr}); err == nil {
+		if _, err = d.Call(ctx, method, object{"NetworkID": e.Network.ID, "EndpointID": e.ID, "PoolID": e.Network.Pool, "Address": e.Addr}); err == nil {
 			return nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // garbage is one thing of a kind that we make.
@@ -36,12 +37,12 @@ func TestGarbage(t *testing.T) {
 	}
 	defer kv.Close()
 	h.start()
-	ctx := h.deadline(3 * patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(3 * patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := n.join(ctx, id("ep", 1), 1)
+	e, err := n.Join(ctx, id("ep", 1), mac(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func TestGarbage(t *testing.T) {
 	h.start()
 	for _, g := range things {
 		if !g.foreign {
-			h.eventually(g.kind+" is gone", func() error {
+			h.Eventually(g.kind+" is gone", func() error {
 				if g.there() {
 					return errNotYet
 				}
@@ -93,7 +94,7 @@ func TestGarbage(t *testing.T) {
 			t.Errorf("%s is gone, which is not ours", g.kind)
 		}
 	}
-	if got := h.metric("socketplane_endpoints"); got != 1 || h.ip("-br", "link", "show", e.link) == "" {
+	if got := h.metric("socketplane_endpoints"); got != 1 || h.IP("-br", "link", "show", e.Link) == "" {
 		t.Errorf("of the container's own %v endpoints are left", got)
 	}
 	log := h.log()
@@ -104,13 +105,13 @@ func TestGarbage(t *testing.T) {
 			t.Errorf("the log does not say %q", part)
 		}
 	}
-	if err := e.leave(ctx); err != nil {
+	if err := e.Leave(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.remove(ctx); err != nil {
+	if err := n.Remove(ctx); err != nil {
 		t.Fatal(err)
 	}
-	h.eventually("nothing of the network is left in Consul", func() error { return w.onlyForeign() })
+	h.Eventually("nothing of the network is left in Consul", func() error { return w.onlyForeign() })
 }
 
 // planter knows where to plant.
@@ -123,8 +124,8 @@ type planter struct {
 
 // device is the name of the host's VXLAN device.
 func (h *host) device() string {
-	h.t.Helper()
-	return strings.Fields(h.ip("-br", "link", "show", "type", "vxlan"))[0]
+	h.T.Helper()
+	return strings.Fields(h.IP("-br", "link", "show", "type", "vxlan"))[0]
 }
 
 func (w *planter) things() []garbage {
@@ -134,23 +135,23 @@ func (w *planter) things() []garbage {
 }
 
 func (w *planter) has(text string, args ...string) bool {
-	return strings.Contains(w.h.ip(args...), text)
+	return strings.Contains(w.h.IP(args...), text)
 }
 
 func (w *planter) links() []garbage {
 	veth := func(name, alias string) func() {
 		return func() {
-			w.h.ip("link", "add", name, "type", "veth", "peer", "name", name+"x")
+			w.h.IP("link", "add", name, "type", "veth", "peer", "name", name+"x")
 			if alias != "" {
-				w.h.ip("link", "set", name, "alias", alias)
+				w.h.IP("link", "set", name, "alias", alias)
 			}
 		}
 	}
 	vxlan := func(name, vni, port, alias string) func() {
 		return func() {
-			w.h.ip("link", "add", name, "type", "vxlan", "id", vni, "dstport", port, "local", underlay)
+			w.h.IP("link", "add", name, "type", "vxlan", "id", vni, "dstport", port, "local", underlay)
 			if alias != "" {
-				w.h.ip("link", "set", name, "alias", alias)
+				w.h.IP("link", "set", name, "alias", alias)
 			}
 		}
 	}
@@ -165,14 +166,14 @@ func (w *planter) links() []garbage {
 		{"VXLAN device", vxlan("spxdead", "99", "4789", "socketplane:vxlan:dead"), link("spxdead"), false},
 		{"another's VXLAN device", vxlan("vxtheirs", "9", "4790", ""), link("vxtheirs"), true},
 		{"forwarding entry", func() {
-			w.h.run("bridge", "-n", w.h.ns, "fdb", "add", "02:aa:aa:aa:aa:aa", "dev", w.device, "dst", "192.0.2.77")
+			w.h.Run("bridge", "-n", w.h.NS, "fdb", "add", "02:aa:aa:aa:aa:aa", "dev", w.device, "dst", "192.0.2.77")
 		}, func() bool {
-			return strings.Contains(w.h.run("bridge", "-n", w.h.ns, "fdb"), w.device) && strings.Contains(w.h.run("bridge", "-n", w.h.ns, "fdb", "show", "dev", w.device), entry)
+			return strings.Contains(w.h.Run("bridge", "-n", w.h.NS, "fdb"), w.device) && strings.Contains(w.h.Run("bridge", "-n", w.h.NS, "fdb", "show", "dev", w.device), entry)
 		}, false},
 		{"another's forwarding entry", func() {
-			w.h.run("bridge", "-n", w.h.ns, "fdb", "add", "02:bb:bb:bb:bb:bb", "dev", "vxtheirs", "dst", "192.0.2.88")
+			w.h.Run("bridge", "-n", w.h.NS, "fdb", "add", "02:bb:bb:bb:bb:bb", "dev", "vxtheirs", "dst", "192.0.2.88")
 		}, func() bool {
-			return strings.Contains(w.h.run("bridge", "-n", w.h.ns, "fdb", "show", "dev", "vxtheirs"), "02:bb:bb:bb:bb:bb")
+			return strings.Contains(w.h.Run("bridge", "-n", w.h.NS, "fdb", "show", "dev", "vxtheirs"), "02:bb:bb:bb:bb:bb")
 		}, true},
 	}
 }
@@ -180,17 +181,19 @@ func (w *planter) links() []garbage {
 func (w *planter) switched() []garbage {
 	port := func(name string, ids ...string) func() {
 		return func() {
-			w.h.ovs.Vsctl(append([]string{"add-port", bridge, name, "--", "set", "Interface", name, "type=internal", "--", "set", "Port", name}, ids...)...)
+			w.h.OVS.Vsctl(append([]string{"add-port", bare.Bridge, name, "--", "set", "Interface", name, "type=internal", "--", "set", "Port", name}, ids...)...)
 		}
 	}
 	ports := func(name string) func() bool {
-		return func() bool { return strings.Contains("\n"+w.h.ovs.Vsctl("list-ports", bridge)+"\n", "\n"+name+"\n") }
+		return func() bool {
+			return strings.Contains("\n"+w.h.OVS.Vsctl("list-ports", bare.Bridge)+"\n", "\n"+name+"\n")
+		}
 	}
 	flow := func(flow string) func() {
-		return func() { w.h.ovs.Ofctl("add-flow", bridge, flow) }
+		return func() { w.h.OVS.Ofctl("add-flow", bare.Bridge, flow) }
 	}
 	flows := func(text string) func() bool {
-		return func() bool { return strings.Contains(strings.Join(w.h.ovs.Flows(bridge), "\n"), text) }
+		return func() bool { return strings.Contains(strings.Join(w.h.OVS.Flows(bare.Bridge), "\n"), text) }
 	}
 	return []garbage{
 		{"port", port("deadport", "external_ids:socketplane=endpoint", "external_ids:socketplane-endpoint=dead"), ports("deadport"), false},
@@ -198,8 +201,8 @@ func (w *planter) switched() []garbage {
 		{"flow", flow("cookie=0x5350000000000007,table=0,priority=9,in_port=999,actions=drop"), flows("in_port=999"), false},
 		{"another's flow", flow("cookie=0x1234,table=0,priority=9,in_port=998,actions=drop"), flows("in_port=998"), true},
 		{"another's bridge", func() {
-			w.h.ovs.Vsctl("add-br", "theirbr", "--", "set", "Bridge", "theirbr", "datapath_type=netdev")
-		}, func() bool { return strings.Contains(w.h.ovs.Vsctl("list-br"), "theirbr") }, true},
+			w.h.OVS.Vsctl("add-br", "theirbr", "--", "set", "Bridge", "theirbr", "datapath_type=netdev")
+		}, func() bool { return strings.Contains(w.h.OVS.Vsctl("list-br"), "theirbr") }, true},
 	}
 }
 
@@ -207,7 +210,7 @@ func (w *planter) switched() []garbage {
 func (w *planter) local() []garbage {
 	planted := false
 	return []garbage{{"local records of a network that is not here", func() {
-		kv := openDB(w.h.t, w.h.path("state/local.db"))
+		kv := openDB(w.h.T, w.h.Path("state/local.db"))
 		defer kv.Close()
 		w.put(kv, store.LocalEndpointKey("deaddocker", "deadendpoint"), `{"schema":1,"id":"deadendpoint","docker_id":"deaddocker","port":7,"host_link":"sphx","peer_link":"spcx"}`)
 		w.put(kv, store.LocalPeerKey("deadnetwork", "deadhost"), `{"schema":1,"network":"deadnetwork","host":"deadhost"}`)
@@ -218,16 +221,16 @@ func (w *planter) local() []garbage {
 }
 
 func (w *planter) put(kv store.KV, key, value string) {
-	w.h.t.Helper()
+	w.h.T.Helper()
 	if err := kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: key, Value: []byte(value)}); err != nil {
-		w.h.t.Fatal(err)
+		w.h.T.Fatal(err)
 	}
 }
 
 func (w *planter) get(key string) string {
 	e, err := w.kv.Get(w.ctx, key)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		w.h.t.Fatal(err)
+		w.h.T.Fatal(err)
 	}
 	return string(e.Value)
 }
@@ -240,12 +243,12 @@ func (w *planter) cluster() []garbage {
 	claim := func(kind string, owner store.Owner, addr string, foreign bool) garbage {
 		return garbage{kind, func() {
 			if err := store.NewCluster(w.kv, "planter").Claim(w.ctx, pool, netip.MustParseAddr(addr), owner); err != nil {
-				w.h.t.Fatal(err)
+				w.h.T.Fatal(err)
 			}
 		}, func() bool {
 			blocks, err := store.NewCluster(w.kv, "planter").Blocks(w.ctx, pool)
 			if err != nil {
-				w.h.t.Fatal(err)
+				w.h.T.Fatal(err)
 			}
 			for _, b := range blocks {
 				if b.Claims[netip.MustParseAddr(addr)].Owner == owner {
@@ -276,7 +279,7 @@ func (w *planter) cluster() []garbage {
 		claim("its address", store.HostOwner("away"), "10.1.0.42", false),
 		{"its network", func() {
 			if _, err := store.NewCluster(w.kv, "away").Bind(w.ctx, store.Binding{DockerID: "docker-away", Pools: []netip.Prefix{pool}}); err != nil {
-				w.h.t.Fatal(err)
+				w.h.T.Fatal(err)
 			}
 		}, func() bool {
 			own, err := store.NewCluster(w.kv, "away").Bound(w.ctx, w.network)
@@ -284,14 +287,14 @@ func (w *planter) cluster() []garbage {
 		}, false},
 		{"its endpoints", func() {
 			if err := store.NewCluster(w.kv, "away").PutEndpoints(w.ctx, w.network, []store.Endpoint{{ID: "x"}}); err != nil {
-				w.h.t.Fatal(err)
+				w.h.T.Fatal(err)
 			}
 		}, func() bool {
 			return w.get(store.EndpointsKey(w.network, "away"))+w.get(store.HeadKey(w.network, "away")) != ""
 		}, false},
 		{"binding that this host does not know", func() {
 			if _, err := store.NewCluster(w.kv, w.me).Bind(w.ctx, store.Binding{DockerID: "never-finished", Pools: []netip.Prefix{netip.MustParsePrefix("10.71.0.0/24")}}); err != nil {
-				w.h.t.Fatal(err)
+				w.h.T.Fatal(err)
 			}
 		}, func() bool { return w.bound("never-finished") }, false},
 		record("a later agent's record", store.Root+"later/kind", "x", true),
@@ -302,7 +305,7 @@ func (w *planter) cluster() []garbage {
 func (w *planter) bound(docker string) bool {
 	networks, _, err := store.NewCluster(w.kv, w.me).OwnNetworks(w.ctx)
 	if err != nil {
-		w.h.t.Fatal(err)
+		w.h.T.Fatal(err)
 	}
 	return slices.ContainsFunc(networks, func(n store.OwnNetwork) bool { return n.DockerID == docker })
 }

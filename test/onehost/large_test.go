@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // The size of a large cluster, as a host sees it.
@@ -44,7 +46,7 @@ func TestLargeStart(t *testing.T) {
 	server := testenv.Consul(t)
 	h := newHost(t, "--store", "consul", "--consul-addr", "unix://"+server.Socket)
 	h.start()
-	ctx := h.deadline(10 * time.Minute)
+	ctx := h.Deadline(10 * time.Minute)
 	kv, err := consul.Open(consul.Options{Address: server.Addr})
 	if err != nil {
 		t.Fatal(err)
@@ -53,14 +55,14 @@ func TestLargeStart(t *testing.T) {
 	if err := h.large(ctx, kv); err != nil {
 		t.Fatal(err)
 	}
-	h.within(3*patience, "all peers are known", func() error {
+	h.Within(3*patience, "all peers are known", func() error {
 		if got := h.metric("socketplane_peer_endpoints"); got != largeRemote {
 			return fmt.Errorf("%v of %d", got, largeRemote)
 		}
 		return nil
 	})
 	flows := 0
-	h.within(3*patience, "the switch has all flows that are wanted", func() error {
+	h.Within(3*patience, "the switch has all flows that are wanted", func() error {
 		flows = h.flowsOf(h.generation())
 		if want := h.metric("socketplane_flows"); float64(flows) != want {
 			return fmt.Errorf("%d of %v", flows, want)
@@ -77,22 +79,22 @@ func TestLargeStart(t *testing.T) {
 		same  bool // ports keep their numbers
 	}{
 		{"the switch has all flows", func() {}, true},
-		{"the switch has none", func() { h.ovs.StopVswitchd(); h.ovs.StartVswitchd() }, false},
+		{"the switch has none", func() { h.OVS.StopVswitchd(); h.OVS.StartVswitchd() }, false},
 	} {
 		h.kill()
 		c.start()
 		before := h.generation()
 		// No flow can be made before Docker is answered: so that does not wait for them.
-		h.ovs.PauseVswitchd()
+		h.OVS.PauseVswitchd()
 		began := time.Now()
 		h.begin()
-		h.within(busy*answersWithin, "Docker is answered", func() error {
-			_, err := h.docker().call(ctx, "IpamDriver.GetDefaultAddressSpaces", object{})
+		h.Within(busy*answersWithin, "Docker is answered", func() error {
+			_, err := h.Docker().Call(ctx, "IpamDriver.GetDefaultAddressSpaces", object{})
 			return err
 		})
 		answered := time.Since(began)
-		h.ovs.ResumeVswitchd()
-		h.within(busy*trueWithin, "all flows are true", func() error {
+		h.OVS.ResumeVswitchd()
+		h.Within(busy*trueWithin, "all flows are true", func() error {
 			now := h.generation()
 			if h.metric(`socketplane_reconcile_runs_total{result="ok"}`) == 0 || now == "" {
 				return errors.New("not looked at yet")
@@ -117,8 +119,8 @@ func TestLargeStart(t *testing.T) {
 
 // flowTexts are the bridge's flows, without cookies, in order.
 func (h *host) flowTexts() []string {
-	h.t.Helper()
-	flows := h.ovs.Flows(bridge)
+	h.T.Helper()
+	flows := h.OVS.Flows(bare.Bridge)
 	for i, f := range flows {
 		flows[i] = anyCookie.ReplaceAllString(f, "")
 	}
@@ -148,18 +150,18 @@ func difference(before, after []string) string {
 
 // large makes the networks and endpoints of this host, and what other hosts would have written.
 func (h *host) large(ctx context.Context, kv store.KV) error {
-	d := h.docker()
+	d := h.Docker()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2) // a busy machine has ten seconds for each call
 	for i := range largeNetworks {
 		g.Go(func() error {
-			n, err := d.network(gctx, id("net", i), subnet(i).String())
+			n, err := d.Network(gctx, id("net", i), subnet(i).String(), "")
 			if err != nil {
 				return err
 			}
 			for k := range largeLocal / largeNetworks {
 				number := i*1000 + k
-				if _, err := n.join(gctx, id("ep", number), number); err != nil {
+				if _, err := n.Join(gctx, id("ep", number), mac(number)); err != nil {
 					return err
 				}
 			}
@@ -205,7 +207,7 @@ var cookie = regexp.MustCompile(`cookie=(0x5350[0-9a-f]+)`)
 
 // generation is the highest cookie of our flows, "" if there is none.
 func (h *host) generation() string {
-	out, _ := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "--timeout=20", "dump-flows", "unix:"+h.ovs.Mgmt(bridge), "table=0").CombinedOutput()
+	out, _ := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "--timeout=20", "dump-flows", "unix:"+h.OVS.Mgmt(bare.Bridge), "table=0").CombinedOutput()
 	highest := ""
 	for _, m := range cookie.FindAllStringSubmatch(string(out), -1) {
 		highest = max(highest, m[1]) // of one length
@@ -220,7 +222,7 @@ func (h *host) flowsOf(generation string) int {
 	if generation == "" {
 		return 0
 	}
-	out, _ := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "--timeout=20", "dump-aggregate", "unix:"+h.ovs.Mgmt(bridge), "cookie="+generation+"/-1").CombinedOutput()
+	out, _ := exec.Command("ovs-ofctl", "-O", "OpenFlow14", "--timeout=20", "dump-aggregate", "unix:"+h.OVS.Mgmt(bare.Bridge), "cookie="+generation+"/-1").CombinedOutput()
 	m := flowCount.FindSubmatch(out)
 	if m == nil {
 		return 0
@@ -229,14 +231,17 @@ func (h *host) flowsOf(generation string) int {
 	return n
 }
 
+// containers numbers the namespaces of containers.
+var containers atomic.Int32
+
 // container moves an endpoint's link into a namespace of its own, as Docker does, and returns its name.
 func (h *host) container(e *endpoint) string {
-	h.t.Helper()
-	name := fmt.Sprintf("%s-%d", h.ns, spaces.Add(1))
-	h.run("ip", "netns", "add", name)
-	h.t.Cleanup(func() { h.run("ip", "netns", "del", name) })
-	h.ip("link", "set", e.link, "netns", name, "name", "eth0")
-	h.run("ip", "-n", name, "addr", "add", e.addr+"/22", "dev", "eth0")
-	h.run("ip", "-n", name, "link", "set", "eth0", "up")
+	h.T.Helper()
+	name := fmt.Sprintf("%s-%d", h.NS, containers.Add(1))
+	h.Run("ip", "netns", "add", name)
+	h.T.Cleanup(func() { h.Run("ip", "netns", "del", name) })
+	h.IP("link", "set", e.Link, "netns", name, "name", "eth0")
+	h.Run("ip", "-n", name, "addr", "add", e.Addr+"/22", "dev", "eth0")
+	h.Run("ip", "-n", name, "link", "set", "eth0", "up")
 	return name
 }

@@ -25,17 +25,17 @@ func TestMetricsAreDocumented(t *testing.T) {
 	h := newHost(t)
 	h.start()
 	failed := h.metric(`socketplane_reconcile_runs_total{result="failed"}`) // before the switch had answered for the first time
-	ctx := h.deadline(patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := n.join(ctx, id("ep", 1), 1)
+	e, err := n.Join(ctx, id("ep", 1), mac(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// An error, so that its counter is there.
-	if _, err := h.docker().call(ctx, "NetworkDriver.Join", object{"NetworkID": "none", "EndpointID": "none"}); err == nil {
+	if _, err := h.Docker().Call(ctx, "NetworkDriver.Join", object{"NetworkID": "none", "EndpointID": "none"}); err == nil {
 		t.Fatal("Join of nothing succeeds")
 	}
 	text := h.metrics()
@@ -77,7 +77,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Errorf("%s is 0", name)
 		}
 	}
-	if err := e.leave(ctx); err != nil {
+	if err := e.Leave(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.metric(`socketplane_addresses{state="resting"}`); got != 1 {
@@ -110,24 +110,24 @@ func TestHealth(t *testing.T) {
 	h.start()
 	check := func(path string, want int, text string) {
 		t.Helper()
-		if status, got, err := h.get(path); err != nil || status != want || !strings.Contains(got, text) {
+		if status, got, err := h.Get(path); err != nil || status != want || !strings.Contains(got, text) {
 			t.Errorf("%s: %d %q %v, want %d with %q", path, status, got, err, want, text)
 		}
 	}
 	check("/healthz", http.StatusOK, "ok")
 	check("/readyz", http.StatusOK, "ok")
 	check("/debug/pprof/goroutine?debug=1", http.StatusOK, "goroutine profile")
-	h.ovs.StopVswitchd()
-	h.eventually("not ready, for want of ovs-vswitchd", func() error { // at first it may tell of the connection that broke
-		if status, text, err := h.get("/readyz"); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(text, "ovs-vswitchd") {
+	h.OVS.StopVswitchd()
+	h.Eventually("not ready, for want of ovs-vswitchd", func() error { // at first it may tell of the connection that broke
+		if status, text, err := h.Get("/readyz"); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(text, "ovs-vswitchd") {
 			return fmt.Errorf("%d %q: %w", status, text, errors.Join(err, errNotYet))
 		}
 		return nil
 	})
 	check("/healthz", http.StatusOK, "ok")
-	h.ovs.StartVswitchd()
-	h.eventually("ready again", func() error {
-		if status, text, err := h.get("/readyz"); err != nil || status != http.StatusOK || !strings.Contains(text, "ok") {
+	h.OVS.StartVswitchd()
+	h.Eventually("ready again", func() error {
+		if status, text, err := h.Get("/readyz"); err != nil || status != http.StatusOK || !strings.Contains(text, "ok") {
 			return fmt.Errorf("%d %q: %w", status, text, errors.Join(err, errNotYet))
 		}
 		return h.admin().Ready(t.Context())

@@ -50,7 +50,7 @@ func TestNotReady(t *testing.T) {
 	for i, o := range obstacles() {
 		t.Run(o.name, func(t *testing.T) {
 			h := *shared
-			h.t, h.flags = t, o.flags
+			h.T, h.flags = t, o.flags
 			t.Cleanup(func() { h.kill(); h.remove("state"); h.remove("agent.log") })
 			if o.ran {
 				h.start()
@@ -65,12 +65,12 @@ func TestNotReady(t *testing.T) {
 			}
 			mend()
 			h.ready()
-			ctx := h.deadline(patience)
-			n, err := h.docker().network(ctx, id("net", i), fmt.Sprintf("10.1.%d.0/24", i))
+			ctx := h.Deadline(patience)
+			n, err := h.Docker().Network(ctx, id("net", i), fmt.Sprintf("10.1.%d.0/24", i), "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := n.join(ctx, id("ep", i), i); err != nil {
+			if _, err := n.Join(ctx, id("ep", i), mac(i)); err != nil {
 				t.Fatal(err)
 			}
 			info, err := h.admin().Info(ctx)
@@ -83,10 +83,10 @@ func TestNotReady(t *testing.T) {
 
 // refuses demands that everything is answered in time, with the cause, and that the log says it once.
 func (h *host) refuses(o obstacle) {
-	h.t.Helper()
-	ctx := h.deadline(patience)
-	h.eventually("the agent listens", func() error {
-		for _, path := range []string{h.path("plugin.sock"), h.path("admin.sock")} {
+	h.T.Helper()
+	ctx := h.Deadline(patience)
+	h.Eventually("the agent listens", func() error {
+		for _, path := range []string{h.Path("plugin.sock"), h.Path("admin.sock")} {
 			c, err := net.Dial("unix", path)
 			if err != nil {
 				return err
@@ -95,13 +95,13 @@ func (h *host) refuses(o obstacle) {
 		}
 		return nil
 	})
-	d := h.docker()
+	d := h.Docker()
 	for round := range 3 { // and it stays so
 		for _, method := range []string{"Plugin.Activate", "NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces"} {
-			h.inTime(method, func() error { _, err := d.call(ctx, method, nil); return err }, nil)
+			h.inTime(method, func() error { _, err := d.Call(ctx, method, nil); return err }, nil)
 		}
 		h.inTime("CreateNetwork", func() error {
-			_, err := d.call(ctx, "NetworkDriver.CreateNetwork", object{"NetworkID": id("net", 1), "Options": object{"com.docker.network.generic": object{"network": "web"}},
+			_, err := d.Call(ctx, "NetworkDriver.CreateNetwork", object{"NetworkID": id("net", 1), "Options": object{"com.docker.network.generic": object{"network": "web"}},
 				"IPv4Data": []object{{"AddressSpace": "socketplane", "Pool": "10.1.0.0/24", "Gateway": "10.1.0.1/24"}}})
 			return err
 		}, o.says)
@@ -109,12 +109,12 @@ func (h *host) refuses(o obstacle) {
 			for _, method := range []string{"NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint",
 				"IpamDriver.RequestAddress", "IpamDriver.ReleaseAddress"} {
 				h.inTime(method, func() error {
-					_, err := d.call(ctx, method, object{"NetworkID": id("net", 9), "EndpointID": id("ep", 9), "PoolID": "10.9.0.0/24", "Address": "10.9.0.9"})
+					_, err := d.Call(ctx, method, object{"NetworkID": id("net", 9), "EndpointID": id("ep", 9), "PoolID": "10.9.0.0/24", "Address": "10.9.0.9"})
 					return err
 				}, o.says)
 			}
 			h.inTime("RequestPool", func() error {
-				_, err := d.call(ctx, "IpamDriver.RequestPool", object{"AddressSpace": "socketplane", "Pool": "10.1.0.0/24"})
+				_, err := d.Call(ctx, "IpamDriver.RequestPool", object{"AddressSpace": "socketplane", "Pool": "10.1.0.0/24"})
 				return err
 			}, o.says)
 			h.inTime("network ls", func() error { _, err := h.admin().Networks(ctx); return err }, o.says)
@@ -126,33 +126,33 @@ func (h *host) refuses(o obstacle) {
 
 // inTime demands an answer within a second, an error that says all of it, or none if it is to say nothing.
 func (h *host) inTime(what string, ask func() error, says []string) {
-	h.t.Helper()
+	h.T.Helper()
 	began := time.Now()
 	err := ask()
 	if took := time.Since(began); took > promptly {
-		h.t.Errorf("%s: answered after %v", what, took)
+		h.T.Errorf("%s: answered after %v", what, took)
 	}
 	if (err == nil) != (says == nil) {
-		h.t.Errorf("%s: %v", what, err)
+		h.T.Errorf("%s: %v", what, err)
 		return
 	}
 	for _, part := range says {
 		if !strings.Contains(err.Error(), part) {
-			h.t.Errorf("%s does not say %q: %v", what, part, err)
+			h.T.Errorf("%s does not say %q: %v", what, part, err)
 		}
 	}
 }
 
 // tells demands the cause from info, doctor, metrics' address and log.
 func (h *host) tells(ctx context.Context, o obstacle) {
-	h.t.Helper()
+	h.T.Helper()
 	info, err := h.admin().Info(ctx)
 	if err != nil || info.Version == "" || info.Host.Name != "one" {
-		h.t.Errorf("info: %+v %v", info, err)
+		h.T.Errorf("info: %+v %v", info, err)
 	}
 	checks, err := h.admin().Doctor(ctx)
 	if err != nil {
-		h.t.Errorf("doctor: %v", err)
+		h.T.Errorf("doctor: %v", err)
 	}
 	said := info.Trouble + info.OVS.Error
 	var doctor string
@@ -161,36 +161,36 @@ func (h *host) tells(ctx context.Context, o obstacle) {
 			doctor += c.Text + " " + c.Cure + "\n"
 		}
 	}
-	status, ready, err := h.get("/readyz")
+	status, ready, err := h.Get("/readyz")
 	if err != nil || status != 503 {
-		h.t.Errorf("/readyz: %d %v", status, err)
+		h.T.Errorf("/readyz: %d %v", status, err)
 	}
 	if h.metric("socketplane_ready") != 0 {
-		h.t.Error("socketplane_ready is not 0")
+		h.T.Error("socketplane_ready is not 0")
 	}
 	for _, part := range o.says {
 		for what, text := range map[string]string{"info": said, "doctor": doctor, "/readyz": ready} {
 			if !strings.Contains(text, part) {
-				h.t.Errorf("%s does not say %q: %s", what, part, text)
+				h.T.Errorf("%s does not say %q: %s", what, part, text)
 			}
 		}
 	}
 	if n := strings.Count(h.log(), "the agent can't start yet"); !o.up && n != 1 {
-		h.t.Errorf("the log says %d times why the agent can't start", n)
+		h.T.Errorf("the log says %d times why the agent can't start", n)
 	}
 }
 
 func obstacles() []obstacle {
 	return []obstacle{
 		{name: "no address", says: []string{"192.0.2.1", "--advertise"}, put: func(h *host) func() {
-			h.ip("addr", "flush", "dev", "eth0")
-			return func() { h.ip("addr", "add", underlay+"/24", "dev", "eth0") }
+			h.IP("addr", "flush", "dev", "eth0")
+			return func() { h.IP("addr", "add", underlay+"/24", "dev", "eth0") }
 		}},
 		{name: "full disk", says: []string{"no space left on device", "free space", "state"}, put: fullDisk},
 		{name: "full disk of an agent that ran", ran: true, says: []string{"no space left on device", "free space"}, put: fullDiskWithOldState},
 		{name: "read-only state directory", says: []string{"read-only file system", "read-write"}, put: func(h *host) func() {
 			h.tmpfs("state", "ro")
-			return func() { h.mount("none", h.path("state"), unix.MS_REMOUNT, "") }
+			return func() { h.mount("none", h.Path("state"), unix.MS_REMOUNT, "") }
 		}},
 		{name: "a file in place of the state directory", says: []string{"not a directory", "move it away"}, put: func(h *host) func() {
 			h.write("state", "x")
@@ -213,39 +213,39 @@ func obstacles() []obstacle {
 			return h.record("cluster.db", store.SchemaKey, `{"schema":99}`)
 		}},
 		{name: "journal of a newer version", ran: true, says: []string{`schema "9"`, "upgrade socketplane on this host"}, put: func(h *host) func() {
-			return h.plantJournal(h.t)
+			return h.plantJournal(h.T)
 		}},
 		{name: "state directory of another agent", ran: true, says: []string{"local.db is in use by another process"}, put: func(h *host) func() {
-			kv := openDB(h.t, h.path("state/local.db"))
+			kv := openDB(h.T, h.Path("state/local.db"))
 			return func() { _ = kv.Close() }
 		}},
 		{name: "no Open vSwitch", up: true, says: []string{"openvswitch-switch"}, put: func(h *host) func() {
-			h.ovs.StopVswitchd()
-			h.ovs.StopDB()
-			return func() { h.ovs.StartDB(); h.ovs.StartVswitchd() }
+			h.OVS.StopVswitchd()
+			h.OVS.StopDB()
+			return func() { h.OVS.StartDB(); h.OVS.StartVswitchd() }
 		}},
 		{name: "no TLS file", says: []string{"ca.pem", "no such file"}, put: func(h *host) func() {
-			h.flags = []string{"--store", "consul", "--consul-addr", "unix://" + testenv.Consul(h.t).Socket}
-			h.env = []string{"CONSUL_CACERT=" + h.path("ca.pem")}
-			return func() { h.write("ca.pem", authority(h.t)) }
+			h.flags = []string{"--store", "consul", "--consul-addr", "unix://" + testenv.Consul(h.T).Socket}
+			h.env = []string{"CONSUL_CACERT=" + h.Path("ca.pem")}
+			return func() { h.write("ca.pem", authority(h.T)) }
 		}},
 		{name: "broken TLS file", says: []string{"ca.pem"}, put: func(h *host) func() {
-			h.flags = []string{"--store", "consul", "--consul-addr", "unix://" + testenv.Consul(h.t).Socket}
-			h.env = []string{"CONSUL_CACERT=" + h.path("ca.pem")}
+			h.flags = []string{"--store", "consul", "--consul-addr", "unix://" + testenv.Consul(h.T).Socket}
+			h.env = []string{"CONSUL_CACERT=" + h.Path("ca.pem")}
 			h.write("ca.pem", "garbage")
-			return func() { h.write("ca.pem", authority(h.t)) }
+			return func() { h.write("ca.pem", authority(h.T)) }
 		}},
 		{name: "no proc", says: []string{"/proc", "mount"}, put: func(h *host) func() {
 			h.wrap = []string{"unshare", "-m", "sh", "-c", `umount -l /proc && exec "$0" "$@"`}
 			return func() {
-				h.run("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", h.proc.Pid()), "mount", "-t", "proc", "proc", "/proc")
+				h.Run("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", h.proc.Pid()), "mount", "-t", "proc", "proc", "/proc")
 			}
 		}},
 	}
 }
 
 // authority is the certificate of some authority.
-func authority(t *testing.T) string {
+func authority(t testing.TB) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -260,32 +260,32 @@ func authority(t *testing.T) string {
 }
 
 func (h *host) write(name, text string) {
-	h.t.Helper()
-	if err := os.WriteFile(h.path(name), []byte(text), 0o600); err != nil {
-		h.t.Fatal(err)
+	h.T.Helper()
+	if err := os.WriteFile(h.Path(name), []byte(text), 0o600); err != nil {
+		h.T.Fatal(err)
 	}
 }
 
 func (h *host) mkdir(name string) {
-	h.t.Helper()
-	if err := os.MkdirAll(h.path(name), 0o700); err != nil {
-		h.t.Fatal(err)
+	h.T.Helper()
+	if err := os.MkdirAll(h.Path(name), 0o700); err != nil {
+		h.T.Fatal(err)
 	}
 }
 
 func (h *host) remove(name string) {
-	h.t.Helper()
-	if err := os.RemoveAll(h.path(name)); err != nil {
-		h.t.Fatal(err)
+	h.T.Helper()
+	if err := os.RemoveAll(h.Path(name)); err != nil {
+		h.T.Fatal(err)
 	}
 }
 
 // replaced replaces a file's content until the returned function is called.
 func (h *host) replaced(name, text string) func() {
-	h.t.Helper()
-	was, err := os.ReadFile(h.path(name))
+	h.T.Helper()
+	was, err := os.ReadFile(h.Path(name))
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	h.write(name, text)
 	return func() { h.write(name, string(was)) }
@@ -293,47 +293,47 @@ func (h *host) replaced(name, text string) func() {
 
 // record replaces a record of a database until the returned function is called, which waits for its turn with the agent.
 func (h *host) record(file, key, value string) func() {
-	h.t.Helper()
+	h.T.Helper()
 	var was []byte
 	write := func(value []byte) error {
-		kv, err := bolt.Open(h.path("state/"+file), bolt.Options{})
+		kv, err := bolt.Open(h.Path("state/"+file), bolt.Options{})
 		if err != nil {
 			return err
 		}
-		e, err := kv.Get(h.t.Context(), key)
+		e, err := kv.Get(h.T.Context(), key)
 		if err == nil {
 			was = e.Value
-			err = kv.Apply(h.t.Context(), store.Op{Kind: store.OpPut, Key: key, Value: value})
+			err = kv.Apply(h.T.Context(), store.Op{Kind: store.OpPut, Key: key, Value: value})
 		}
 		return errors.Join(err, kv.Close())
 	}
 	if err := write([]byte(value)); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	before := was
 	return func() {
-		h.t.Helper()
-		h.eventually("the record is mended", func() error { return write(before) })
+		h.T.Helper()
+		h.Eventually("the record is mended", func() error { return write(before) })
 	}
 }
 
 func (h *host) mount(source, target string, flags uintptr, data string) {
-	h.t.Helper()
+	h.T.Helper()
 	if err := unix.Mount(source, target, "tmpfs", flags, data); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }
 
 // tmpfs mounts one at a place in the host's directory.
 func (h *host) tmpfs(name, options string) {
-	h.t.Helper()
+	h.T.Helper()
 	h.mkdir(name)
 	flags := uintptr(0)
 	if options == "ro" {
 		flags, options = unix.MS_RDONLY, ""
 	}
-	h.mount("none", h.path(name), flags, options)
-	h.t.Cleanup(func() { h.kill(); _ = unix.Unmount(h.path(name), unix.MNT_DETACH) })
+	h.mount("none", h.Path(name), flags, options)
+	h.T.Cleanup(func() { h.kill(); _ = unix.Unmount(h.Path(name), unix.MNT_DETACH) })
 }
 
 const diskSize = 256 << 10
@@ -350,9 +350,9 @@ func fullDiskWithOldState(h *host) func() {
 	names := []string{"local.db", "cluster.db"}
 	texts := map[string]string{}
 	for _, name := range names {
-		text, err := os.ReadFile(h.path(filepath.Join("state", name)))
+		text, err := os.ReadFile(h.Path(filepath.Join("state", name)))
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		texts[name] = string(text)
 	}
@@ -360,16 +360,16 @@ func fullDiskWithOldState(h *host) func() {
 	for _, name := range names {
 		h.write("state/"+name, texts[name])
 	}
-	f, err := os.Create(h.path("state/ballast"))
+	f, err := os.Create(h.Path("state/ballast"))
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	defer f.Close()
 	for err == nil {
 		_, err = f.Write(make([]byte, os.Getpagesize()))
 	}
 	if !errors.Is(err, unix.ENOSPC) {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return func() { h.remove("state/ballast") }
 }

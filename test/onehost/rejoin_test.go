@@ -23,16 +23,16 @@ func TestRemovedHostComesBack(t *testing.T) {
 	}
 	defer kv.Close()
 	h.start()
-	ctx := h.deadline(3 * patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(3 * patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := n.join(ctx, id("ep", 1), 1)
+	kept, err := n.Join(ctx, id("ep", 1), mac(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost, err := n.join(ctx, id("ep", 2), 2)
+	lost, err := n.Join(ctx, id("ep", 2), mac(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +57,11 @@ func TestRemovedHostComesBack(t *testing.T) {
 	if err := other.RemoveHost(ctx, me); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Claim(ctx, pool, netip.MustParseAddr(lost.addr), store.HostOwner("other")); err != nil {
+	if err := other.Claim(ctx, pool, netip.MustParseAddr(lost.Addr), store.HostOwner("other")); err != nil {
 		t.Fatal(err)
 	}
 	h.start()
-	h.eventually("the host is back", func() error {
+	h.Eventually("the host is back", func() error {
 		members, err := other.Hosts(ctx)
 		if err != nil {
 			return err
@@ -88,13 +88,13 @@ func TestRemovedHostComesBack(t *testing.T) {
 				owner[a.String()] = c.Owner.String()
 			}
 		}
-		if members.Hosts[me].ID != me || !members.Alive[me] || bindings[me].DockerID != n.id || !slices.Equal(ids, []string{kept.id, lost.id}) ||
-			owner[kept.addr] != me || owner[lost.addr] != "other" {
+		if members.Hosts[me].ID != me || !members.Alive[me] || bindings[me].DockerID != n.ID || !slices.Equal(ids, []string{kept.ID, lost.ID}) ||
+			owner[kept.Addr] != me || owner[lost.Addr] != "other" {
 			return fmt.Errorf("host %v, on the network as %q, endpoints %q, claims %v", members.Hosts[me], bindings[me].DockerID, ids, owner)
 		}
 		return nil
 	})
-	h.eventually("the log says what to do about the address that somebody else has", func() error {
+	h.Eventually("the log says what to do about the address that somebody else has", func() error {
 		if !strings.Contains(h.log(), "restart these containers") {
 			return errNotYet
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // TestNewerDataIsRefused: an agent that is older than what it finds says what, which version and what to do, in its log and to Docker and the command
@@ -18,28 +19,28 @@ import (
 func TestNewerDataIsRefused(t *testing.T) {
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(2 * patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(2 * patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.join(ctx, id("ep", 1), 1); err != nil {
+	if _, err := n.Join(ctx, id("ep", 1), mac(1)); err != nil {
 		t.Fatal(err)
 	}
 	h.stop()
 	forwarded := h.forwarding()
 	for name, c := range map[string]struct {
-		plant func(t *testing.T) (undo func())
+		plant func(t testing.TB) (undo func())
 		says  []string
 	}{
-		"host's state":   {h.plantSchema("local.db", store.LocalSchemaKey), []string{"this host's state in " + h.path("state/local.db"), "schema 99"}},
+		"host's state":   {h.plantSchema("local.db", store.LocalSchemaKey), []string{"this host's state in " + h.Path("state/local.db"), "schema 99"}},
 		"cluster's data": {h.plantSchema("cluster.db", store.SchemaKey), []string{"the cluster's data", "schema 99"}},
-		"journal":        {h.plantJournal, []string{"the journal " + h.path("state/addresses.journal"), `schema "9"`}},
+		"journal":        {h.plantJournal, []string{"the journal " + h.Path("state/addresses.journal"), `schema "9"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			undo := c.plant(t)
 			before := h.files(t)
-			if err := os.Truncate(h.path("agent.log"), 0); err != nil {
+			if err := os.Truncate(h.Path("agent.log"), 0); err != nil {
 				t.Fatal(err)
 			}
 			h.begin()
@@ -64,15 +65,15 @@ func TestNewerDataIsRefused(t *testing.T) {
 
 // forwarding is what the switch has of ours: ports, flows with their cookies, and links.
 func (h *host) forwarding() string {
-	h.t.Helper()
-	return h.ovs.Vsctl("list-ports", bridge) + "\n" + strings.Join(h.ovs.Flows(bridge), "\n") + "\n" + h.ip("-br", "link")
+	h.T.Helper()
+	return h.OVS.Vsctl("list-ports", bare.Bridge) + "\n" + strings.Join(h.OVS.Flows(bare.Bridge), "\n") + "\n" + h.IP("-br", "link")
 }
 
 // files are the state directory's files that matter.
 func (h *host) files(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	paths, err := filepath.Glob(h.path("state/*"))
+	paths, err := filepath.Glob(h.Path("state/*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func (h *host) files(t *testing.T) map[string]string {
 	return all
 }
 
-func openDB(t *testing.T, path string) store.KV {
+func openDB(t testing.TB, path string) store.KV {
 	t.Helper()
 	kv, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
@@ -100,7 +101,7 @@ func openDB(t *testing.T, path string) store.KV {
 	return kv
 }
 
-func records(t *testing.T, path string) string {
+func records(t testing.TB, path string) string {
 	t.Helper()
 	kv := openDB(t, path)
 	defer kv.Close()
@@ -116,23 +117,23 @@ func records(t *testing.T, path string) string {
 }
 
 // plantSchema makes a database be of schema 99.
-func (h *host) plantSchema(file, key string) func(*testing.T) func() {
-	write := func(t *testing.T, schema string) {
-		kv := openDB(t, h.path("state/"+file))
+func (h *host) plantSchema(file, key string) func(testing.TB) func() {
+	write := func(t testing.TB, schema string) {
+		kv := openDB(t, h.Path("state/"+file))
 		defer kv.Close()
 		if err := kv.Apply(t.Context(), store.Op{Kind: store.OpPut, Key: key, Value: []byte(schema)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return func(t *testing.T) func() {
+	return func(t testing.TB) func() {
 		write(t, `{"schema":99}`)
 		return func() { write(t, `{"schema":1}`) }
 	}
 }
 
 // plantJournal makes the journal be of schema 9.
-func (h *host) plantJournal(t *testing.T) func() {
-	path := h.path("state/addresses.journal")
+func (h *host) plantJournal(t testing.TB) func() {
+	path := h.Path("state/addresses.journal")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -14,18 +14,18 @@ func TestEachStateFileIsKnown(t *testing.T) {
 	testenv.Need(t, "consul")
 	h := newHost(t, "--store", "bolt")
 	t.Cleanup(func() { // Consul outlives its agent
-		if err := cluster.Kill(h.path("state/cluster")); err != nil {
+		if err := cluster.Kill(h.Path("state/cluster")); err != nil {
 			t.Error(err)
 		}
 	})
 	known := func(when string) {
 		t.Helper()
-		if unknown, err := statedir.Strangers(h.path("state")); err != nil || len(unknown) > 0 {
+		if unknown, err := statedir.Strangers(h.Path("state")); err != nil || len(unknown) > 0 {
 			t.Errorf("%s: 'clean' would leave %q, %v", when, unknown, err)
 		}
 	}
 	h.start()
-	if _, err := h.docker().network(h.deadline(patience), id("net", 1), "10.1.0.0/24"); err != nil {
+	if _, err := h.Docker().Network(h.Deadline(patience), id("net", 1), "10.1.0.0/24", ""); err != nil {
 		t.Fatal(err)
 	}
 	known("alone, running")
@@ -34,8 +34,8 @@ func TestEachStateFileIsKnown(t *testing.T) {
 
 	h.flags = []string{"--store", "cluster"}
 	h.start()
-	h.eventually("the cluster is formed, with the host's network", func() error {
-		info, err := h.admin().Info(h.deadline(patience))
+	h.Eventually("the cluster is formed, with the host's network", func() error {
+		info, err := h.admin().Info(h.Deadline(patience))
 		if err == nil && (len(info.Hosts) != 1 || len(info.Networks) == 0) {
 			err = errNotYet
 		}

@@ -9,12 +9,12 @@ import (
 func TestStopIsNoTrouble(t *testing.T) {
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.join(ctx, id("ep", 1), 1); err != nil {
+	if _, err := n.Join(ctx, id("ep", 1), mac(1)); err != nil {
 		t.Fatal(err)
 	}
 	before := len(h.log())

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // planted begins every secret of the test.
@@ -20,7 +21,7 @@ const planted = "planted-secret"
 // TestSupport: the bundle has what a bug report needs, and no secret: neither of a setting, nor a label's value.
 func TestSupport(t *testing.T) {
 	h := newHost(t)
-	tokens := filepath.Join(h.dir, "token")
+	tokens := filepath.Join(h.Dir, "token")
 	if err := os.WriteFile(tokens, []byte(planted+"-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,23 +40,23 @@ func TestSupport(t *testing.T) {
 		t.Fatal("no setting is a secret, so this test proves nothing")
 	}
 	h.start()
-	ctx := h.deadline(patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/24")
+	ctx := h.Deadline(patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/24", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := n.join(ctx, id("ep", 1), 1)
+	e, err := n.Join(ctx, id("ep", 1), mac(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// What an operator types by mistake ends in the log.
-	_, _ = h.docker().call(ctx, "NetworkDriver.Join", object{"NetworkID": planted + "-SOCKETPLANE_CONSUL_TOKEN", "EndpointID": "x"})
-	binary, err := agentBinary()
+	_, _ = h.Docker().Call(ctx, "NetworkDriver.Join", object{"NetworkID": planted + "-SOCKETPLANE_CONSUL_TOKEN", "EndpointID": "x"})
+	binary, err := bare.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := h.path("bundle.tar.gz")
-	told := h.run(binary, "support", "--admin-socket", h.path("admin.sock"), "-o", out)
+	out := h.Path("bundle.tar.gz")
+	told := h.Run(binary, "support", "--admin-socket", h.Path("admin.sock"), "-o", out)
 	if !strings.HasPrefix(told, out+"\n") {
 		t.Errorf("the command says %q", told)
 	}
@@ -66,8 +67,8 @@ func TestSupport(t *testing.T) {
 	for name, part := range map[string]string{
 		"versions.txt": "Open vSwitch", "settings.txt": "SOCKETPLANE_CONSUL_TOKEN=***", "info.json": `"name": "one"`,
 		"doctor.json": `"name": "Open vSwitch"`, "networks.json": "10.1.0.0/24", "log.txt": "agent is up", "metrics.txt": "socketplane_ready 1",
-		"goroutines.txt": "internal/agent", "ovs-bridge.json": bridge, "ovs-ports.json": e.id, "ovs-flows.txt": "table=",
-		"links.json": e.id, "forwarding.json": "{}", "records-local.txt": e.id, "records-cluster.txt": "10.1.0.0/24",
+		"goroutines.txt": "internal/agent", "ovs-bridge.json": bare.Bridge, "ovs-ports.json": e.ID, "ovs-flows.txt": "table=",
+		"links.json": e.ID, "forwarding.json": "{}", "records-local.txt": e.ID, "records-cluster.txt": "10.1.0.0/24",
 	} {
 		if !strings.Contains(files[name], part) || strings.Contains(files[name], "can't be told") {
 			t.Errorf("%s does not have %q: %.300s", name, part, files[name])

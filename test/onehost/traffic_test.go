@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // The traffic of TestRestartsUnderTraffic: about eight seconds.
@@ -26,24 +27,24 @@ func TestRestartsUnderTraffic(t *testing.T) {
 	testenv.Need(t, "ping", "iperf3")
 	h := newHost(t)
 	h.start()
-	ctx := h.deadline(6 * patience)
-	n, err := h.docker().network(ctx, id("net", 1), "10.1.0.0/22")
+	ctx := h.Deadline(6 * patience)
+	n, err := h.Docker().Network(ctx, id("net", 1), "10.1.0.0/22", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var inside, addrs []string
 	for i := range 2 {
-		e, err := n.join(ctx, id("ep", i), i)
+		e, err := n.Join(ctx, id("ep", i), mac(i))
 		if err != nil {
 			t.Fatal(err)
 		}
-		inside, addrs = append(inside, h.container(e)), append(addrs, e.addr)
+		inside, addrs = append(inside, h.container(e)), append(addrs, e.Addr)
 	}
-	h.eventually("the containers talk", func() error {
+	h.Eventually("the containers talk", func() error {
 		return exec.Command("nsenter", "--net=/run/netns/"+inside[0], "ping", "-c", "1", "-W", "1", addrs[1]).Run()
 	})
 	w := &wire{h: h, from: inside[0], to: inside[1], addr: addrs[1]}
-	follower := h.ovs.Follow(bridge)
+	follower := h.OVS.Follow(bare.Bridge)
 	restarts := 0
 	lost := w.traffic(ctx, t, func() {
 		if restarts%2 == 0 {
@@ -71,13 +72,13 @@ type wire struct {
 // pings were lost.
 func (w *wire) traffic(ctx context.Context, t *testing.T, again func()) (lost int) {
 	t.Helper()
-	server := testenv.NewProcess(w.h.path("iperf3.log"), "nsenter", "--net=/run/netns/"+w.to, "iperf3", "-s", "-1", "--forceflush")
+	server := testenv.NewProcess(w.h.Path("iperf3.log"), "nsenter", "--net=/run/netns/"+w.to, "iperf3", "-s", "-1", "--forceflush")
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer server.Kill()
-	w.h.eventually("iperf3 listens", func() error {
-		if !strings.Contains(w.h.run("nsenter", "--net=/run/netns/"+w.to, "ss", "-ltn"), ":5201") {
+	w.h.Eventually("iperf3 listens", func() error {
+		if !strings.Contains(w.h.Run("nsenter", "--net=/run/netns/"+w.to, "ss", "-ltn"), ":5201") {
 			return errNotYet
 		}
 		return nil

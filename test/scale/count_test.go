@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 	"github.com/socketplane/socketplane/test/internal/tally"
 )
 
@@ -152,7 +153,7 @@ func newWorld(t testing.TB, hosts, each int) *world {
 		t.Fatal(err)
 	}
 	w.start()
-	if w.net, err = w.docker().network(ctx, dockerID("net", 0), wide.String(), local.String()); err != nil {
+	if w.net, err = newSegment(ctx, w.Docker(), libnetwork.ID("net", 0), wide.String(), local.String()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.net.join(ctx); err != nil {
@@ -164,8 +165,8 @@ func newWorld(t testing.TB, hosts, each int) *world {
 
 // complete waits until the switch has a flow to each endpoint of the other hosts.
 func (w *world) complete() {
-	w.t.Helper()
-	w.eventually("all other hosts' endpoints are in the switch", func() error {
+	w.T.Helper()
+	w.Eventually("all other hosts' endpoints are in the switch", func() error {
 		if got, want := w.flowsTo(macPeer), w.peers.first; got < want {
 			return fmt.Errorf("%d of %d", got, want)
 		}
@@ -175,8 +176,8 @@ func (w *world) complete() {
 
 // change makes each change once, and counts.
 func (w *world) change() {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(w.T.Context(), patience)
 	defer cancel()
 	flows := w.monitor("!delete,", macUpdate)
 	defer flows.end()
@@ -199,11 +200,11 @@ func (w *world) change() {
 
 // during counts what the agent asks because of something, and until it rests again.
 func (w *world) during(event string, do func() error) {
-	w.t.Helper()
+	w.T.Helper()
 	w.settle()
 	before := w.withKernel()
 	if err := do(); err != nil {
-		w.t.Fatalf("%s: %v", event, err)
+		w.T.Fatalf("%s: %v", event, err)
 	}
 	w.settle()
 	w.costs[event] = w.withKernel().Since(before)
@@ -217,8 +218,8 @@ const (
 
 // settle waits until the agent has asked nothing for a while.
 func (h *host) settle() {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), quietLimit)
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), quietLimit)
 	defer cancel()
 	last, since := h.counts(), time.Now()
 	_ = testenv.Poll(ctx, 50*time.Millisecond, func() bool { // an agent that never rests is measured as it is

@@ -12,6 +12,7 @@ import (
 
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 )
 
 const (
@@ -26,11 +27,11 @@ func measureCrowd(t *testing.T, endpoints int) *Crowd {
 	h, plain := newHost(t), newHost(t)
 	h.start()
 	ctx := t.Context()
-	n, err := h.docker().network(ctx, dockerID("net", 0), wide.String(), local.String())
+	n, err := newSegment(ctx, h.Docker(), libnetwork.ID("net", 0), wide.String(), local.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain.ovs.AddBridge("br0")
+	plain.OVS.AddBridge("br0")
 	c, share := &Crowd{}, max(1, endpoints/10)
 	began := time.Now()
 	for c.Endpoints < endpoints && time.Since(began) < crowdTime {
@@ -63,12 +64,12 @@ func measureCrowd(t *testing.T, endpoints int) *Crowd {
 
 // addPort makes a pair of links and an Open vSwitch port of one of them, as people do by hand.
 func (h *host) addPort(i int) time.Duration {
-	h.t.Helper()
+	h.T.Helper()
 	name := fmt.Sprintf("plain%d", i)
 	began := time.Now()
-	h.ip("link", "add", name, "type", "veth", "peer", "name", name+"c")
-	h.ip("link", "set", name, "up")
-	h.ovs.Vsctl("add-port", "br0", name)
+	h.IP("link", "add", name, "type", "veth", "peer", "name", name+"c")
+	h.IP("link", "set", name, "up")
+	h.OVS.Vsctl("add-port", "br0", name)
 	return time.Since(began)
 }
 
@@ -84,11 +85,11 @@ func median(of []float64) float64 {
 func measureNetworks(t *testing.T, networks int) *Networks {
 	h := newHost(t)
 	h.start()
-	d := h.docker()
+	d := h.Docker()
 	n := &Networks{}
 	for i := range networks {
 		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(i), 0}), 24)
-		s, err := d.network(t.Context(), dockerID(fmt.Sprintf("net%09d", i), 0), subnet.String(), "")
+		s, err := newSegment(t.Context(), d, libnetwork.ID(fmt.Sprintf("net%09d", i), 0), subnet.String(), "")
 		var attach time.Duration
 		if err == nil {
 			s.made = i // its MAC is no other's

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/socketplane/socketplane/internal/testenv"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 )
 
 const (
@@ -118,7 +119,7 @@ func (m *measured) run() {
 func (m *measured) first(ctx context.Context) (err error) {
 	began := time.Now()
 	m.w.start()
-	if m.w.net, err = m.w.docker().network(ctx, dockerID("net", 0), wide.String(), local.String()); err != nil {
+	if m.w.net, err = newSegment(ctx, m.w.Docker(), libnetwork.ID("net", 0), wide.String(), local.String()); err != nil {
 		return err
 	}
 	if _, err := m.w.net.join(ctx); err != nil {

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"github.com/socketplane/socketplane/test/internal/bare"
 )
 
 // monitor is told by the switch of flows to MACs of a prefix, at once. It is safe for concurrent use.
@@ -27,17 +29,17 @@ var flowEvent = regexp.MustCompile(`event=(ADDED|DELETED|MODIFIED) .*dl_dst=([0-
 
 // monitor begins to be told. what is the ovs-ofctl(8) monitor's own choice of events, such as "!delete,".
 func (h *host) monitor(what, prefix string) *monitor {
-	h.t.Helper()
+	h.T.Helper()
 	m := &monitor{done: make(chan struct{}), added: map[string]time.Time{}, deleted: map[string]int{}, news: make(chan struct{})}
-	m.cmd = exec.Command("ovs-ofctl", "-O", "OpenFlow14", "monitor", "unix:"+h.ovs.Mgmt(bridge), "watch:!initial,"+what+"dl_dst="+prefix+":00:00:00:00/ff:ff:00:00:00:00")
-	m.cmd.Env = append(os.Environ(), "OVS_RUNDIR="+h.dir) // it makes a control socket there
+	m.cmd = exec.Command("ovs-ofctl", "-O", "OpenFlow14", "monitor", "unix:"+h.OVS.Mgmt(bare.Bridge), "watch:!initial,"+what+"dl_dst="+prefix+":00:00:00:00/ff:ff:00:00:00:00")
+	m.cmd.Env = append(os.Environ(), "OVS_RUNDIR="+h.Dir) // it makes a control socket there
 	out, err := m.cmd.StdoutPipe()
 	if err == nil {
 		m.cmd.Stderr = m.cmd.Stdout
 		err = m.cmd.Start()
 	}
 	if err != nil {
-		h.t.Fatalf("ovs-ofctl monitor: %v", err)
+		h.T.Fatalf("ovs-ofctl monitor: %v", err)
 	}
 	begun := make(chan struct{})
 	go func() {
@@ -51,7 +53,7 @@ func (h *host) monitor(what, prefix string) *monitor {
 			m.take(lines.Text())
 		}
 	}()
-	h.t.Cleanup(m.end)
+	h.T.Cleanup(m.end)
 	<-begun // the answer to its request
 	return m
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/consul"
+	"github.com/socketplane/socketplane/test/internal/libnetwork"
 )
 
 // The first two bytes of MACs, by who has them.
@@ -27,10 +28,6 @@ var (
 
 // spread is how many addresses each other host has for itself.
 const spread = 160
-
-func macOf(prefix string, i int) string {
-	return fmt.Sprintf("%s:%02x:%02x:%02x:%02x", prefix, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
-}
 
 // peers are the other hosts, as records.
 type peers struct {
@@ -55,7 +52,7 @@ func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.t.Cleanup(func() { _ = kv.Close() })
+	h.T.Cleanup(func() { _ = kv.Close() })
 	if err := store.NewCluster(kv, "first").BeginLayout(ctx); err != nil {
 		return nil, err
 	}
@@ -108,7 +105,7 @@ func (o *peer) bind(ctx context.Context) error {
 	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
 		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
 	}
-	n, err := o.c.Bind(ctx, store.Binding{DockerID: dockerID("net", o.number), Pools: []netip.Prefix{wide}})
+	n, err := o.c.Bind(ctx, store.Binding{DockerID: libnetwork.ID("net", o.number), Pools: []netip.Prefix{wide}})
 	if err != nil {
 		return fmt.Errorf("host %d binds the network: %w", o.number, err)
 	}
@@ -139,5 +136,5 @@ func (o *peer) endpoint(prefix string) store.Endpoint {
 	number := o.number*spread + len(o.endpoints)
 	at := local.Addr().As4()
 	addr := netip.AddrFrom4([4]byte{at[0], at[1] + 1 + byte(number>>16), byte(number >> 8), byte(number)})
-	return store.Endpoint{ID: dockerID("peer", number), MAC: macOf(prefix, number), Addrs: []netip.Addr{addr}, MTU: 1450}
+	return store.Endpoint{ID: libnetwork.ID("peer", number), MAC: libnetwork.MAC(prefix, number), Addrs: []netip.Addr{addr}, MTU: 1450}
 }

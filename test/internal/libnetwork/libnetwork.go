@@ -58,3 +58,11 @@ func (c *Client) Call(ctx context.Context, method string, args any) (Object, err
 	}
 	return answer, nil
 }
+
+// ID is a text as Docker's ids are: 64 characters, which begin with the prefix and end with the number.
+func ID(prefix string, i int) string { return fmt.Sprintf("%s%0*d", prefix, 64-len(prefix), i) }
+
+// MAC is an address that begins with two bytes ("02:42") and ends with the number.
+func MAC(prefix string, i int) string {
+	return fmt.Sprintf("%s:%02x:%02x:%02x:%02x", prefix, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
+}
