@@ -73,12 +73,12 @@ func TestFlatUnderChurn(t *testing.T) {
 	}
 	// The network's subnet is kept from Docker's allocator by a route of this device, which a pass makes.
 	h.Eventually("the device for reserved subnets", func() error {
-		if !strings.Contains(h.IP("-br", "link"), "socketplane-res") {
-			return errors.New("it is missing")
+		if !regexp.MustCompile(`(?m)^socketplane-res .* true$`).MatchString(h.links()) {
+			return errors.New("it is missing, or not up yet")
 		}
 		return nil
 	})
-	links, flows := h.IP("-br", "link"), h.metric("socketplane_flows")
+	links, flows := h.links(), h.metric("socketplane_flows")
 	if err := cycle(ctx, n, "warm", 130); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestFlatUnderChurn(t *testing.T) {
 	})
 	t.Logf("%d containers in %v: heap %d to %d KiB, goroutines %d to %d", count, took.Round(time.Second),
 		before.heap>>10, after.heap>>10, before.goroutines, after.goroutines)
-	if now := h.IP("-br", "link"); now != links {
+	if now := h.links(); now != links {
 		t.Errorf("links were\n%s\nand are\n%s", links, now)
 	}
 	if now := h.metric("socketplane_flows"); now != flows {

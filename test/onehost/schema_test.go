@@ -2,6 +2,8 @@ package onehost
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -66,7 +68,28 @@ func TestNewerDataIsRefused(t *testing.T) {
 // forwarding is what the switch has of ours: ports, flows with their cookies, and links.
 func (h *host) forwarding() string {
 	h.T.Helper()
-	return h.OVS.Vsctl("list-ports", bare.Bridge) + "\n" + strings.Join(h.OVS.Flows(bare.Bridge), "\n") + "\n" + h.IP("-br", "link")
+	return h.OVS.Vsctl("list-ports", bare.Bridge) + "\n" + strings.Join(h.OVS.Flows(bare.Bridge), "\n") + "\n" + h.links()
+}
+
+// links are the host's links as they are configured: names, peers, addresses, MTUs, and whether they are to be up. Carrier and operational state are
+// left out: the kernel notes them some time after a link was set up (linkwatch), so that they may change while nothing is done.
+func (h *host) links() string {
+	h.T.Helper()
+	var all []struct {
+		Name    string   `json:"ifname"`
+		Peer    string   `json:"link"`
+		Address string   `json:"address"`
+		MTU     int      `json:"mtu"`
+		Flags   []string `json:"flags"`
+	}
+	if err := json.Unmarshal([]byte(h.IP("-j", "link")), &all); err != nil {
+		h.T.Fatal(err)
+	}
+	var text strings.Builder
+	for _, l := range all {
+		fmt.Fprintln(&text, l.Name, l.Peer, l.Address, l.MTU, slices.Contains(l.Flags, "UP"))
+	}
+	return text.String()
 }
 
 // files are the state directory's files that matter.
