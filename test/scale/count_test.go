@@ -149,7 +149,7 @@ func newWorld(t testing.TB, hosts, each int) *world {
 	w := &world{host: newHost(t), costs: map[string]tally.Counts{}}
 	ctx := t.Context()
 	var err error
-	if w.peers, err = w.newPeers(ctx, hosts, each); err != nil {
+	if w.peers, err = newPeers(ctx, t, w.server.Addr, hosts, each); err != nil {
 		t.Fatal(err)
 	}
 	w.start()

@@ -99,7 +99,7 @@ func (m *measured) run() {
 	}
 	step("records", func(ctx context.Context) (err error) {
 		m.w = &world{host: newHost(m.t)}
-		m.w.peers, err = m.w.newPeers(ctx, m.Hosts, m.Size.Each)
+		m.w.peers, err = newPeers(ctx, m.w.T, m.w.server.Addr, m.Hosts, m.Size.Each)
 		return err
 	})
 	if len(m.Failed) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,13 +47,14 @@ type peer struct {
 	updates   int
 }
 
-// newPeers writes the records of other hosts with endpoints on the wide network: of the hosts, of their networks, of their endpoints.
-func (h *host) newPeers(ctx context.Context, hosts, each int) (*peers, error) {
-	kv, err := consul.Open(consul.Options{Address: h.server.Addr})
+// newPeers writes the records of other hosts with endpoints on the wide network: of the hosts, of their networks, of their endpoints. The
+// Consul server has this address.
+func newPeers(ctx context.Context, t testing.TB, server string, hosts, each int) (*peers, error) {
+	kv, err := consul.Open(consul.Options{Address: server})
 	if err != nil {
 		return nil, err
 	}
-	h.T.Cleanup(func() { _ = kv.Close() })
+	t.Cleanup(func() { _ = kv.Close() })
 	if err := store.NewCluster(kv, "first").BeginLayout(ctx); err != nil {
 		return nil, err
 	}
