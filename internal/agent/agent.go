@@ -41,8 +41,8 @@ import (
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
+	"github.com/socketplane/socketplane/internal/presence"
 	"github.com/socketplane/socketplane/internal/restart"
-	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/roster"
 	"github.com/socketplane/socketplane/internal/settle"
 	"github.com/socketplane/socketplane/internal/statedir"
@@ -88,9 +88,8 @@ type agent struct {
 	journal  *journal.Journal
 	storage  storage
 	cluster  *store.Cluster
-	seat     *seat       // the right to act under this host's id
-	claimed  bool        // other members of a cluster of our own let this host take part
-	presence gate.Gate   // of what makes this host part of the cluster
+	presence *presence.Presence
+	member   gate.Gate   // of what makes this host part of the cluster
 	resync   atomic.Bool // the cluster may know other things of this host than before
 	links    *hostlink.Links
 	underlay *underlay.Tracker
@@ -115,10 +114,6 @@ type agent struct {
 	// refused says that Docker was refused something, starved that the reason was the store; served is what is wrong with the process's sockets.
 	refused, starved *atomic.Bool
 	served           func() error
-
-	publishing sync.Mutex  // guards what follows
-	written    *store.Host // this host's record, as this agent wrote it last; nil if it did not yet
-	unreadUses retry.Trouble
 
 	// networks are this host's, for people and metrics: as they were a moment ago while a handler works on one.
 	networks func() []driver.Summary
@@ -150,8 +145,8 @@ func (a *agent) run(ctx context.Context) error {
 	run(a.plane.Run)
 	run(a.view.Run)
 	run(a.driver.Run)
-	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.announce) })
-	run(func(ctx context.Context) error { return a.presence.Run(ctx, a.subnets.Run) })
+	run(func(ctx context.Context) error { return a.member.Run(ctx, a.presence.Run) })
+	run(func(ctx context.Context) error { return a.member.Run(ctx, a.subnets.Run) })
 	run(a.finisher().Run)
 	run(a.ipam.Run)
 	run(a.roster.Run)
@@ -162,7 +157,7 @@ func (a *agent) run(ctx context.Context) error {
 			Docker: a.docker, Ready: a.plane.Ready, Answers: a.storeAnswers, Refused: a.refused, Starved: a.starved, NotReady: NotReady, Logger: a.log,
 		}
 		run(starter.Run)
-		run(func(ctx context.Context) error { return a.presence.Run(ctx, a.mirror.Run) })
+		run(func(ctx context.Context) error { return a.member.Run(ctx, a.mirror.Run) })
 	}
 	return group.Wait()
 }
@@ -203,8 +198,8 @@ func (a *agent) build(ctx context.Context) (err error) {
 	}
 	a.cluster = store.NewCluster(a.metrics.Measured(a.storage.kv, metrics.StoreCluster), a.id)
 	a.buildRoster()
-	a.seat = newSeat()
-	if err = a.claimSeat(ctx); err != nil && !errors.Is(err, errSeatUnknown) {
+	a.buildPresence()
+	if err = a.presence.Claim(ctx); err != nil && !errors.Is(err, presence.ErrUnknown) {
 		return err
 	}
 	soon, cancel := context.WithTimeout(ctx, switchPatience)
@@ -231,7 +226,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 	a.ipam = ipamdriver.New(a.cluster, a.local, ipamdriver.Options{
 		Pools: pools, Subnets: a.links.Subnets, HalfDefaults: a.links.HalfDefaults, EngineAPI: a.engineAPI, Journal: a.journal, SwarmSpace: swarmSpace, Logger: a.log,
 	})
-	if a.view, err = netview.New(ctx, netview.Deps{Cluster: a.cluster, Roster: a.roster, Local: a.local, OwnRecord: a.ownRecord, Logger: a.log}); err != nil {
+	if a.view, err = netview.New(ctx, netview.Deps{Cluster: a.cluster, Roster: a.roster, Local: a.local, OwnRecord: a.presence.OwnRecord, Logger: a.log}); err != nil {
 		return err
 	}
 	a.driver, err = driver.New(ctx, driver.Deps{

@@ -81,7 +81,7 @@ func (a *agent) told() operator.SelfDeps {
 func (a *agent) checked() checkup.Parts {
 	p := checkup.Parts{
 		Config: a.cfg, Version: a.opts.Version.Version, Started: a.started, V1Socket: a.opts.V1Socket, Opened: a.opened, Served: a.served,
-		Kind: a.storage.kind, Address: a.storage.address, Cluster: a.cluster, Copied: a.copied, Links: a.links, Underlay: a.underlay.Current, Switch: a.sw, Plane: a.plane,
+		Kind: a.storage.kind, Address: a.storage.address, Cluster: a.cluster, Copied: a.presence.Copied, Links: a.links, Underlay: a.underlay.Current, Switch: a.sw, Plane: a.plane,
 		Driver: a.driver, View: a.view, Docker: a.docker, Mirror: a.mirror, Outward: a.outward, Networks: a.networks, Pending: a.pending, MTUTroubles: a.MTUTroubles,
 	}
 	if a.storage.managed != nil {

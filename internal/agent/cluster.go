@@ -35,14 +35,14 @@ func (a *agent) openManaged(host string) (storage, error) {
 
 // entered announces this host again, and writes its record: the cluster may be another one than before.
 func (a *agent) entered() {
-	a.presence.Close()
-	a.presence.Open()
+	a.member.Close()
+	a.member.Open()
 	a.resync.Store(true)
 }
 
 // farewell ends this host's announcement, so that its record is not written again, and then removes its records from the cluster.
 func (a *agent) farewell(ctx context.Context, force bool) error {
-	a.presence.Close()
+	a.member.Close()
 	f := membership.Farewell{Cluster: a.cluster, Driver: a.driver}
 	if a.docker != nil { // else it would be an interface with nil in it
 		f.Docker = a.docker

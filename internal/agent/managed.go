@@ -111,3 +111,11 @@ func (m *ownSwitch) stop() {
 		<-m.done
 	}
 }
+
+// pause waits for a while or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/journal"
 	"github.com/socketplane/socketplane/internal/mirror"
 	"github.com/socketplane/socketplane/internal/netview"
@@ -56,6 +57,14 @@ type emptyDocker struct{ mirror.Docker }
 
 func (emptyDocker) Ready() error                                            { return nil }
 func (emptyDocker) Networks(context.Context) ([]dockerwatch.Network, error) { return nil, nil }
+
+// noLinks is a kernel without subnets.
+type noLinks struct{}
+
+func (noLinks) Connected(context.Context) ([]hostlink.Connected, error) { return nil, nil }
+func (noLinks) Routed(context.Context) ([]netip.Prefix, error)          { return nil, nil }
+func (noLinks) Reserve(context.Context, []netip.Prefix) error           { return nil }
+func (noLinks) Reserved(context.Context) (bool, error)                  { return true, nil }
 
 // noPlane is a data plane that has nothing to forward.
 type noPlane struct{ dataplane.Plane }
@@ -115,7 +124,7 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 	if a.driver, err = driver.New(t.Context(), driver.Deps{Cluster: cluster, Local: local, View: a.view, Dataplane: noPlane{}, Addresses: a.ipam}, driver.Options{Logger: log}); err != nil {
 		t.Fatal(err)
 	}
-	a.subnets = subnets.New(cluster, &fewLinks{}, subnets.Options{
+	a.subnets = subnets.New(cluster, noLinks{}, subnets.Options{
 		Hosts: a.roster, Local: local, Publish: func(context.Context) error { return nil }, Logger: log,
 		Stirred: func(context.Context) <-chan struct{} { return nil },
 	})

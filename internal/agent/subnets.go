@@ -19,7 +19,7 @@ const resolvConf = "/etc/resolv.conf"
 // buildSubnets makes what keeps the cluster's subnets and those of this host apart.
 func (a *agent) buildSubnets() {
 	opts := subnets.Options{
-		Hosts: a.roster, Driver: mirror.DriverName, Local: a.local, Publish: func(ctx context.Context) error { return a.publishHost(ctx, false) }, Stirred: a.underlay.Subscribe,
+		Hosts: a.roster, Driver: mirror.DriverName, Local: a.local, Publish: a.presence.Publish, Stirred: a.underlay.Subscribe,
 		MTU: a.outwardMTU, ResolvConf: resolvConf, Logger: a.log,
 		Changed: func() {
 			if a.mirror != nil {
@@ -31,6 +31,7 @@ func (a *agent) buildSubnets() {
 		opts.Docker = a.docker
 	}
 	a.subnets = subnets.New(a.cluster, a.links, opts)
+	a.presence.SetSubnets(a.subnets)
 }
 
 // outward is the link by which packets of containers to the outside leave this host, and its MTU: that of the default route, else that of

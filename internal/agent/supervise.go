@@ -12,7 +12,6 @@ import (
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/metrics"
-	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/internal/sdnotify"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -148,9 +147,6 @@ func (s *supervisor) attempt(ctx context.Context) (*agent, error) {
 func (s *supervisor) newAgent(cfg config.Config) *agent {
 	return &agent{
 		cfg: cfg, opts: s.opts, log: s.log, started: s.started, metrics: s.metrics, refused: &s.refused, starved: &s.starved, served: s.served, damage: &s.damage,
-		unreadUses: retry.Trouble{
-			Logger: s.log, Level: slog.LevelWarn, Text: "the subnets that this host uses can't be read; other hosts take them to be as they were", Over: "the subnets that this host uses can be read again",
-		},
 	}
 }
 

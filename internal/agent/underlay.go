@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 
+	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/presence"
 	"github.com/socketplane/socketplane/internal/underlay"
 )
 
@@ -10,6 +12,18 @@ import (
 func (a *agent) where() underlay.Underlay {
 	u, _ := a.underlay.Current()
 	return u
+}
+
+// buildPresence makes what tells the cluster of this host. Subnets are given to it when they are there.
+func (a *agent) buildPresence() {
+	deps := presence.Deps{
+		Cluster: a.cluster, Local: a.local, Name: a.cfg.Name, Version: a.opts.Version.Version, VXLANPort: a.cfg.VXLANPort, Started: a.started,
+		Where: a.where, Changed: a.underlay.Subscribe, Alone: a.storage.kind == config.StoreBolt, Forgotten: func() { a.resync.Store(true) }, Logger: a.log,
+	}
+	if a.storage.managed != nil {
+		deps.Admitted = a.storage.managed.Claim
+	}
+	a.presence = presence.New(deps)
 }
 
 // followUnderlay tells the parts that need it where this host's tunnels end, whenever that changes, until ctx ends. last is what

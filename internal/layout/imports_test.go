@@ -116,6 +116,8 @@ var rules = []rule{
 	{"internal/metrics", []string{"internal/dataplane/ovs", "internal/hostlink", "internal/latest", "internal/meter", "plugin", "store", "github.com/prometheus"}, []string{"os"},
 		"who shows figures must not know how the agent is put together"},
 	{"internal/latest", nil, []string{"os", "net"}, "an answer that may be late must not know the question"},
+	{"internal/presence", []string{"store", "internal/cluster/admission", "internal/doctor", "internal/retry", "internal/underlay"}, []string{"os", "net"},
+		"who tells the cluster of this host must not know what it forwards"},
 	{"internal/gate", nil, []string{"os", "net", "time"}, "a gate must not know what runs behind it"},
 	{"internal/sdnotify", nil, []string{"net/http"}, "who tells systemd must not know what"},
 	{"internal/agent", []string{everything, "github.com/docker/go-plugins-helpers", "github.com/prometheus", "golang.org/x/sync/errgroup"}, nil,

@@ -1,4 +1,4 @@
-package agent
+package presence
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/testenv"
 	"github.com/socketplane/socketplane/internal/underlay"
@@ -18,9 +17,9 @@ import (
 	"github.com/socketplane/socketplane/store/bolt"
 )
 
-// machine is as much of an agent as decides who acts under a host's id.
+// machine is a host that acts under an id.
 type machine struct {
-	*agent
+	*Presence
 	t    *testing.T
 	stop func()
 }
@@ -31,10 +30,11 @@ func (w *seats) machine(vtep string) *machine {
 	w.t.Helper()
 	local := w.file()
 	m := &machine{t: w.t, stop: func() {}}
-	m.agent = &agent{cfg: config.Config{Name: "web1"}, id: sameID, log: slog.New(slog.DiscardHandler), local: local,
-		storage: storage{kv: w.kv, kind: config.StoreConsul}, cluster: store.NewCluster(w.kv, sameID)}
-	m.agent.underlay = fixedUnderlay(w.t, vtep)
-	m.seat = newSeat()
+	tracker := fixedUnderlay(w.t, vtep)
+	m.Presence = New(Deps{
+		Cluster: store.NewCluster(w.kv, sameID), Local: local, Name: "web1", Logger: slog.New(slog.DiscardHandler), Changed: tracker.Subscribe,
+		Where: func() underlay.Underlay { u, _ := tracker.Current(); return u }, Forgotten: func() {},
+	})
 	return m
 }
 
@@ -42,41 +42,41 @@ func (w *seats) machine(vtep string) *machine {
 func (m *machine) run() {
 	m.t.Helper()
 	ctx, cancel := context.WithCancel(m.t.Context())
-	m.publish()
+	m.write()
 	done := make(chan struct{}, 2)
 	go func() {
-		_ = m.cluster.KV().Announce(ctx, store.AliveKey(m.id), []byte(m.id), aliveTTL)
+		_ = m.deps.Cluster.KV().Announce(ctx, store.AliveKey(sameID), []byte(sameID), aliveTTL)
 		done <- struct{}{}
 	}()
 	go func() {
 		defer func() { done <- struct{}{} }()
 		for index := uint64(0); ctx.Err() == nil; {
-			members, next, err := m.cluster.WatchHosts(ctx, index)
+			members, next, err := m.deps.Cluster.WatchHosts(ctx, index)
 			if err != nil {
 				return
 			}
 			index = next
-			if h, ok := members.Hosts[m.id]; ok {
-				m.ownRecord(h)
+			if h, ok := members.Hosts[sameID]; ok {
+				m.OwnRecord(h)
 			}
 			select {
 			case <-m.seat.changed:
-				m.publish()
+				m.write()
 			default:
 			}
 		}
 	}()
-	until := func() bool { alive, err := m.cluster.Alive(ctx); return alive && err == nil }
+	until := func() bool { alive, err := m.deps.Cluster.Alive(ctx); return alive && err == nil }
 	if err := testenv.Poll(ctx, time.Millisecond, until); err != nil {
 		m.t.Fatal(err)
 	}
 	m.stop = func() { cancel(); <-done; <-done }
 }
 
-func (m *machine) publish() {
+func (m *machine) write() {
 	m.t.Helper()
-	m.seat.say(m.where().Addr)
-	if err := m.cluster.PutHost(m.t.Context(), store.Host{Name: m.cfg.Name, VTEP: m.where().Addr, Answered: m.seat.answer()}); err != nil {
+	m.seat.say(m.deps.Where().Addr)
+	if err := m.deps.Cluster.PutHost(m.t.Context(), store.Host{Name: m.deps.Name, VTEP: m.deps.Where().Addr, Answered: m.seat.answer()}); err != nil {
 		m.t.Error(err)
 	}
 }
@@ -109,14 +109,14 @@ func newSeats(t *testing.T) *seats {
 func TestCopiedMachine(t *testing.T) {
 	w := newSeats(t)
 	first, copy := w.machine("192.0.2.1"), w.machine("192.0.2.2")
-	if err := first.claimSeat(t.Context()); err != nil {
+	if err := first.Claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	first.run()
 	defer func() { first.stop() }()
 	refused := func(what string) {
 		t.Helper()
-		err := copy.claimSeat(t.Context())
+		err := copy.Claim(t.Context())
 		if !errors.Is(err, store.ErrSameID) {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -127,16 +127,16 @@ func TestCopiedMachine(t *testing.T) {
 		}
 	}
 	refused("the first one lives")
-	if c := first.copied(); c == nil || c.Addr != "192.0.2.2" {
+	if c := first.Copied(); c == nil || c.Addr != "192.0.2.2" {
 		t.Errorf("the first one knows of the copy: %+v", c)
 	}
 	refused("again")
-	if c := copy.copied(); c != nil {
+	if c := copy.Copied(); c != nil {
 		t.Errorf("the copy takes the first one for a copy: %+v", c)
 	}
 	first.stop()
 	refused("the first one is restarted")
-	if err := first.claimSeat(t.Context()); err != nil {
+	if err := first.Claim(t.Context()); err != nil {
 		t.Fatalf("the first one comes back: %v", err)
 	}
 	first.run()
@@ -147,10 +147,10 @@ func TestCopiedMachine(t *testing.T) {
 	if err := store.NewCluster(w.kv, "third").RemoveHost(t.Context(), sameID); err != nil {
 		t.Fatal(err)
 	}
-	if err := copy.claimSeat(t.Context()); err != nil {
+	if err := copy.Claim(t.Context()); err != nil {
 		t.Errorf("the first one is removed: %v", err)
 	}
-	if e, err := copy.local.Get(t.Context(), store.LocalCopyKey); !errors.Is(err, store.ErrNotFound) {
+	if e, err := copy.deps.Local.Get(t.Context(), store.LocalCopyKey); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the copy remembers %s, %v", e.Value, err)
 	}
 }
@@ -181,7 +181,7 @@ func TestNoCopy(t *testing.T) {
 			c.left(w)
 			m := w.machine("192.0.2.2")
 			began := time.Now()
-			if err := m.claimSeat(t.Context()); err != nil {
+			if err := m.Claim(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(began); took > c.limit {
@@ -198,10 +198,10 @@ func TestSeatWithoutStore(t *testing.T) {
 	if err := w.kv.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.claimSeat(t.Context()); !errors.Is(err, errSeatUnknown) || !errors.Is(err, store.ErrUnavailable) {
+	if err := m.Claim(t.Context()); !errors.Is(err, ErrUnknown) || !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("the seat is not known to be free: %v", err)
 	}
-	if err := m.publishHost(t.Context(), true); !errors.Is(err, errSeatUnknown) {
+	if err := m.publish(t.Context(), true); !errors.Is(err, ErrUnknown) {
 		t.Errorf("published all the same: %v", err)
 	}
 }
@@ -210,13 +210,13 @@ func TestSeatWithoutStore(t *testing.T) {
 func TestCopyIsFoundLate(t *testing.T) {
 	w := newSeats(t)
 	first, copy := w.machine("192.0.2.1"), w.machine("192.0.2.2")
-	if err := first.claimSeat(t.Context()); err != nil {
+	if err := first.Claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	first.run()
 	defer first.stop()
 	ended := make(chan error, 1)
-	go func() { ended <- copy.announce(t.Context()) }()
+	go func() { ended <- copy.Run(t.Context()) }()
 	select {
 	case err := <-ended:
 		if !errors.Is(err, store.ErrSameID) {
@@ -225,7 +225,7 @@ func TestCopyIsFoundLate(t *testing.T) {
 	case <-time.After(2 * seatLimit):
 		t.Fatal("the copy's announcement does not end")
 	}
-	members, err := first.cluster.Hosts(t.Context())
+	members, err := first.deps.Cluster.Hosts(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

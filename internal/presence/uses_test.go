@@ -1,4 +1,4 @@
-package agent
+package presence
 
 import (
 	"bytes"
@@ -45,15 +45,15 @@ func TestUnknownUsesStayPublished(t *testing.T) {
 	m := w.machine("192.0.2.1")
 	links := &fewLinks{}
 	var out bytes.Buffer
-	m.unreadUses = retry.Trouble{Logger: slog.New(slog.NewTextHandler(&out, nil)), Text: "unread"}
-	m.subnets = subnets.New(m.cluster, links, subnets.Options{Docker: lateDocker{}})
+	m.unread = retry.Trouble{Logger: slog.New(slog.NewTextHandler(&out, nil)), Text: "unread"}
+	m.deps.Subnets = subnets.New(m.deps.Cluster, links, subnets.Options{Docker: lateDocker{}})
 	m.seat.hold()
 	published := func() string {
 		t.Helper()
-		if err := m.publishHost(t.Context(), true); err != nil {
+		if err := m.publish(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
-		members, err := m.cluster.Hosts(t.Context())
+		members, err := m.deps.Cluster.Hosts(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestUnknownUsesStayPublished(t *testing.T) {
 	}
 	bridge := store.Use{Subnet: netip.MustParsePrefix("172.20.0.0/16"), Network: "compose_default"}
 	old := store.Use{Subnet: netip.MustParsePrefix("10.9.0.0/24"), Dev: "eth1"}
-	if err := m.cluster.PutHost(t.Context(), store.Host{Name: "web1", Uses: []store.Use{old, bridge}}); err != nil {
+	if err := m.deps.Cluster.PutHost(t.Context(), store.Host{Name: "web1", Uses: []store.Use{old, bridge}}); err != nil {
 		t.Fatal(err)
 	}
 	// The agent has just started, before Docker.
@@ -80,7 +80,7 @@ func TestUnknownUsesStayPublished(t *testing.T) {
 		t.Errorf("%d lines:\n%s", n, out.String())
 	}
 	links.err = nil
-	m.subnets = subnets.New(m.cluster, links, subnets.Options{}) // without Docker's API there are no networks of Docker
+	m.deps.Subnets = subnets.New(m.deps.Cluster, links, subnets.Options{}) // without Docker's API there are no networks of Docker
 	if got := published(); got != "[its interface eth0] [10.7.0.0/24]" {
 		t.Errorf("without Docker's API: %s", got)
 	}
