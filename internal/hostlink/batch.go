@@ -23,6 +23,8 @@ type batch struct {
 	mu  sync.Mutex
 	fd  int
 	seq uint32
+	out []byte // the requests of one system call
+	in  []byte // answers
 }
 
 func newBatch() (*batch, error) {
@@ -41,7 +43,7 @@ func newBatch() (*batch, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare netlink: %w", err), unix.Close(fd))
 	}
-	return &batch{fd: fd}, nil
+	return &batch{fd: fd, in: make([]byte, nl.RECEIVE_BUFFER_SIZE)}, nil
 }
 
 func (b *batch) close() error { return unix.Close(b.fd) }
@@ -59,17 +61,17 @@ func (b *batch) run(ctx context.Context, n int, request func(i int) *nl.NetlinkR
 		count := min(batchSize, n-start)
 		first := b.seq + 1
 		b.seq += uint32(count)
-		var buf []byte
+		b.out = b.out[:0]
 		for i := range count {
 			req := request(start + i)
 			req.Seq = first + uint32(i)
 			if i == count-1 {
 				req.Flags |= unix.NLM_F_ACK // The kernel works in order: this answer says that all is done.
 			}
-			buf = append(buf, req.Serialize()...)
+			b.out = append(b.out, req.Serialize()...)
 		}
 		crashpoint.Hit("link: forwarding entries")
-		if err := unix.Sendto(b.fd, buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		if err := unix.Sendto(b.fd, b.out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return errnos, fmt.Errorf("send netlink requests: %w", err)
 		}
 		chunk := make([]syscall.Errno, count)
@@ -83,16 +85,15 @@ func (b *batch) run(ctx context.Context, n int, request func(i int) *nl.NetlinkR
 
 // collect reads answers until that of the last request. Answers to requests of an earlier, failed run are skipped.
 func (b *batch) collect(first uint32, errnos []syscall.Errno) error {
-	buf := make([]byte, nl.RECEIVE_BUFFER_SIZE)
 	for {
-		n, _, err := unix.Recvfrom(b.fd, buf, 0)
+		n, _, err := unix.Recvfrom(b.fd, b.in, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("read netlink answers: %w", err)
 		}
-		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
+		msgs, err := syscall.ParseNetlinkMessage(b.in[:n])
 		if err != nil {
 			return fmt.Errorf("read netlink answers: %w", err)
 		}

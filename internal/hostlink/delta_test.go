@@ -57,6 +57,12 @@ func TestChangeFDB(t *testing.T) {
 			t.Errorf("%s: has %v, want %v", step.name, got, want)
 		}
 	}
+	// Another device of this name is noticed.
+	s.ip("link", "del", v.Name)
+	ensureVXLAN(t, s, v)
+	if err := s.ChangeFDB(t.Context(), v.Name, list{{a, host(4)}}, list{{b, host(2)}}); err != nil || !fdbOf(t, s, v.Name)[FDBEntry{a, host(4)}] {
+		t.Errorf("after the device was made again: %v, %v", err, fdbOf(t, s, v.Name))
+	}
 	if err := s.ChangeFDB(t.Context(), "nosuch", list{{a, host(2)}}, nil); !errors.Is(err, ErrNoLink) {
 		t.Errorf("no device: %v", err)
 	}
@@ -88,8 +94,9 @@ func TestForwardingEntryCostsItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		after := s.Counts()
-		if dumps, entries := after.Dumps-before.Dumps, after.Entries-before.Entries; dumps != 0 || entries != 2 {
-			t.Errorf("with %d entries: %d lists, %d entries sent", n, dumps, entries)
+		dumps, entries, links := after.Dumps-before.Dumps, after.Entries-before.Entries, after.Read-before.Read
+		if dumps != 0 || entries != 2 || links != 0 {
+			t.Errorf("with %d entries: %d lists, %d entries sent, %d links read", n, dumps, entries, links)
 		}
 		if got := len(fdbOf(t, s, v.Name)); got != n {
 			t.Errorf("%d entries of %d", got, n)

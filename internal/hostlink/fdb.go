@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/vishvananda/netlink"
@@ -63,10 +64,6 @@ func (l *Links) ChangeFDB(ctx context.Context, dev string, set, gone []FDBEntry)
 	if err != nil {
 		return fmt.Errorf("forwarding entries of %s: %w", dev, err)
 	}
-	index, err := l.ownVXLAN(ctx, dev)
-	if err != nil {
-		return err
-	}
 	wanted := make(map[FDBEntry]bool, len(add))
 	for _, e := range add {
 		wanted[e] = true
@@ -77,16 +74,62 @@ func (l *Links) ChangeFDB(ctx context.Context, dev string, set, gone []FDBEntry)
 			del = append(del, e)
 		}
 	}
-	_, addErr := l.applyFDB(ctx, index, unix.RTM_NEWNEIGH, add)
-	_, delErr := l.applyFDB(ctx, index, unix.RTM_DELNEIGH, del)
-	if err := errors.Join(addErr, delErr); err != nil {
+	index, known := l.devices.index(dev)
+	if !known {
+		if index, err = l.ownVXLAN(ctx, dev); err != nil {
+			return err
+		}
+	}
+	err = l.changeFDB(ctx, index, add, del)
+	if known && errors.Is(err, unix.ENODEV) { // it was removed, and there may be another one of this name
+		if index, err = l.ownVXLAN(ctx, dev); err != nil {
+			return err
+		}
+		err = l.changeFDB(ctx, index, add, del)
+	}
+	if err != nil {
 		return fmt.Errorf("forwarding entries of %s: %w", dev, err)
 	}
 	return nil
 }
 
+func (l *Links) changeFDB(ctx context.Context, index int, add, del []FDBEntry) error {
+	_, addErr := l.applyFDB(ctx, index, unix.RTM_NEWNEIGH, add)
+	_, delErr := l.applyFDB(ctx, index, unix.RTM_DELNEIGH, del)
+	return errors.Join(addErr, delErr)
+}
+
+// devices remembers the indexes of VXLAN devices of ours, so that a change of one entry does not read its device. The kernel gives no index twice. It
+// is safe for concurrent use.
+type devices struct {
+	mu  sync.Mutex
+	all map[string]int // by name
+}
+
+func (d *devices) index(name string) (index int, known bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	index, known = d.all[name]
+	return index, known
+}
+
+// note says which index the device of a name has, 0 if there is none.
+func (d *devices) note(name string, index int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if index == 0 {
+		delete(d.all, name)
+		return
+	}
+	if d.all == nil {
+		d.all = map[string]int{}
+	}
+	d.all[name] = index
+}
+
 // ownVXLAN is the index of a VXLAN device of ours.
 func (l *Links) ownVXLAN(ctx context.Context, dev string) (int, error) {
+	l.devices.note(dev, 0)
 	link, err := l.find(ctx, dev)
 	switch {
 	case err != nil:
@@ -96,6 +139,7 @@ func (l *Links) ownVXLAN(ctx context.Context, dev string) (int, error) {
 	case link.Type() != "vxlan" || !owns(link.Attrs()):
 		return 0, foreign(link, "keeps its forwarding entries")
 	}
+	l.devices.note(dev, link.Attrs().Index)
 	return link.Attrs().Index, nil
 }
 
@@ -157,6 +201,7 @@ func (l *Links) fdb(ctx context.Context, index int) (map[FDBEntry]bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.counts.entriesRead.Add(uint64(len(msgs)))
 	entries := make(map[FDBEntry]bool, len(msgs))
 	for _, m := range msgs {
 		n, err := netlink.NeighDeserialize(m)

@@ -69,6 +69,8 @@ type Links struct {
 	// raw carries the requests that the library lacks; it has its own sockets, as the handle's can't be reached.
 	raw   map[int]*nl.SocketHandle
 	batch *batch
+	// devices are those whose forwarding entries were changed.
+	devices devices
 	// ioctl is a datagram socket: the ethtool ioctl acts in the namespace of its socket.
 	ioctl int
 	ns    netns.NsHandle

@@ -47,6 +47,7 @@ func (l *Links) Owned(ctx context.Context) ([]Link, error) {
 // DeleteLink removes a link of ours, and a veth's other end with it, wherever that is. An absent link is fine.
 // The error wraps ErrForeign when the link is not ours.
 func (l *Links) DeleteLink(ctx context.Context, name string) error {
+	l.devices.note(name, 0)
 	link, err := l.find(ctx, name)
 	if err != nil || link == nil {
 		return err
