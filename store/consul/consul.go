@@ -102,12 +102,16 @@ func Open(opts Options) (*Store, error) {
 		config.Transport.TLSClientConfig = opts.TLS
 		config.HttpClient = &http.Client{Transport: ours{config.Transport, opts.TokenNow}}
 	}
+	address := config.Address
 	config.Transport.MaxIdleConnsPerHost = idleConns
+	if path, is := strings.CutPrefix(config.Address, "unix://"); is {
+		overSocket(config, path)
+	}
 	conns := &connections{open: map[*connection]struct{}{}}
 	config.Transport.DialContext = conns.keep(config.Transport.DialContext)
 	client, err := api.NewClient(config)
 	if err != nil {
-		return nil, fmt.Errorf("%w: consul client for %s: %w", store.ErrInvalid, display(config.Address), err)
+		return nil, fmt.Errorf("%w: consul client for %s: %w", store.ErrInvalid, display(address), err)
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = defaultTimeout
@@ -117,7 +121,7 @@ func Open(opts Options) (*Store, error) {
 		client:  client,
 		http:    config.HttpClient,
 		conns:   conns,
-		address: display(config.Address),
+		address: display(address),
 		timeout: opts.Timeout,
 		bare:    bareness{seen: map[string]span{}},
 		large:   prefixes{all: map[string]bool{}},

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/hashicorp/consul/api"
 )
 
 // connections are those that the client has open.
@@ -24,6 +26,15 @@ func (c *connection) Close() error {
 	delete(c.of.open, c)
 	c.of.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// overSocket has the client use a unix socket by its own transport: the one that it makes for an address with unix:// (its NewClient) opens a
+// connection for each request.
+func overSocket(config *api.Config, path string) {
+	config.Address, config.Scheme = "localhost", "http"
+	config.Transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
 }
 
 type dial func(ctx context.Context, network, address string) (net.Conn, error)
