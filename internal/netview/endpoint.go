@@ -42,10 +42,12 @@ func parse(records []store.Endpoint, part int) []Endpoint {
 		all = append(all, e)
 	}
 	slices.SortFunc(all, byID)
-	return slices.CompactFunc(all, func(a, b Endpoint) bool { return a.ID == b.ID })
+	return slices.CompactFunc(all, sameID)
 }
 
 func byID(a, b Endpoint) int { return strings.Compare(a.ID, b.ID) }
+
+func sameID(a, b Endpoint) bool { return a.ID == b.ID }
 
 // LinkLocal are a container's link-local addresses (docker run --link-local-ip), as far as Docker has told.
 func LinkLocal(c *store.Container) []netip.Addr {

@@ -1,9 +1,6 @@
 package netview
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // parts are the hashes of what is known of a host, if that has the form of parts.
 func (v *View) parts(t *table, host string) (hashes []string, is bool) {
@@ -45,20 +42,48 @@ func (t *table) merge(n news) (now []Endpoint, hashes []string) {
 	for _, number := range slices.Concat(n.parts, n.gone) {
 		replaced[uint16(number)] = n.bad[number] == nil
 	}
-	now = slices.Clone(n.parsed)
+	slices.SortFunc(n.parsed, byID) // that of each part is sorted
 	if p := t.peers[n.host]; p != nil && p.parts != nil {
 		copy(hashes, p.parts)
-		for _, e := range p.endpoints {
-			if !replaced[e.part] {
-				now = append(now, e)
-			}
-		}
+		now = mergeSorted(p.endpoints, replaced, n.parsed)
+	} else {
+		now = slices.Clone(slices.CompactFunc(n.parsed, sameID)) // without the room that it grew in
 	}
 	for number, is := range replaced {
 		if is && int(number) < len(hashes) {
 			hashes[number] = n.read[int(number)].Hash
 		}
 	}
-	slices.SortFunc(now, byID)
-	return slices.CompactFunc(now, func(a, b Endpoint) bool { return strings.Compare(a.ID, b.ID) == 0 }), hashes
+	return now, hashes
+}
+
+// mergeSorted puts endpoints that were read into a host's list, instead of those whose parts are replaced. Both are sorted, and so is the result. Of
+// several with one ID the first that was read stays: a host that moves one to another part may have been seen on the way.
+func mergeSorted(old []Endpoint, replaced map[uint16]bool, read []Endpoint) []Endpoint {
+	kept := len(read)
+	for _, e := range old {
+		if !replaced[e.part] {
+			kept++
+		}
+	}
+	now := make([]Endpoint, 0, kept)
+	add := func(e Endpoint) {
+		if k := len(now); k == 0 || now[k-1].ID != e.ID {
+			now = append(now, e)
+		}
+	}
+	for _, e := range old {
+		if replaced[e.part] {
+			continue
+		}
+		for len(read) > 0 && read[0].ID <= e.ID {
+			add(read[0])
+			read = read[1:]
+		}
+		add(e)
+	}
+	for _, e := range read {
+		add(e)
+	}
+	return now
 }
