@@ -127,6 +127,26 @@ func (p *Plane) mend(ctx context.Context, d difference) (count int, example stri
 	return count, example, nil
 }
 
+// confirm makes a replay count as a comparison: the switch has acknowledged each flow, and if it now has as many as are wanted, and no
+// others, no other program has removed, replaced or added any before the flow monitor began. Else all are compared with the next full pass.
+func (p *Plane) confirm(ctx context.Context) error {
+	if !p.monitored || !p.compared.IsZero() {
+		return nil
+	}
+	ours, err := p.conn.Count(ctx, p.cookie, ^uint64(0))
+	if err != nil {
+		return err
+	}
+	all, err := p.conn.Count(ctx, 0, 0)
+	if err != nil {
+		return err
+	}
+	if want := p.Status().Flows; ours == want && all == want {
+		p.compared = time.Now()
+	}
+	return nil
+}
+
 func (p *Plane) noteDrift(missing, extra int, example string) {
 	p.drift.Note(fmt.Errorf("%d are missing or changed, %d are foreign", missing, extra), "example", example)
 	p.setStatus(func(s *Status) {

@@ -238,7 +238,10 @@ func (p *Plane) syncAllFlows(ctx context.Context, compare bool, failed func(*net
 		if err := p.replay(ctx); err != nil {
 			return err
 		}
-		return p.follow(ctx)
+		if err := p.follow(ctx); err != nil {
+			return err
+		}
+		return p.confirm(ctx)
 	}
 	for _, n := range p.all() {
 		p.offer(n)
