@@ -172,7 +172,7 @@ func TestCluster(t *testing.T) {
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
-		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn,
+		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
 		"alive": testAlive, "permanent": testPermanent, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
@@ -186,7 +186,7 @@ func TestCluster(t *testing.T) {
 	// These begin with a store without a layout, or with the first.
 	firstOnly := []string{
 		"layout", "layout-begins", "layout-operator", "layout-newer", "layout-back", "alive", "permanent", "bound-raised", "bound-strays", "bound-cut-off", "bound-while-raised",
-		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former",
+		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former", "terms",
 	}
 	secondOnly := []string{"bound-at-once", "closing", "bound-unreadable"}
 	backends := map[string]func(t *testing.T) store.KV{

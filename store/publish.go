@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrFormerAgents says that agents of the former release do not learn of endpoints, as these do not
@@ -40,23 +41,20 @@ func (c EndpointRecords) Publish(ctx context.Context, network string, have Publi
 // publish is Publish of some endpoints, under a further condition that is asked for at each try.
 func (c *core) publish(ctx context.Context, network string, have Publication, want []Endpoint, condition func(context.Context) ([]Op, error)) (*Publication, error) {
 	var w writing
+	known := have.known
 	err := c.change(ctx, func() ([]Op, error) {
-		layout, same, err := c.layout(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if w, err = c.write(network, layout, have, want); err != nil || w.empty() {
-			return nil, err
-		}
-		bound, err := c.boundOps(ctx, network)
-		if err != nil {
+		now := known
+		known = nil // of the next try: this one met another state
+		var err error
+		if w, now, err = c.decide(ctx, network, have, want, now); err != nil || w.empty() {
 			return nil, err
 		}
 		guards, err := condition(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return c.first(ctx, &w, append(append(bound, same), guards...))
+		w.next.known = now
+		return c.first(ctx, &w, append(slices.Clone(now.checks), guards...))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("publish %d endpoints: %w", len(want), err)
@@ -65,6 +63,30 @@ func (c *core) publish(ctx context.Context, network string, have Publication, wa
 		return nil, fmt.Errorf("remove parts of endpoints that are gone: %w", err)
 	}
 	return &w.next, w.told
+}
+
+// decide says what is to be written, and on which terms: those that are known, or else as the cluster has them now. That nothing is to be
+// written is said of the layout as it is now.
+func (c *core) decide(ctx context.Context, network string, have Publication, want []Endpoint, known *terms) (writing, *terms, error) {
+	if known != nil {
+		if w, err := c.write(network, known.layout, have, want); err != nil || !w.empty() {
+			return w, known, err
+		}
+	}
+	layout, same, err := c.layout(ctx)
+	if err != nil {
+		return writing{}, nil, err
+	}
+	w, err := c.write(network, layout, have, want)
+	if err != nil || w.empty() {
+		w.next.known = known
+		return w, known, err
+	}
+	bound, err := c.boundOps(ctx, network)
+	if err != nil {
+		return writing{}, nil, err
+	}
+	return w, &terms{layout, append(bound, same)}, nil
 }
 
 // writing are the operations of one change: first those that may take effect apart, then those that

@@ -25,6 +25,15 @@ type Publication struct {
 	stray []int
 	// torn says that the head does not name the parts as they are.
 	torn bool
+	// known is what the cluster said when this was published; nil before.
+	known *terms
+}
+
+// terms are what a publication depends on: the layout, and the operations by which a transaction fails when the layout or this host's
+// binding has changed. As long as it does not fail, nothing of that need be read again.
+type terms struct {
+	layout int
+	checks []Op
 }
 
 // part is a part as it is published, with the labels of its containers. hash and labels are those
