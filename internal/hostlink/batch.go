@@ -70,7 +70,7 @@ func (b *batch) run(ctx context.Context, n int, request func(i int) *nl.NetlinkR
 			}
 			b.out = append(b.out, req.Serialize()...)
 		}
-		crashpoint.Hit("link: forwarding entries")
+		crashpoint.Hit("link: requests")
 		if err := unix.Sendto(b.fd, b.out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return errnos, fmt.Errorf("send netlink requests: %w", err)
 		}
@@ -81,6 +81,18 @@ func (b *batch) run(ctx context.Context, n int, request func(i int) *nl.NetlinkR
 		errnos = append(errnos, chunk...)
 	}
 	return errnos, nil
+}
+
+// one sends one request and returns its outcome.
+func (b *batch) one(ctx context.Context, req *nl.NetlinkRequest) error {
+	errnos, err := b.run(ctx, 1, func(int) *nl.NetlinkRequest { return req })
+	if err != nil {
+		return err
+	}
+	if errnos[0] != 0 {
+		return errnos[0]
+	}
+	return nil
 }
 
 // collect reads answers until that of the last request. Answers to requests of an earlier, failed run are skipped.

@@ -69,6 +69,9 @@ func TestLooksCostNoContainers(t *testing.T) {
 					t.Fatal(err)
 				}
 				now := s.Counts()
+				if requests := now.Requests - before.Requests; requests != 2 {
+					t.Errorf("a pair of links took %d requests, want 2", requests)
+				}
 				return fmt.Sprintf("%d lists, %d links", now.Dumps-before.Dumps, now.Read-before.Read)
 			}
 			fill(5)

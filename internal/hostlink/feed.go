@@ -13,6 +13,11 @@ import (
 const (
 	// feedAgain is the pause before a subscription that failed is made again.
 	feedAgain = time.Second
+	// feedGather is how long messages are left with the kernel after some were read: a container's start makes some ten of them, each of which would wake us.
+	// A message that came after feedIdle was waited for, and is not one of those that the kernel had.
+	feedGather, feedIdle = 5 * time.Millisecond, time.Millisecond
+	// feedBuffer has room for what may come meanwhile, in bytes: some thousand messages, a few KiB each as the kernel counts. It is an upper limit.
+	feedBuffer = 4 << 20
 	// feedSteady is how long a subscription must have worked for its end to be logged again.
 	feedSteady = time.Minute
 )
@@ -34,9 +39,16 @@ type feed struct {
 
 // subscribeNow opens a subscription in this Links' namespace.
 func (l *Links) subscribeNow(groups ...uint) (socket messages, err error) {
-	err = l.inNamespace(func() (err error) {
-		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, groups...)
-		return err
+	err = l.inNamespace(func() error {
+		s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+		if err != nil {
+			return err
+		}
+		if err := s.SetReceiveBufferSize(feedBuffer, true); err != nil { // not without CAP_NET_ADMIN in the first user namespace
+			l.log.Debug("the kernel keeps fewer messages for us", "error", err)
+		}
+		socket = s
+		return nil
 	})
 	return socket, err
 }
@@ -64,7 +76,7 @@ func (l *Links) follow(ctx context.Context, f feed) (<-chan struct{}, error) {
 					l.log.Warn("the kernel's messages about this host's links and network can't be read; the subscription is made again", "err", err)
 				}
 				told = true
-				l.rest(ctx)
+				rest(ctx, l.feedAgain)
 			}
 			signal(changed)
 		}
@@ -72,9 +84,9 @@ func (l *Links) follow(ctx context.Context, f feed) (<-chan struct{}, error) {
 	return changed, nil
 }
 
-// rest waits before the next subscription.
-func (l *Links) rest(ctx context.Context) {
-	timer := time.NewTimer(l.feedAgain)
+// rest waits.
+func rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -102,6 +114,7 @@ func (l *Links) receive(ctx context.Context, f feed, socket messages, changed ch
 	stop := context.AfterFunc(ctx, socket.Close) // ends Receive
 	defer stop()
 	for ctx.Err() == nil {
+		began := time.Now()
 		msgs, from, err := socket.Receive()
 		switch {
 		case errors.Is(err, unix.ENOBUFS): // the kernel dropped messages as we were slow
@@ -123,6 +136,9 @@ func (l *Links) receive(ctx context.Context, f feed, socket messages, changed ch
 		}
 		if tells {
 			signal(changed)
+		}
+		if time.Since(began) >= feedIdle { // it is the first of some
+			rest(ctx, feedGather)
 		}
 	}
 	return ctx.Err()

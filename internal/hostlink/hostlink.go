@@ -71,9 +71,13 @@ type Links struct {
 	batch *batch
 	// devices are those whose forwarding entries were changed.
 	devices devices
+	// single carries the requests for new pairs of links, so that they do not wait for a long batch.
+	single *batch
 	// ioctl is a datagram socket: the ethtool ioctl acts in the namespace of its socket.
 	ioctl int
-	ns    netns.NsHandle
+	// ipv6 is a directory, -1 for none; see openIPv6Settings.
+	ipv6 int
+	ns   netns.NsHandle
 
 	counts counters
 	// family is what is known of the kernel's datapath.
@@ -90,7 +94,7 @@ func New(opts Options) (_ *Links, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	l := &Links{log: opts.Logger, ioctl: -1, ns: netns.None(), feedAgain: feedAgain, family: family{again: askAgain}}
+	l := &Links{log: opts.Logger, ioctl: -1, ipv6: openIPv6Settings(), ns: netns.None(), feedAgain: feedAgain, family: family{again: askAgain}}
 	l.subscribe = l.subscribeNow
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -112,6 +116,9 @@ func New(opts Options) (_ *Links, err error) {
 	if l.batch, err = newBatch(); err != nil {
 		return nil, err
 	}
+	if l.single, err = newBatch(); err != nil {
+		return nil, err
+	}
 	if l.ioctl, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open a socket for ethtool: %w", err)
 	}
@@ -130,8 +137,13 @@ func (l *Links) Close() error {
 		s.Close()
 	}
 	var errs []error
-	if l.batch != nil {
-		errs = append(errs, l.batch.close())
+	for _, b := range []*batch{l.batch, l.single} {
+		if b != nil {
+			errs = append(errs, b.close())
+		}
+	}
+	if l.ipv6 >= 0 {
+		errs = append(errs, unix.Close(l.ipv6))
 	}
 	if l.ioctl >= 0 {
 		errs = append(errs, unix.Close(l.ioctl))

@@ -3,8 +3,6 @@ package hostlink
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -50,28 +48,56 @@ func (l *Links) request(kind, flags int) *nl.NetlinkRequest {
 // All but the last is set by netlink, which needs no writable /proc.
 func (l *Links) quiet(link netlink.Link) error {
 	a := link.Attrs()
-	conf := nl.NewRtAttr(unix.IFLA_INET_CONF, nil)
-	conf.AddRtAttr(ipv4Forwarding, nl.Uint32Attr(0))
-	conf.AddRtAttr(ipv4RPFilter, nl.Uint32Attr(1))
-	conf.AddRtAttr(ipv4ARPIgnore, nl.Uint32Attr(8))
-	if err := l.setFamily(a.Index, unix.AF_INET, conf); err != nil {
+	if err := l.setFamily(a.Index, unix.AF_INET, quietIPv4()); err != nil {
 		return fmt.Errorf("turn IPv4 of link %s off: %w", a.Name, err)
 	}
-	mode := nl.NewRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
-	err := l.setFamily(a.Index, unix.AF_INET6, mode)
+	err := l.setFamily(a.Index, unix.AF_INET6, quietIPv6())
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil // The kernel has no IPv6, or not on a link with so small an MTU.
 	}
 	if err != nil {
 		return fmt.Errorf("turn IPv6 addresses of link %s off: %w", a.Name, err)
 	}
-	// A router advertisement could still configure the link; a container that sends one gains nothing else.
-	path := filepath.Join("/proc/sys/net/ipv6/conf", a.Name, "disable_ipv6")
-	crashpoint.Hit("link: IPv6 off")
-	if err := l.inNamespace(func() error { return os.WriteFile(path, []byte("1"), 0) }); err != nil {
-		l.log.Debug("IPv6 stays on, without addresses", "link", a.Name, "error", err)
-	}
+	l.withoutIPv6(a.Name)
 	return nil
+}
+
+// ipv6Settings is where the kernel has a network namespace's settings of IPv6, by link. What is opened below it belongs to the namespace in which it was opened itself.
+const ipv6Settings = "/proc/sys/net/ipv6/conf"
+
+// openIPv6Settings opens the settings of the calling thread's namespace; -1 if the kernel has no IPv6.
+func openIPv6Settings() int {
+	fd, err := unix.Open(ipv6Settings, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// withoutIPv6 turns IPv6 of a link off, where /proc can be written. Else a router advertisement could still configure the link; a container that sends one gains
+// nothing else.
+func (l *Links) withoutIPv6(name string) {
+	fd, err := unix.Openat(l.ipv6, name+"/disable_ipv6", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		crashpoint.Hit("link: IPv6 off")
+		_, err = unix.Write(fd, []byte("1"))
+		err = errors.Join(err, unix.Close(fd))
+	}
+	if err != nil {
+		l.log.Debug("IPv6 stays on, without addresses", "link", name, "error", err)
+	}
+}
+
+func quietIPv4() *nl.RtAttr {
+	conf := nl.NewRtAttr(unix.IFLA_INET_CONF, nil)
+	conf.AddRtAttr(ipv4Forwarding, nl.Uint32Attr(0))
+	conf.AddRtAttr(ipv4RPFilter, nl.Uint32Attr(1))
+	conf.AddRtAttr(ipv4ARPIgnore, nl.Uint32Attr(8))
+	return conf
+}
+
+func quietIPv6() *nl.RtAttr {
+	return nl.NewRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(nl.IN6_ADDR_GEN_MODE_NONE))
 }
 
 func (l *Links) setFamily(index int, family int, conf *nl.RtAttr) error {

@@ -36,18 +36,32 @@ func (l *Links) EnsureVeth(ctx context.Context, v Veth) error {
 	if err := errors.Join(checkWanted(v.Host, v.Alias, v.MTU), checkWanted(v.Peer, v.Alias, v.MTU)); err != nil {
 		return err
 	}
+	err := l.newVeth(ctx, v)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
 	host, err := l.find(ctx, v.Host)
 	if err != nil {
 		return err
 	}
-	if host == nil {
-		host, err = l.addVeth(ctx, v)
-	} else {
-		err = checkOwner(host, "veth", v.Alias)
+	if host == nil { // the kernel says "file exists" and leaves open which of the two names it means
+		peer, err := l.find(ctx, v.Peer)
+		if err != nil {
+			return err
+		}
+		if peer == nil { // it went meanwhile
+			return l.newVeth(ctx, v)
+		}
+		return foreign(peer, "has the name of the container's end of "+v.Alias)
 	}
-	if err != nil {
+	if err := checkOwner(host, "veth", v.Alias); err != nil {
 		return err
 	}
+	return l.mendVeth(ctx, host, v)
+}
+
+// mendVeth mends a pair that is there.
+func (l *Links) mendVeth(ctx context.Context, host netlink.Link, v Veth) error {
 	if err := l.mend(host, v.Alias, v.MTU); err != nil {
 		return err
 	}
@@ -61,33 +75,6 @@ func (l *Links) EnsureVeth(ctx context.Context, v Veth) error {
 		return err
 	}
 	return l.up(host)
-}
-
-func (l *Links) addVeth(ctx context.Context, v Veth) (netlink.Link, error) {
-	// Without this look the kernel says "file exists" and leaves open which of the two names it means.
-	peer, err := l.find(ctx, v.Peer)
-	if err != nil {
-		return nil, err
-	}
-	if peer != nil {
-		return nil, foreign(peer, "has the name of the container's end of "+v.Alias)
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Group = v.Host, v.MTU, madeMark
-	pair := netlink.NewVeth(attrs)
-	pair.PeerName, pair.PeerMTU = v.Peer, uint32(v.MTU)
-	if v.PeerMAC != (dataplane.MAC{}) {
-		pair.PeerHardwareAddr = v.PeerMAC[:]
-	}
-	crashpoint.Hit("link: add a pair")
-	if err := l.handle.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("make veth pair %s and %s: %w", v.Host, v.Peer, err)
-	}
-	host, err := l.find(ctx, v.Host)
-	if err == nil && host == nil {
-		err = fmt.Errorf("%w: %s went away while it was made", ErrNoLink, v.Host)
-	}
-	return host, err
 }
 
 // mendPeer mends the other end while it is in this namespace.
