@@ -90,19 +90,21 @@ func testBound(w *world) {
 // counting counts transactions, and those that met a conflict. As many calls run at once as slots has room for: Consul takes 200 connections of one address.
 type counting struct {
 	store.KV
-	slots          chan struct{}
-	all, conflicts atomic.Int64
+	slots                 chan struct{}
+	all, reads, conflicts atomic.Int64
 }
 
 func (c *counting) Get(ctx context.Context, key string) (store.Entry, error) {
 	c.slots <- struct{}{}
 	defer func() { <-c.slots }()
+	c.reads.Add(1)
 	return c.KV.Get(ctx, key)
 }
 
 func (c *counting) List(ctx context.Context, prefix string) ([]store.Entry, error) {
 	c.slots <- struct{}{}
 	defer func() { <-c.slots }()
+	c.reads.Add(1)
 	return c.KV.List(ctx, prefix)
 }
 
@@ -117,7 +119,8 @@ func (c *counting) Apply(ctx context.Context, ops ...store.Op) error {
 	return err
 }
 
-// testBoundAtOnce: in the second layout hosts that join a network and hold its subnet at once, publish, and leave, do not meet: each change is one transaction.
+// testBoundAtOnce: in the second layout hosts that join a network and hold its subnet at once, publish, and leave, do not meet: each
+// change is one transaction, and reads as often as if no other host did the same.
 func testBoundAtOnce(w *world) {
 	const hosts = 300
 	made, err := w.host("first").Create(w.ctx, store.NewNetwork{Name: "web", Pools: []netip.Prefix{poolA}})
@@ -125,9 +128,9 @@ func testBoundAtOnce(w *world) {
 	_, err = w.host("first").AcquirePool(w.ctx, poolA)
 	w.must(err)
 	kv := &counting{KV: w.kv, slots: make(chan struct{}, 100)}
-	at := func(what string, want int64, do func(c *store.Cluster) error) {
+	at := func(what string, want, reads int64, do func(c *store.Cluster) error) {
 		w.Helper()
-		before := kv.all.Load()
+		before, readBefore := kv.all.Load(), kv.reads.Load()
 		var wg sync.WaitGroup
 		for i := range hosts {
 			wg.Go(func() {
@@ -140,8 +143,11 @@ func testBoundAtOnce(w *world) {
 		if got := kv.all.Load() - before; got != want || kv.conflicts.Load() > 0 {
 			w.Errorf("%s: %d transactions, want %d; %d conflicts so far", what, got, want, kv.conflicts.Load())
 		}
+		if got := kv.reads.Load() - readBefore; got > reads {
+			w.Errorf("%s: %d reads, %d for each host, want at most %d", what, got, got/hosts, reads/hosts)
+		}
 	}
-	at("join and hold", 2*hosts, func(c *store.Cluster) error {
+	at("join and hold", 2*hosts, 8*hosts, func(c *store.Cluster) error {
 		_, err := c.AcquirePool(w.ctx, poolA)
 		if err == nil {
 			_, err = c.Bind(w.ctx, binding("d"+c.Host(), "", poolA))
@@ -151,8 +157,8 @@ func testBoundAtOnce(w *world) {
 	if got := len(w.bound(made.ID)); got != hosts {
 		w.Errorf("%d hosts are bound", got)
 	}
-	at("publish", hosts, func(c *store.Cluster) error { return c.PutEndpoints(w.ctx, made.ID, []store.Endpoint{{ID: "e"}}) })
-	at("leave", 2*hosts, func(c *store.Cluster) error {
+	at("publish", hosts, 6*hosts, func(c *store.Cluster) error { return c.PutEndpoints(w.ctx, made.ID, []store.Endpoint{{ID: "e"}}) })
+	at("leave", 2*hosts, 12*hosts, func(c *store.Cluster) error {
 		err := c.ReleasePool(w.ctx, poolA)
 		if err == nil {
 			err = c.Unbind(w.ctx, made.ID, "d"+c.Host())

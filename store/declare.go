@@ -84,24 +84,28 @@ func (c NetworkRecords) Create(ctx context.Context, want NewNetwork) (Network, e
 		default:
 			return nil, fmt.Errorf("%w: the cluster has a network %s already: use it, or choose another name", ErrNameTaken, b.Name)
 		}
+		m, err := c.mark(ctx)
+		if err != nil {
+			return nil, err
+		}
 		var pools []holding
 		for _, cidr := range b.Pools {
-			p, err := c.freePool(ctx, cidr)
+			p, err := c.freePool(ctx, m, cidr)
 			if err != nil {
 				return nil, err
 			}
 			pools = append(pools, p)
 		}
 		var ops []Op
-		n, ops, err = c.makeNetwork(ctx, b, pools)
+		n, ops, err = c.makeNetwork(ctx, m, b, pools)
 		return ops, err
 	})
 	return n, err
 }
 
 // freePool reads a pool that a new network is to have. It returns ErrOverlap if a network uses it or somebody holds it.
-func (c *core) freePool(ctx context.Context, cidr netip.Prefix) (holding, error) {
-	p, err := c.holding(ctx, cidr)
+func (c *core) freePool(ctx context.Context, m mark, cidr netip.Prefix) (holding, error) {
+	p, err := c.holdingIn(ctx, m, cidr)
 	if err != nil || p.version == 0 {
 		return p, err
 	}

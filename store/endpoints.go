@@ -178,15 +178,15 @@ func (c *core) watchAll(ctx context.Context, prefix string, since uint64) (map[s
 // host has the network.
 func (c *core) keepShards(ctx context.Context, network string) error {
 	err := c.change(ctx, func() ([]Op, error) {
-		layout, same, err := c.layout(ctx)
-		if err != nil || layout == FirstLayout {
+		m, err := c.mark(ctx)
+		if err != nil || !m.apart() {
 			return nil, err
 		}
-		bound, err := c.boundOps(ctx, network)
+		bound, err := c.boundOps(ctx, m, network)
 		if err != nil {
 			return nil, err
 		}
-		return append(bound, same, permanentOp(ShardsOf(network))), nil
+		return append(bound, permanentOp(ShardsOf(network))), nil
 	})
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrInvalid) { // the network is gone, or can't be read: that is another one's trouble
 		return nil

@@ -1,5 +1,7 @@
 package store
 
+import "context"
+
 // The stored forms that only this package knows.
 type (
 	NetworkRecord = networkRecord
@@ -7,5 +9,11 @@ type (
 	BoundRecord   = boundRecord
 )
 
-// BoundOps is boundOps.
-var BoundOps = (*Cluster).boundOps
+// BoundOps is boundOps in the layout as it is.
+func BoundOps(c *Cluster, ctx context.Context, network string) ([]Op, error) {
+	m, err := c.mark(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.boundOps(ctx, m, network)
+}

@@ -37,11 +37,17 @@ type holding struct {
 // holding reads a pool. A record in the form of another layout is brought into that of the cluster's first, and ErrConflict is returned: change decides again
 // then. Where there is no record it is one that could be made.
 func (c *core) holding(ctx context.Context, cidr netip.Prefix) (holding, error) {
-	var h holding
-	var err error
-	if h.mark, err = c.mark(ctx); err != nil {
-		return h, err
+	m, err := c.mark(ctx)
+	if err != nil {
+		return holding{mark: m}, err
 	}
+	return c.holdingIn(ctx, m, cidr)
+}
+
+// holdingIn is holding where the layout has been read already.
+func (c *core) holdingIn(ctx context.Context, m mark, cidr netip.Prefix) (holding, error) {
+	h := holding{mark: m}
+	var err error
 	if h.poolRecord, h.version, err = find[poolRecord](ctx, c.kv, PoolKey(cidr)); err != nil {
 		return h, err
 	}

@@ -29,10 +29,11 @@ func (c *Cluster) networkOps(ctx context.Context, n *Network, g cargo) ([]Op, er
 	case !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
-	s, err := c.newStanding(ctx, *n)
+	m, err := c.mark(ctx)
 	if err != nil {
 		return nil, err
 	}
+	s := c.newStanding(m, *n)
 	if g.docker != "" {
 		s.put(Bound{DockerID: g.docker})
 	}

@@ -72,16 +72,20 @@ func (c NetworkRecords) Bind(ctx context.Context, b Binding) (Network, error) {
 	}
 	var n Network
 	err := c.change(ctx, func() ([]Op, error) {
-		id, pools, err := c.lookup(ctx, b)
+		m, err := c.mark(ctx)
+		if err != nil {
+			return nil, err
+		}
+		id, pools, err := c.lookup(ctx, m, b)
 		if err != nil {
 			return nil, err
 		}
 		if id == "" {
 			var ops []Op
-			n, ops, err = c.makeNetwork(ctx, b, pools)
+			n, ops, err = c.makeNetwork(ctx, m, b, pools)
 			return ops, err
 		}
-		s, err := c.standing(ctx, id)
+		s, err := c.standingIn(ctx, m, id)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +117,7 @@ func (b Binding) check() error {
 }
 
 // lookup finds the id of the network that b means, and b's pools as they are.
-func (c *core) lookup(ctx context.Context, b Binding) (id string, pools []holding, err error) {
+func (c *core) lookup(ctx context.Context, m mark, b Binding) (id string, pools []holding, err error) {
 	if id = b.ID; id == "" && b.Name != "" {
 		e, err := c.kv.Get(ctx, NameKey(b.Name))
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -122,7 +126,7 @@ func (c *core) lookup(ctx context.Context, b Binding) (id string, pools []holdin
 		id = string(e.Value)
 	}
 	for _, cidr := range b.Pools {
-		p, err := c.holding(ctx, cidr)
+		p, err := c.holdingIn(ctx, m, cidr)
 		if err != nil {
 			return "", nil, err
 		}
@@ -221,17 +225,14 @@ func (c *core) errRemoving(ctx context.Context, n networkRecord, cidr netip.Pref
 }
 
 // makeNetwork returns the operations that make a new network of b's pools.
-func (c *core) makeNetwork(ctx context.Context, b Binding, pools []holding) (Network, []Op, error) {
+func (c *core) makeNetwork(ctx context.Context, m mark, b Binding, pools []holding) (Network, []Op, error) {
 	if err := c.checkUses(ctx, b.Pools); err != nil {
 		return Network{}, nil, err
 	}
-	s, err := c.newStanding(ctx, Network{
+	s := c.newStanding(m, Network{
 		ID: cmp.Or(b.ID, NewNonce()), Name: b.Name, VNI: drawVNI(), Pools: b.Pools, MTU: b.MTU, Internal: b.Internal, Declared: b.declared,
 	})
 	n := s.Network
-	if err != nil {
-		return n, nil, err
-	}
 	if b.DockerID != "" {
 		s.put(Bound{DockerID: b.DockerID})
 	}
@@ -240,9 +241,6 @@ func (c *core) makeNetwork(ctx context.Context, b Binding, pools []holding) (Net
 	for _, p := range pools {
 		if p.version == 0 {
 			fresh = append(fresh, p.CIDR)
-		}
-		if p.check.Version != s.check.Version {
-			return n, nil, fmt.Errorf("%w: the layout of the cluster's records", ErrConflict)
 		}
 		p.Network = n.ID
 		p.reopen()

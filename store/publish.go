@@ -73,20 +73,20 @@ func (c *core) decide(ctx context.Context, network string, have Publication, wan
 			return w, known, err
 		}
 	}
-	layout, same, err := c.layout(ctx)
+	m, err := c.mark(ctx)
 	if err != nil {
 		return writing{}, nil, err
 	}
-	w, err := c.write(network, layout, have, want)
+	w, err := c.write(network, m.layout, have, want)
 	if err != nil || w.empty() {
 		w.next.known = known
 		return w, known, err
 	}
-	bound, err := c.boundOps(ctx, network)
+	bound, err := c.boundOps(ctx, m, network)
 	if err != nil {
 		return writing{}, nil, err
 	}
-	return w, &terms{layout, append(bound, same)}, nil
+	return w, &terms{m.layout, append(bound, m.check)}, nil
 }
 
 // writing are the operations of one change: first those that may take effect apart, then those that

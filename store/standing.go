@@ -53,11 +53,17 @@ type standing struct {
 // standing reads a network. A record in the form of another layout is brought into that of the cluster's first, and ErrConflict is returned: change
 // decides again then.
 func (c *core) standing(ctx context.Context, id string) (standing, error) {
-	s := standing{host: c.host}
-	var err error
-	if s.mark, err = c.mark(ctx); err != nil {
-		return s, err
+	m, err := c.mark(ctx)
+	if err != nil {
+		return standing{host: c.host, mark: m}, err
 	}
+	return c.standingIn(ctx, m, id)
+}
+
+// standingIn is standing where the layout has been read already.
+func (c *core) standingIn(ctx context.Context, m mark, id string) (standing, error) {
+	s := standing{host: c.host, mark: m}
+	var err error
 	if s.networkRecord, s.version, err = find[networkRecord](ctx, c.kv, NetworkKey(id)); err != nil || s.version == 0 {
 		return s, err
 	}
@@ -84,14 +90,13 @@ func (c *core) standing(ctx context.Context, id string) (standing, error) {
 }
 
 // newStanding is a network that is to be made.
-func (c *core) newStanding(ctx context.Context, n Network) (standing, error) {
-	m, err := c.mark(ctx)
+func (c *core) newStanding(m mark, n Network) standing {
 	n.Schema = m.schema()
 	s := standing{networkRecord: networkRecord{Network: n}, mark: m, host: c.host, changed: true}
 	if !m.apart() {
 		s.Hosts = map[string]string{}
 	}
-	return s, err
+	return s
 }
 
 // put makes this host stand so to the network.
@@ -154,8 +159,8 @@ func (s standing) stays() []Op {
 
 // boundOps are the operations by which a transaction fails once this host has not the network any more. ErrNotFound says that it has it not; ErrConflict that
 // it is to be asked again, as change does.
-func (c *core) boundOps(ctx context.Context, network string) ([]Op, error) {
-	s, err := c.standing(ctx, network)
+func (c *core) boundOps(ctx context.Context, m mark, network string) ([]Op, error) {
+	s, err := c.standingIn(ctx, m, network)
 	if err != nil {
 		return nil, err
 	}

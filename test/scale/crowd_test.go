@@ -1,26 +1,17 @@
 package scale
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/socketplane/socketplane/internal/testenv"
-	"github.com/socketplane/socketplane/store/consul"
 	"github.com/socketplane/socketplane/test/internal/libnetwork"
 )
 
-const (
-	// crowdTime is when no further tenth of a crowd is begun.
-	crowdTime = 6 * time.Minute
-	// bindEach is how many endpoints each host has that binds a network.
-	bindEach = 3
-)
+// crowdTime is when no further tenth of a crowd is begun.
+const crowdTime = 6 * time.Minute
 
 // measureCrowd fills one host with endpoints of one network; each tenth is followed by as many plain ports on a switch of its own.
 func measureCrowd(t *testing.T, endpoints int) *Crowd {
@@ -102,31 +93,4 @@ func measureNetworks(t *testing.T, networks int) *Networks {
 		n.Attach, n.Count = append(n.Attach, milli(attach)), i+1
 	}
 	return n
-}
-
-// measureBinds lets many hosts, as records, bind one network at the same time, on three Consul servers.
-func measureBinds(t *testing.T, hosts int) *Binds {
-	servers := testenv.Consuls(t, 3)
-	b := &Binds{Hosts: hosts}
-	var all []*peer
-	for i := range hosts {
-		kv, err := consul.Open(consul.Options{Address: servers[i%len(servers)]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer kv.Close()
-		all = append(all, (&peers{kv: kv}).peer(i))
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	began := time.Now()
-	var g errgroup.Group
-	for _, o := range all {
-		g.Go(func() error { return o.arrive(ctx, bindEach) })
-	}
-	if err := g.Wait(); err != nil {
-		b.Failed = err.Error()
-	}
-	b.Seconds = time.Since(began).Seconds()
-	return b
 }

@@ -32,7 +32,7 @@ const spread = 160
 
 // peers are the other hosts, as records.
 type peers struct {
-	kv  *consul.Store
+	kv  store.KV
 	all []*peer
 	// first is how many endpoints the hosts had when they joined.
 	first int
@@ -106,6 +106,9 @@ func (o *peer) bind(ctx context.Context) error {
 	id := o.c.Host()
 	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
 		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
+	}
+	if _, err := o.c.AcquirePool(ctx, wide); err != nil {
+		return fmt.Errorf("host %d holds the subnet: %w", o.number, err)
 	}
 	n, err := o.c.Bind(ctx, store.Binding{DockerID: libnetwork.ID("net", o.number), Pools: []netip.Prefix{wide}})
 	if err != nil {
