@@ -208,7 +208,7 @@ func testLostJournal(w *world) {
 	w.must(err)
 	_, err = b.gateway(id, "")
 	w.must(err)
-	use, err := a.Use(w.ctx, prefix, []store.Endpoints{{Host: "b", Endpoints: []store.Endpoint{{Addrs: []netip.Addr{addr(other)}}}}})
+	use, err := a.Use(w.ctx, prefix, map[string][]netip.Addr{"b": {addr(other)}})
 	w.must(err)
 	want := []ipamdriver.Use{
 		{Owner: store.HostOwner("a"), HandedOut: 3, Static: 2}, {Owner: store.HostOwner("b"), HandedOut: 1, Spare: 4},
@@ -234,9 +234,9 @@ func testUseIsTold(w *world) {
 	w.must(err)
 	w.must(a.release(id, gone))
 	a.run()
-	endpoints := []store.Endpoints{{Host: "a", Endpoints: []store.Endpoint{{Addrs: have}}}}
+	published := map[string][]netip.Addr{"a": have}
 	look := func() ipamdriver.Use {
-		all, err := b.Use(w.ctx, netip.MustParsePrefix(id), endpoints)
+		all, err := b.Use(w.ctx, netip.MustParsePrefix(id), published)
 		w.must(err)
 		for _, u := range all {
 			if u.Owner == store.HostOwner("a") {
@@ -253,7 +253,7 @@ func testUseIsTold(w *world) {
 		w.Fatalf("b sees %+v", seen)
 	}
 	// What was told may be old: it is never more than there is.
-	endpoints = nil
+	published = nil
 	if u := look(); u.HandedOut != 0 || u.Static != 0 || u.Resting != 1 {
 		w.Errorf("without endpoints a's use is %+v", u)
 	}

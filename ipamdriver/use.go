@@ -21,8 +21,8 @@ type Use struct {
 }
 
 // Use tells which hosts have how much of a pool, sorted by host. What this host has is known exactly; of others it
-// takes the network's published endpoints.
-func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.Endpoints) ([]Use, error) {
+// takes the addresses of the network's endpoints as they have published them, by host.
+func (d *Driver) Use(ctx context.Context, pool netip.Prefix, published map[string][]netip.Addr) ([]Use, error) {
 	blocks, err := d.cluster.Blocks(ctx, pool)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (d *Driver) Use(ctx context.Context, pool netip.Prefix, endpoints []store.E
 		host, is := owner.Host()
 		u := Use{Owner: owner, HandedOut: len(addrs)}
 		if is {
-			u.HandedOut = published(endpoints, host, addrs)
+			u.HandedOut = among(addrs, published[host])
 		}
 		// What was told is older than the claims: never more than there is.
 		u.Static = min(told[host].Static, u.HandedOut)
@@ -76,15 +76,11 @@ func (d *Driver) ownUse(ctx context.Context, pool netip.Prefix) (Use, error) {
 	return u, nil
 }
 
-// published counts which of the addresses a host's endpoints have.
-func published(endpoints []store.Endpoints, host string, addrs map[netip.Addr]bool) (n int) {
-	for _, e := range endpoints {
-		for _, endpoint := range e.Endpoints {
-			for _, a := range endpoint.Addrs {
-				if e.Host == host && addrs[a] {
-					n++
-				}
-			}
+// among counts which of some addresses are claimed.
+func among(claimed map[netip.Addr]bool, addrs []netip.Addr) (n int) {
+	for _, a := range addrs {
+		if claimed[a] {
+			n++
 		}
 	}
 	return n

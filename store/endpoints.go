@@ -39,49 +39,6 @@ func (c EndpointRecords) EndpointsAt(ctx context.Context, network, host string, 
 	return e, err
 }
 
-// AllEndpoints reads all hosts' endpoints on a network, whatever form they have, without those
-// labels that are apart: AllLabels reads these. A host that changes the form of its records at this
-// moment may be missing.
-func (c EndpointRecords) AllEndpoints(ctx context.Context, network string) ([]Endpoints, error) {
-	hosts, parted := map[string]Endpoints{}, map[string]bool{}
-	err := list(ctx, c.kv, EndpointsPrefix(network), func(at Entry, e Endpoints) { hosts[Last(at.Key)] = e })
-	if err != nil {
-		return nil, err
-	}
-	entries, err := c.kv.List(ctx, partsPrefix+network+"/")
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		host, _, err := partOfKey(e.Key)
-		if err != nil {
-			return nil, err
-		}
-		p, err := DecodePart(e)
-		if err != nil {
-			return nil, err
-		}
-		of := hosts[host]
-		if !parted[host] { // what the first list has is from before a change of form
-			of, parted[host] = Endpoints{Schema: Schema, Network: network, Host: host}, true
-		}
-		of.Endpoints = append(of.Endpoints, p.Endpoints...)
-		hosts[host] = of
-	}
-	all := make([]Endpoints, 0, len(hosts))
-	for _, e := range hosts {
-		all = append(all, e)
-	}
-	slices.SortFunc(all, func(a, b Endpoints) int { return strings.Compare(a.Host, b.Host) })
-	return all, nil
-}
-
-// AllLabels reads the labels of a network's containers that are apart from their endpoints, by
-// endpoint.
-func (c EndpointRecords) AllLabels(ctx context.Context, network string) (map[string]map[string]string, error) {
-	return c.labels(ctx, labelsPrefix+network+"/")
-}
-
 // labels reads labels under a prefix, by endpoint.
 func (c *core) labels(ctx context.Context, prefix string) (map[string]map[string]string, error) {
 	all := map[string]map[string]string{}

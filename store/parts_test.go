@@ -49,8 +49,6 @@ func (w *world) published(network, host string, want []store.Endpoint) {
 	}
 	all, err := w.host("reader").AllEndpoints(w.ctx, network)
 	w.must(err)
-	labels, err := w.host("reader").AllLabels(w.ctx, network)
-	w.must(err)
 	var its []store.Endpoint
 	for _, h := range all {
 		if h.Host == host {
@@ -58,11 +56,6 @@ func (w *world) published(network, host string, want []store.Endpoint) {
 		}
 	}
 	slices.SortFunc(its, func(a, b store.Endpoint) int { return strings.Compare(a.ID, b.ID) })
-	for _, e := range its {
-		if e.Container != nil && e.Container.Labels == nil {
-			e.Container.Labels = labels[e.ID]
-		}
-	}
 	if g, x := string(store.Encode(its)), string(store.Encode(want)); g != x && len(its)+len(want) > 0 {
 		w.Fatalf("among all %d endpoints of %s are listed, %d were published:\n%.300s\n%.300s", len(its), host, len(want), g, x)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -188,6 +189,28 @@ func Encode(record any) []byte {
 	return b
 }
 
+// schemaAhead begins each record that Encode gives: the schema comes first.
+const schemaAhead = `{"schema":`
+
+// readAheadSchema reads the schema of a record that Encode gave without reading the rest, which may be large.
+func readAheadSchema(value []byte) (schema int, is bool) {
+	rest, is := bytes.CutPrefix(value, []byte(schemaAhead))
+	if !is {
+		return 0, false
+	}
+	for i, b := range rest {
+		switch {
+		case b >= '0' && b <= '9' && i < 6 && !(i == 1 && schema == 0):
+			schema = 10*schema + int(b-'0')
+		case b == ',' || b == '}':
+			return schema, i > 0
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
 // SchemaOf tells of which schema a record is; 0 if it does not say.
 func SchemaOf(e Entry) (int, error) {
 	var head struct {
@@ -205,9 +228,12 @@ func SchemaOf(e Entry) (int, error) {
 // Decode reads a record, and refuses one of a newer schema with ErrInvalid and ErrNewer.
 func Decode[T any](e Entry) (T, error) {
 	var record T
-	schema, err := SchemaOf(e)
-	if err != nil {
-		return record, err
+	schema, is := readAheadSchema(e.Value)
+	if !is {
+		var err error
+		if schema, err = SchemaOf(e); err != nil {
+			return record, err
+		}
 	}
 	if known := newest(record); schema > known {
 		return record, fmt.Errorf("%w: %w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",

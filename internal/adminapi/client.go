@@ -58,8 +58,8 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	return c.do(req, into)
 }
 
-// getList asks for a list that is read as it comes.
-func getList[T any](ctx context.Context, c *Client, path, name string, each func(T) error) error {
+// getList asks for a list that is read as it comes, with fields beside it that more has a place for.
+func getList[T any](ctx context.Context, c *Client, path, name string, each func(T) error, more map[string]any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
 		return fmt.Errorf("ask the agent for %s: %w", path, err)
@@ -77,7 +77,7 @@ func getList[T any](ctx context.Context, c *Client, path, name string, each func
 		return answered(resp.StatusCode, body)
 	}
 	body := &limited{Reader: io.LimitReader(resp.Body, maxList)}
-	err = readList(body, name, each)
+	err = readList(body, name, each, more)
 	var broken *brokenList
 	switch {
 	case err == nil, errors.As(err, &broken):

@@ -48,6 +48,9 @@ func (j *joiner) Networks(context.Context, func(adminapi.NetworkDetail) error) e
 func (j *joiner) Network(context.Context, string) (adminapi.NetworkDetail, error) {
 	return adminapi.NetworkDetail{}, j.err
 }
+func (j *joiner) Inspect(context.Context, string, func(adminapi.Endpoint) error) (adminapi.NetworkDetail, error) {
+	return adminapi.NetworkDetail{}, j.err
+}
 func (j *joiner) Endpoints(context.Context, string, func(adminapi.Endpoint) error) error {
 	return j.err
 }

@@ -21,7 +21,7 @@ func (d deadlined) SetWriteDeadline(at time.Time) error {
 // TestWriteDeadlines: a client that does not read its answer holds the agent for a limited time, which the longest answer fits in.
 func TestWriteDeadlines(t *testing.T) {
 	h := timed(http.NewServeMux())
-	for path, limit := range map[string]time.Duration{pathInfo: answerTimeout, pathDoctor: doctorTimeout, pathSupport: supportTimeout} {
+	for path, limit := range map[string]time.Duration{pathInfo: answerTimeout, pathDoctor: doctorTimeout, pathEndpoints: listTimeout, pathSupport: supportTimeout} {
 		limit += writeTimeout
 		begin := time.Now()
 		var until time.Time

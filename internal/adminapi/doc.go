@@ -13,7 +13,8 @@
 //	DELETE /v1/networks/NAME           200
 //	POST   /v1/networks/NAME/attach    200
 //	DELETE /v1/hosts/NAME              200
-//	GET    /v1/endpoints[?network=N]   200 {"endpoints": [Endpoint, …]}, a list
+//	GET    /v1/endpoints[?network=N]   200 {"endpoints": [Endpoint, …]}, a list in no order; with &detail=true
+//	                                   {"endpoints": [Endpoint, …], "network": NetworkDetail}, or 404
 //	GET    /v1/doctor                  200 {"checks": [Check, …]}
 //	GET    /v1/support                 200 a tar.gz (where it is a [Supporter])
 //

@@ -70,6 +70,8 @@ func timed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := answerTimeout
 		switch r.URL.Path {
+		case pathEndpoints, pathNetworks:
+			timeout = listTimeout
 		case pathDoctor:
 			timeout = doctorTimeout
 		case pathSupport:

@@ -42,8 +42,15 @@ func operate(mux *http.ServeMux, o Operator) {
 		finish(w, o.RemoveHost(r.Context(), r.PathValue("name")), status{"ok"})
 	})
 	mux.HandleFunc("GET "+pathEndpoints, func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		if query.Get(queryDetail) != "" {
+			listWith(w, "endpoints", "network", func(each func(Endpoint) error) (any, error) {
+				return o.Inspect(r.Context(), query.Get(queryNetwork), each)
+			})
+			return
+		}
 		list(w, "endpoints", func(each func(Endpoint) error) error {
-			return o.Endpoints(r.Context(), r.URL.Query().Get(queryNetwork), each)
+			return o.Endpoints(r.Context(), query.Get(queryNetwork), each)
 		})
 	})
 	mux.HandleFunc("GET "+pathDoctor, func(w http.ResponseWriter, r *http.Request) {

@@ -32,7 +32,9 @@ type Operator interface {
 	AttachNetwork(ctx context.Context, network string) error
 	// RemoveHost removes a host, given by name or ID, that will not come back.
 	RemoveHost(ctx context.Context, host string) error
-	// Endpoints gives each of all hosts' endpoints, sorted by network, container and ID, and ends with the first error of each. With a network's name or
+	// Inspect is Network that gives each of its endpoints before it returns, in no order, and ends with the first error of each.
+	Inspect(ctx context.Context, network string, each func(Endpoint) error) (NetworkDetail, error)
+	// Endpoints gives each of all hosts' endpoints in no order, and ends with the first error of each. With a network's name or
 	// ID only those on it are meant; one that is not there has none.
 	Endpoints(ctx context.Context, network string, each func(Endpoint) error) error
 	// Doctor looks at this host.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // A long list is written as it is found, and read as it comes: {"schema": 1, "NAME": [item, …]}. What went wrong after the first item stands behind
@@ -14,20 +15,34 @@ import (
 // maxList is the largest list that the client reads, in bytes: a million endpoints.
 const maxList = 1 << 30
 
+// listTimeout bounds a list. What comes of one comes from the beginning, so that a long list does not look like an agent that is stuck.
+const listTimeout = 20 * time.Second
+
 // flushEach is after how many bytes of a list the client gets what there is.
 const flushEach = 64 << 10
 
 // list answers a list by what found gives to its function, item by item.
 func list[T any](w http.ResponseWriter, name string, found func(func(T) error) error) {
+	listWith(w, name, "", func(each func(T) error) (any, error) { return nil, found(each) })
+}
+
+// listWith is list with what found returns behind the list, under the name beside.
+func listWith[T any](w http.ResponseWriter, name, beside string, found func(func(T) error) (any, error)) {
 	l := lister{w: w, head: fmt.Sprintf(`{"schema":%d,%q:[`, Schema, name)}
-	err := found(func(item T) error {
+	more, err := found(func(item T) error {
 		text, err := json.Marshal(item)
 		if err != nil {
 			return fmt.Errorf("an item of %s can't be written as JSON: %w", name, err)
 		}
 		return l.write(text)
 	})
-	l.end(err)
+	var text []byte
+	if err == nil && beside != "" {
+		if text, err = json.Marshal(more); err == nil {
+			text = fmt.Appendf(nil, ",%q:%s", beside, text)
+		}
+	}
+	l.end(text, err)
 }
 
 // lister writes a list; nothing is written before the first item, so that an error can still be an answer of its own.
@@ -54,8 +69,8 @@ func (l *lister) write(item []byte) error {
 	return err
 }
 
-// end ends the answer. What can't be written any more has no reader.
-func (l *lister) end(err error) {
+// end ends the answer, with more fields. What can't be written any more has no reader.
+func (l *lister) end(more []byte, err error) {
 	switch {
 	case err != nil && l.items == 0:
 		finish(l.w, err, nil)
@@ -64,14 +79,14 @@ func (l *lister) end(err error) {
 		_, _ = fmt.Fprintf(l.w, "],\"error\":%s}\n", text)
 	case l.items == 0:
 		l.w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(l.w, l.head+"]}\n")
+		_, _ = fmt.Fprintf(l.w, "%s]%s}\n", l.head, more)
 	default:
-		_, _ = io.WriteString(l.w, "]}\n")
+		_, _ = fmt.Fprintf(l.w, "]%s}\n", more)
 	}
 }
 
-// readList reads what list writes, and gives each item to its function. Other fields are ignored.
-func readList[T any](r io.Reader, name string, each func(T) error) error {
+// readList reads what list writes, and gives each item to its function. Of other fields those are read that more has a place for.
+func readList[T any](r io.Reader, name string, each func(T) error, more map[string]any) error {
 	d := json.NewDecoder(r)
 	if err := expect(d, '{'); err != nil {
 		return err
@@ -90,7 +105,12 @@ func readList[T any](r io.Reader, name string, each func(T) error) error {
 		case "error":
 			err = d.Decode(&said)
 		default:
-			err = d.Decode(&json.RawMessage{})
+			field, _ := key.(string)
+			into, wanted := more[field]
+			if !wanted {
+				into = &json.RawMessage{}
+			}
+			err = d.Decode(into)
 		}
 		if err != nil {
 			return err

@@ -38,10 +38,14 @@ func (l *lister) Endpoints(_ context.Context, network string, each func(adminapi
 	return nil
 }
 
+func (l *lister) Inspect(ctx context.Context, network string, each func(adminapi.Endpoint) error) (adminapi.NetworkDetail, error) {
+	return adminapi.NetworkDetail{ID: "5c0d1c2e3f4a5b6c7d8e", Name: network, Endpoints: l.endpoints}, l.Endpoints(ctx, network, each)
+}
+
 func endpoint(i int, network string) adminapi.Endpoint {
 	return adminapi.Endpoint{
 		ID: fmt.Sprintf("%064d", i), Network: network, NetworkID: "5c0d1c2e3f4a5b6c7d8e", Host: fmt.Sprint("host", i/100), HostID: fmt.Sprintf("%032d", i/100),
-		MAC: "02:42:0a:01:00:02", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i / 256), byte(i)})}, Container: fmt.Sprint("shop-web-", i),
+		MAC: "02:42:0a:01:00:02", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i / 256), byte(i)})}, Container: fmt.Sprintf("shop-web-%06d", i),
 		ContainerID: fmt.Sprintf("%064d", i), Labels: map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "web"},
 	}
 }
@@ -58,6 +62,30 @@ func TestLongLists(t *testing.T) {
 		if e.ID != fmt.Sprintf("%064d", i) || e.Network != "a b&c" {
 			t.Fatalf("endpoint %d is %s of %s", i, e.ID, e.Network)
 		}
+	}
+}
+
+// TestInspect: a network comes behind its endpoints; an agent of before, which knows no such answer, is asked twice.
+func TestInspect(t *testing.T) {
+	for _, many := range []int{0, 3} {
+		path, _ := serve(t, &lister{endpoints: many})
+		n, all, err := adminapi.NewClient(path).Inspect(t.Context(), "web")
+		if err != nil || n.Name != "web" || n.Endpoints != many || len(all) != many {
+			t.Errorf("the network is %+v with %d endpoints, %v", n, len(all), err)
+		}
+	}
+	path, _ := serve(t, &lister{endpoints: 3, fails: 2})
+	if _, _, err := adminapi.NewClient(path).Inspect(t.Context(), "web"); err == nil || err.Error() != "the agent answered: the store went away" {
+		t.Errorf("a list that breaks: %v", err)
+	}
+	former := http.NewServeMux()
+	former.HandleFunc("/v1/networks/web", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"id":"n1","name":"web"}`)) })
+	former.HandleFunc("/v1/endpoints", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"schema":1,"endpoints":[{"id":"a","network_id":"n1"},{"id":"b","network_id":"n2"}]}`))
+	})
+	n, all, err := adminapi.NewClient(serveHTTP(t, former)).Inspect(t.Context(), "web")
+	if err != nil || n.ID != "n1" || len(all) != 1 || all[0].ID != "a" {
+		t.Errorf("a former agent's network is %+v with %v, %v", n, all, err)
 	}
 }
 
@@ -132,12 +160,18 @@ func TestBrokenLists(t *testing.T) {
 // serveText answers everything with a text.
 func serveText(t *testing.T, text string) (path string) {
 	t.Helper()
+	return serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }))
+}
+
+// serveHTTP answers by a handler.
+func serveHTTP(t *testing.T, h http.Handler) (path string) {
+	t.Helper()
 	path = filepath.Join(t.TempDir(), "agent.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }))
+	s := httptest.NewUnstartedServer(h)
 	s.Listener.Close()
 	s.Listener = l
 	s.Start()

@@ -58,12 +58,20 @@ func bindAsk(cmd *cobra.Command, d Deps) asker {
 
 // asked asks one question.
 func asked[T any](cmd *cobra.Command, ask asker, question func(*adminapi.Client, context.Context) (T, error)) (T, error) {
+	return askedFor(cmd, ask, askTimeout, question)
+}
+
+// listTimeout is askTimeout for lists, which an agent may give for longer.
+const listTimeout = 25 * time.Second
+
+// askedFor is asked with a limit of its own.
+func askedFor[T any](cmd *cobra.Command, ask asker, limit time.Duration, question func(*adminapi.Client, context.Context) (T, error)) (T, error) {
 	var none T
 	c, err := ask(cmd)
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+	ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 	defer cancel()
 	return question(c, ctx)
 }
@@ -118,12 +126,13 @@ func orEmpty[T any](all []T) []T {
 }
 
 func lines[T any](w io.Writer, all []T, text func(T) string) error {
+	var b strings.Builder
 	for _, v := range all {
-		if _, err := fmt.Fprintln(w, plain(text(v))); err != nil {
-			return err
-		}
+		b.WriteString(plain(text(v)))
+		b.WriteByte('\n')
 	}
-	return nil
+	_, err := io.WriteString(w, b.String()) // one call, however long the list is
+	return err
 }
 
 func joined(m map[string]string) string {

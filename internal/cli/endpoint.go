@@ -28,7 +28,7 @@ func newEndpointList(d Deps) *cobra.Command {
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		all, err := asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) ([]adminapi.Endpoint, error) {
+		all, err := askedFor(cmd, ask, listTimeout, func(c *adminapi.Client, ctx context.Context) ([]adminapi.Endpoint, error) {
 			return c.EndpointsOn(ctx, network)
 		})
 		if err != nil {
@@ -94,7 +94,7 @@ func either(a, b string) string {
 
 // containerInfo shows the endpoints of one container, given by its name or the beginning of its id.
 func containerInfo(cmd *cobra.Command, d Deps, ask asker, f *format, name string) error {
-	all, err := asked(cmd, ask, (*adminapi.Client).Endpoints)
+	all, err := askedFor(cmd, ask, listTimeout, (*adminapi.Client).Endpoints)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func newHostInspect(d Deps) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		endpoints, err := asked(cmd, ask, (*adminapi.Client).Endpoints)
+		endpoints, err := askedFor(cmd, ask, listTimeout, (*adminapi.Client).Endpoints)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +21,7 @@ func newNetworkList(d Deps) *cobra.Command {
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		all, err := asked(cmd, ask, (*adminapi.Client).Networks)
+		all, err := askedFor(cmd, ask, listTimeout, (*adminapi.Client).Networks)
 		if err != nil {
 			return err
 		}
@@ -80,17 +79,14 @@ func newNetworkInspect(d Deps) *cobra.Command {
 	format := bindFormat(cmd)
 	ask := bindAsk(cmd, d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		n, err := network(cmd, ask, args[0])
-		if err != nil {
-			return err
-		}
-		endpoints, err := asked(cmd, ask, func(c *adminapi.Client, ctx context.Context) ([]adminapi.Endpoint, error) {
-			return c.EndpointsOn(ctx, n.ID)
+		var endpoints []adminapi.Endpoint
+		n, err := askedFor(cmd, ask, listTimeout, func(c *adminapi.Client, ctx context.Context) (n adminapi.NetworkDetail, err error) {
+			n, endpoints, err = c.Inspect(ctx, args[0])
+			return n, err
 		})
 		if err != nil {
 			return err
 		}
-		endpoints = slices.DeleteFunc(endpoints, func(e adminapi.Endpoint) bool { return e.NetworkID != n.ID }) // another may have the id for a name
 		shown := struct {
 			Schema int `json:"schema"`
 			adminapi.NetworkDetail

@@ -112,6 +112,15 @@ func (c *cluster) Endpoints(_ context.Context, network string, each func(adminap
 	}
 	return nil
 }
+
+func (c *cluster) Inspect(ctx context.Context, name string, each func(adminapi.Endpoint) error) (adminapi.NetworkDetail, error) {
+	n, err := c.Network(ctx, name)
+	if err == nil {
+		err = c.Endpoints(ctx, n.ID, each)
+	}
+	return n, err
+}
+
 func (c *cluster) Doctor(context.Context) ([]adminapi.Check, error) { return c.checks, nil }
 
 func busy() *cluster {

@@ -73,13 +73,15 @@ func columns(w io.Writer, rows [][]string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	var trimmed strings.Builder
+	trimmed.Grow(b.Len())
 	for line := range strings.Lines(b.String()) {
 		// A row whose last cells are empty would end in spaces.
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return err
-		}
+		trimmed.WriteString(strings.TrimRight(line, " \n"))
+		trimmed.WriteByte('\n')
 	}
-	return nil
+	_, err := io.WriteString(w, trimmed.String()) // one call: a table may have a row for each container of a large cluster
+	return err
 }
 
 // palette colours words, or leaves them alone.

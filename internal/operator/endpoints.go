@@ -9,7 +9,7 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// Endpoints gives each endpoint of the cluster, or of one network. One network's are in memory at a time.
+// Endpoints gives each endpoint of the cluster, or of one network. Some hosts' are in memory at a time.
 func (o *Operator) Endpoints(ctx context.Context, network string, each func(adminapi.Endpoint) error) error {
 	networks, err := o.listed(ctx, network)
 	if err != nil || len(networks) == 0 {
@@ -21,18 +21,11 @@ func (o *Operator) Endpoints(ctx context.Context, network string, each func(admi
 	}
 	slices.SortFunc(networks, func(a, b store.Network) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	for _, n := range networks {
-		hosts, err := o.deps.Cluster.AllEndpoints(ctx, n.ID)
+		err := o.eachHost(ctx, n, members, true, func(of store.Endpoints) error {
+			return giveEndpoints(n, of, members.Hosts[of.Host], each)
+		})
 		if err != nil {
 			return err
-		}
-		labels, err := o.deps.Cluster.AllLabels(ctx, n.ID)
-		if err != nil {
-			return err
-		}
-		for _, e := range endpointsOf(n, hosts, members.Hosts, labels) {
-			if err := each(e); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -61,25 +54,25 @@ func (o *Operator) listed(ctx context.Context, network string) ([]store.Network,
 	return slices.DeleteFunc(all, func(n store.Network) bool { return n.Name != network }), err
 }
 
-// endpointsOf are a network's endpoints, sorted by container and id. labels are those that are apart, by endpoint.
-func endpointsOf(n store.Network, hosts []store.Endpoints, known map[string]store.Host, labels map[string]map[string]string) []adminapi.Endpoint {
-	var all []adminapi.Endpoint
-	for _, h := range hosts {
-		for _, e := range h.Endpoints {
-			out := adminapi.Endpoint{
-				ID: e.ID, Network: n.Name, NetworkID: n.ID, Host: known[h.Host].Name, HostID: h.Host, MAC: e.MAC, Addrs: e.Addrs,
-			}
-			if c := e.Container; c != nil {
-				out.Container, out.ContainerID, out.Aliases, out.Labels = c.Name, c.ID, c.Aliases, c.Labels
-				if out.Labels == nil {
-					out.Labels = labels[e.ID]
-				}
-			}
-			all = append(all, out)
+// giveEndpoints gives a host's endpoints on a network, sorted by container and id.
+func giveEndpoints(n store.Network, of store.Endpoints, host store.Host, each func(adminapi.Endpoint) error) error {
+	name := func(e store.Endpoint) string {
+		if e.Container == nil {
+			return ""
+		}
+		return e.Container.Name
+	}
+	slices.SortFunc(of.Endpoints, func(a, b store.Endpoint) int { return cmp.Or(cmp.Compare(name(a), name(b)), cmp.Compare(a.ID, b.ID)) })
+	for _, e := range of.Endpoints {
+		out := adminapi.Endpoint{
+			ID: e.ID, Network: n.Name, NetworkID: n.ID, Host: host.Name, HostID: of.Host, MAC: e.MAC, Addrs: e.Addrs,
+		}
+		if c := e.Container; c != nil {
+			out.Container, out.ContainerID, out.Aliases, out.Labels = c.Name, c.ID, c.Aliases, c.Labels
+		}
+		if err := each(out); err != nil {
+			return err
 		}
 	}
-	slices.SortFunc(all, func(a, b adminapi.Endpoint) int {
-		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.ID, b.ID))
-	})
-	return all
+	return nil
 }

@@ -22,11 +22,18 @@ func TestMTUNotes(t *testing.T) {
 		"container web on host h2 has MTU 1400, new containers get 1450: docker restart it",
 		"endpoint 0123456789ab on host h1 has MTU 8950, new containers get 1450: docker restart it",
 	}
-	if got := mtuNotes(store.Network{}, hosts, endpoints, 1450); !slices.Equal(got, want) {
+	notes := func(n store.Network, endpoints []store.Endpoints) []string {
+		c := newCensus(n, hosts, 1450, false)
+		for _, e := range endpoints {
+			c.add(e)
+		}
+		return mtuNotes(n, c)
+	}
+	if got := notes(store.Network{}, endpoints); !slices.Equal(got, want) {
 		t.Errorf("notes are %q, want %q", got, want)
 	}
 	want = []string{"its MTU is 8950, but host h2 can carry 1450 at most"}
-	if got := mtuNotes(store.Network{MTU: 8950}, hosts, endpoints[:0], 1450); !slices.Equal(got, want) {
+	if got := notes(store.Network{MTU: 8950}, nil); !slices.Equal(got, want) {
 		t.Errorf("notes are %q, want %q", got, want)
 	}
 }

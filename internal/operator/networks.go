@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 // Networks gives each of the cluster's networks. It lists networks and bindings once, reads each network's endpoints, one network after the other, and no claims of
-// addresses.
+// addresses. No endpoints are kept.
 func (o *Operator) Networks(ctx context.Context, each func(adminapi.NetworkDetail) error) error {
 	networks, unread, err := o.deps.Cluster.BoundNetworks(ctx)
 	if err != nil {
@@ -34,11 +35,11 @@ func (o *Operator) Networks(ctx context.Context, each func(adminapi.NetworkDetai
 	for _, n := range networks {
 		d := adminapi.NetworkDetail{ID: n.ID, State: string(unreadable), Trouble: n.Nonce}
 		if n.State != unreadable {
-			endpoints, err := o.deps.Cluster.AllEndpoints(ctx, n.ID)
+			c, err := o.count(ctx, n.Network, members, false)
 			if err != nil {
 				return err
 			}
-			d = o.shown(n, members, endpoints, troubles)
+			d = o.shown(n, members, c, troubles)
 		}
 		if err := each(d); err != nil {
 			return err
@@ -65,17 +66,54 @@ func (o *Operator) Network(ctx context.Context, name string) (adminapi.NetworkDe
 	if err != nil {
 		return adminapi.NetworkDetail{}, err
 	}
-	endpoints, err := o.deps.Cluster.AllEndpoints(ctx, n.ID)
+	c, err := o.count(ctx, n, members, true)
 	if err != nil {
 		return adminapi.NetworkDetail{}, err
 	}
+	return o.told(ctx, n, members, c)
+}
+
+// Inspect is Network that gives each of its endpoints, too, and reads them once for both.
+func (o *Operator) Inspect(ctx context.Context, name string, each func(adminapi.Endpoint) error) (adminapi.NetworkDetail, error) {
+	n, err := o.find(ctx, name)
+	if err != nil {
+		return adminapi.NetworkDetail{}, Spoken(err)
+	}
+	members, err := o.deps.Cluster.Hosts(ctx)
+	if err != nil {
+		return adminapi.NetworkDetail{}, err
+	}
+	c := newCensus(n, members.Hosts, o.deps.MTU(), true)
+	err = o.eachHost(ctx, n, members, true, func(of store.Endpoints) error {
+		c.add(of)
+		return giveEndpoints(n, of, members.Hosts[of.Host], each)
+	})
+	if err != nil {
+		return adminapi.NetworkDetail{}, err
+	}
+	return o.told(ctx, n, members, c)
+}
+
+// told is what is told of one network, with its addresses.
+func (o *Operator) told(ctx context.Context, n store.Network, members store.Membership, c *census) (adminapi.NetworkDetail, error) {
 	bindings, err := o.deps.Cluster.BoundTo(ctx, n.ID)
 	if err != nil {
 		return adminapi.NetworkDetail{}, Spoken(err)
 	}
-	d := o.shown(store.BoundNetwork{Network: n, Bindings: bindings}, members, endpoints, o.troubles())
-	d.Addresses, err = o.addressUse(ctx, n, members, endpoints)
+	d := o.shown(store.BoundNetwork{Network: n, Bindings: bindings}, members, c, o.troubles())
+	d.Addresses, err = o.addressUse(ctx, n, members, c.addrs)
 	return d, err
+}
+
+// count takes all endpoints of a network.
+func (o *Operator) count(ctx context.Context, n store.Network, members store.Membership, addrs bool) (*census, error) {
+	c := newCensus(n, members.Hosts, o.deps.MTU(), addrs)
+	return c, o.eachHost(ctx, n, members, false, func(of store.Endpoints) error { c.add(of); return nil })
+}
+
+// eachHost gives each host's endpoints on a network.
+func (o *Operator) eachHost(ctx context.Context, n store.Network, members store.Membership, labels bool, each func(store.Endpoints) error) error {
+	return o.deps.Cluster.EachHost(ctx, n.ID, store.Walk{Hosts: len(members.Hosts), Labels: labels}, each)
 }
 
 // troubles are what is in the way of networks on this host, by the cluster's id.
@@ -93,10 +131,10 @@ func (o *Operator) troubles() map[string]string {
 }
 
 // shown is a network as the command line shows it, without its addresses.
-func (o *Operator) shown(n store.BoundNetwork, members store.Membership, endpoints []store.Endpoints, troubles map[string]string) adminapi.NetworkDetail {
-	d := detail(n, members, endpoints)
+func (o *Operator) shown(n store.BoundNetwork, members store.Membership, c *census, troubles map[string]string) adminapi.NetworkDetail {
+	d := detail(n, members, c)
 	d.Trouble = troubles[n.ID]
-	d.ContainerMTU, d.MTUNotes = cmp.Or(n.MTU, o.deps.MTU()), mtuNotes(n.Network, members.Hosts, endpoints, o.deps.MTU())
+	d.ContainerMTU, d.MTUNotes = cmp.Or(n.MTU, o.deps.MTU()), mtuNotes(n.Network, c)
 	if o.deps.Mirror != nil {
 		d.Note = o.deps.Mirror.Note(n.ID)
 	}
@@ -104,10 +142,10 @@ func (o *Operator) shown(n store.BoundNetwork, members store.Membership, endpoin
 }
 
 // addressUse tells which hosts have how much of a network's pools.
-func (o *Operator) addressUse(ctx context.Context, n store.Network, members store.Membership, endpoints []store.Endpoints) ([]adminapi.AddressUse, error) {
+func (o *Operator) addressUse(ctx context.Context, n store.Network, members store.Membership, published map[string][]netip.Addr) ([]adminapi.AddressUse, error) {
 	var all []adminapi.AddressUse
 	for _, pool := range n.Pools {
-		use, err := o.deps.Addresses.Use(ctx, pool, endpoints)
+		use, err := o.deps.Addresses.Use(ctx, pool, published)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +164,7 @@ func (o *Operator) addressUse(ctx context.Context, n store.Network, members stor
 }
 
 // detail is what the records say of a network.
-func detail(n store.BoundNetwork, members store.Membership, endpoints []store.Endpoints) adminapi.NetworkDetail {
+func detail(n store.BoundNetwork, members store.Membership, c *census) adminapi.NetworkDetail {
 	d := adminapi.NetworkDetail{
 		ID: n.ID, Name: n.Name, VNI: n.VNI, Pools: n.Pools, MTU: n.MTU, Internal: n.Internal,
 		Shared: n.Declared != nil, State: shownState(n.State), Hosts: []adminapi.NetworkHost{},
@@ -137,10 +175,8 @@ func detail(n store.BoundNetwork, members store.Membership, endpoints []store.En
 	if n.Declared != nil {
 		d.Options, d.Labels = n.Declared.Options, n.Declared.Labels
 	}
-	count := map[string]int{}
-	for _, e := range endpoints {
-		count[e.Host] += len(e.Endpoints)
-		d.Endpoints += len(e.Endpoints)
+	for _, n := range c.each {
+		d.Endpoints += n
 	}
 	host := func(id, name string) {
 		state, bound := "absent", n.Bindings[id]
@@ -151,7 +187,7 @@ func detail(n store.BoundNetwork, members store.Membership, endpoints []store.En
 			state = "away"
 		}
 		d.Hosts = append(d.Hosts, adminapi.NetworkHost{
-			ID: id, Name: name, State: state, DockerID: bound.DockerID, Endpoints: count[id], Alive: members.Alive[id],
+			ID: id, Name: name, State: state, DockerID: bound.DockerID, Endpoints: c.each[id], Alive: members.Alive[id],
 		})
 	}
 	for id, h := range members.Hosts {

@@ -45,7 +45,7 @@ func (c *counted) during(do func()) (records, questions int64) {
 // noAddresses is address management that has handed nothing out.
 type noAddresses struct{ Addresses }
 
-func (noAddresses) Use(context.Context, netip.Prefix, []store.Endpoints) ([]ipamdriver.Use, error) {
+func (noAddresses) Use(context.Context, netip.Prefix, map[string][]netip.Addr) ([]ipamdriver.Use, error) {
 	return nil, nil
 }
 
@@ -110,6 +110,33 @@ func TestOneNetworkIsReadAlone(t *testing.T) {
 	t.Logf("records read for one network: %d, for its endpoints: %d", many, manyEndpoints)
 	if few != many || fewEndpoints != manyEndpoints {
 		t.Errorf("records read for one network of 2: %d and %d, of 60: %d and %d", few, fewEndpoints, many, manyEndpoints)
+	}
+}
+
+// TestInspectReadsOnce: a network with its endpoints costs what its endpoints cost, and its bindings; no endpoint is read twice.
+func TestInspectReadsOnce(t *testing.T) {
+	o, c := newOperator(t)
+	const hosts, each = 40, 3
+	c.fill(t, 2, hosts, each)
+	found := 0
+	count := func(adminapi.Endpoint) error { found++; return nil }
+	endpoints, _ := c.during(func() {
+		if err := o.Endpoints(t.Context(), "net001", count); err != nil || found != hosts*each {
+			t.Errorf("%d endpoints, %v", found, err)
+		}
+	})
+	found = 0
+	records, _ := c.during(func() {
+		n, err := o.Inspect(t.Context(), "net001", count)
+		if err != nil || found != hosts*each || n.Endpoints != found || len(n.Hosts) != hosts || n.Hosts[3].Endpoints != each {
+			t.Errorf("%d endpoints of network %+v, %v", found, n, err)
+		}
+	})
+	if most := endpoints + hosts + 4; records > most {
+		t.Errorf("%d records were read for a network with its endpoints, %d for the endpoints, want at most %d", records, endpoints, most)
+	}
+	if _, err := o.Inspect(t.Context(), "none", count); !errors.Is(err, adminapi.ErrNotFound) {
+		t.Errorf("a network that is not there: %v", err)
 	}
 }
 

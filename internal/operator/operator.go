@@ -29,7 +29,8 @@ type Mirror interface {
 
 // Addresses is address management on this host.
 type Addresses interface {
-	Use(ctx context.Context, pool netip.Prefix, endpoints []store.Endpoints) ([]ipamdriver.Use, error)
+	// Use tells who has how much of a pool. published are the addresses of other hosts' endpoints, by host.
+	Use(ctx context.Context, pool netip.Prefix, published map[string][]netip.Addr) ([]ipamdriver.Use, error)
 	// Propose names a free subnet.
 	Propose(ctx context.Context, v6 bool) (netip.Prefix, error)
 }
@@ -94,7 +95,7 @@ func (o *Operator) CreateNetwork(ctx context.Context, r adminapi.NetworkRequest)
 		o.wake()
 		o.deps.Logger.Info("network is created for all hosts", "network", n.Name, "pools", n.Pools)
 		members, err := o.deps.Cluster.Hosts(ctx)
-		return detail(store.BoundNetwork{Network: n}, members, nil), err
+		return detail(store.BoundNetwork{Network: n}, members, &census{}), err
 	}
 }
 
