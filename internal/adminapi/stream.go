@@ -64,7 +64,9 @@ func (l *lister) write(item []byte) error {
 	n, err := l.w.Write(append([]byte(before), item...))
 	if l.pending += n; l.pending >= flushEach {
 		l.pending = 0
-		_ = http.NewResponseController(l.w).Flush() // a writer that can't sends it at the end
+		c := http.NewResponseController(l.w)
+		_ = c.Flush()                                        // a writer that can't sends it at the end
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) // for the next piece: a client that reads is given all
 	}
 	return err
 }
