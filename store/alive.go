@@ -134,16 +134,22 @@ func (a *announcement) end() {
 
 // Alive says whether an agent holds this host's sign of life.
 func (c HostRecords) Alive(ctx context.Context) (bool, error) {
-	for _, key := range []string{AliveKey(c.host), FormerAliveKey(c.host)} {
-		_, err := c.kv.Get(ctx, key)
-		if err == nil || !errors.Is(err, ErrNotFound) {
-			return err == nil, err
-		}
-	}
-	return false, nil
+	_, alive, err := c.sign(ctx, c.host)
+	return alive, err
 }
 
-// WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix.
+// sign looks for a host's sign of life; check makes a transaction fail when that is another one, or gone.
+func (c *core) sign(ctx context.Context, id string) (check Op, alive bool, err error) {
+	for _, key := range []string{AliveKey(id), FormerAliveKey(id)} {
+		e, err := c.kv.Get(ctx, key)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return Op{Kind: OpCheck, Key: key, Version: e.Version}, err == nil, err
+		}
+	}
+	return Op{}, false, nil
+}
+
+// WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix. Each answer has all of them: only the host that tidies watches them.
 func (c HostRecords) WatchAlive(ctx context.Context, since uint64) (map[string]bool, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, AlivePrefix, since)
 	if err != nil {

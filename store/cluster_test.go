@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func (w *world) dump() []string {
 
 // ofLayout says whether a key is there because of the layout alone.
 func ofLayout(key string) bool {
-	return key == store.LayoutKey || key == store.SchemaKey || store.Last(key) == "permanent"
+	return key == store.LayoutKey || key == store.SchemaKey || store.Last(key) == "permanent" || strings.HasPrefix(key, store.HostShardsPrefix)
 }
 
 // bound tells which hosts have a network, as "host=Docker's id", and which let go of it, as "host away".
@@ -174,6 +175,8 @@ func TestCluster(t *testing.T) {
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
 		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
+		"heads": testHeads, "heads-raised": testHeadsRaised, "heads-while-raised": testHeadsWhileRaised, "heads-cut-off": testHeadsCutOff, "heads-by-hand": testHeadsByHand,
+		"heads-deposed": testHeadsDeposed, "tidies": testTidies, "tidies-race": testTidiesRace,
 		"alive": testAlive, "permanent": testPermanent, "ended-context": testEndedContext,
 		"admit": testAdmit, "admit-again": testAdmitAgain, "token-race": testTokenRace, "lock": testLock, "lock-race": testLockRace,
 		"member-changes": testMemberChanges, "tokens": testTokens,
@@ -187,8 +190,9 @@ func TestCluster(t *testing.T) {
 	firstOnly := []string{
 		"layout", "layout-begins", "layout-operator", "layout-newer", "layout-back", "alive", "permanent", "bound-raised", "bound-strays", "bound-cut-off", "bound-while-raised",
 		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former", "terms",
+		"heads-raised", "heads-while-raised", "heads-cut-off",
 	}
-	secondOnly := []string{"bound-at-once", "closing", "bound-unreadable"}
+	secondOnly := []string{"heads", "heads-by-hand", "heads-deposed", "tidies-race", "bound-at-once", "closing", "bound-unreadable"}
 	backends := map[string]func(t *testing.T) store.KV{
 		"bolt": func(t *testing.T) store.KV {
 			kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})

@@ -207,6 +207,6 @@ func testRemoveHost(w *world) {
 	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey("gone")}))
 	w.wants(a.RemoveHost(w.ctx, "nobody"), store.ErrNotFound)
 	w.must(a.RemoveHost(w.ctx, "gone"))
-	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpRemove, Key: store.HostKey("a")}))
+	w.must(w.host("b").RemoveHost(w.ctx, "a"))
 	w.empty()
 }

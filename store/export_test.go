@@ -7,6 +7,8 @@ type (
 	NetworkRecord = networkRecord
 	PoolRecord    = poolRecord
 	BoundRecord   = boundRecord
+	HostHeads     = hostHeads
+	TidierRecord  = tidierRecord
 )
 
 // BoundOps is boundOps in the layout as it is.

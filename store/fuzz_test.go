@@ -24,6 +24,7 @@ func FuzzRecords(f *testing.F) {
 		`{"schema":1,"host":"h1","pools":{"10.1.0.0/24":{"static":1,"resting":2},"fd00::/64":{}}}`,
 		`{"schema":2,"id":"n1","vni":4096,"pools":["10.1.0.0/24"],"state":"closing","nonce":"00"}`, `{"schema":2,"cidr":"10.1.0.0/24","state":"closing","nonce":"00"}`,
 		`{"schema":1,"docker_id":"d1"}`, `{"schema":1,"let_go":4294967295}`, `{"schema":1,"docker_id":"d1","let_go":-1}`, `{"claims":[{"addrs":["0.0.0.0"]}]}`, `{"cidr":"10.1.0.0/24","hosts":[null]}`,
+		`{"schema":1,"h":{"h1":"AAAAAAAA","":"x"}}`, `{"schema":1,"h":null}`, `{"schema":1,"host":"h1","nonce":"00"}`,
 		`{"schema":2}`, `{"schema":1,"Schema":2}`, `{"schema":-1}`, `{"cidr":"::ffff:10.0.0.0/104"}`, `null`, `[]`, ``,
 	} {
 		f.Add([]byte(record))
@@ -39,6 +40,8 @@ func FuzzRecords(f *testing.F) {
 		decodes[store.Endpoints](t, value)
 		decodes[store.Index](t, value)
 		decodes[store.HostUse](t, value)
+		decodes[store.HostHeads](t, value)
+		decodes[store.TidierRecord](t, value)
 		decodes[store.Member](t, value)
 		decodes[store.JoinToken](t, value)
 		decodesKeys(t, value)

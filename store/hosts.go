@@ -1,14 +1,15 @@
 package store
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // PutHost writes this host's own record.
 func (c HostRecords) PutHost(ctx context.Context, h Host) error {
 	h.Schema, h.ID, h.Layout = Schema, c.host, NewestLayout
-	return c.kv.Apply(ctx, Op{Kind: OpPut, Key: HostKey(c.host), Value: Encode(h)})
+	value := Encode(h)
+	return c.change(ctx, func() ([]Op, error) {
+		ops, err := c.hostOps(ctx, c.host, value)
+		return append(ops, Op{Kind: OpPut, Key: HostKey(c.host), Value: value}), err
+	})
 }
 
 // Membership is what the cluster knows of its hosts.
@@ -41,7 +42,7 @@ func (c HostRecords) Hosts(ctx context.Context) (Membership, error) {
 	return membership(append(entries, alive...)), nil
 }
 
-// WatchHosts is KV.Watch for the hosts' records; WatchAlive tells who is alive.
+// WatchHosts is KV.Watch for the hosts' records, for the first layout: each answer has all of them. In the second, WatchHostShards tells which have changed.
 func (c HostRecords) WatchHosts(ctx context.Context, since uint64) (Membership, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, HostsPrefix, since)
 	if err != nil {
@@ -61,15 +62,16 @@ func membership(entries []Entry) Membership {
 			m.Alive[id] = true
 			continue
 		}
-		h, err := Decode[Host](e)
-		if err == nil && h.ID != id {
-			err = fmt.Errorf("%w: record %s says that it is of host %q", ErrInvalid, e.Key, h.ID)
-		}
-		if err != nil {
-			m.Unreadable[id] = err
-			continue
-		}
-		m.Hosts[id] = h
+		m.Add(id, seenHost(e))
 	}
 	return m
+}
+
+// Add notes a host's record.
+func (m Membership) Add(id string, h SeenHost) {
+	if h.Err != nil {
+		m.Unreadable[id] = h.Err
+		return
+	}
+	m.Hosts[id] = h.Host
 }

@@ -46,7 +46,7 @@ const permanent = "permanent"
 // permanentPrefixes are those that are watched and can be empty. Each network's shards have such a key, too, which its watchers write. Agents of before do not look below
 // ShardsPrefix, whose key is there in every layout.
 func permanentPrefixes() []string {
-	return []string{AsksPrefix, DeclaredPrefix, AlivePrefix, IndexesPrefix}
+	return []string{AsksPrefix, DeclaredPrefix, AlivePrefix, IndexesPrefix, HostShardsPrefix}
 }
 
 // PermanentKey is the key that keeps a watched prefix from being empty in the second layout.
@@ -226,6 +226,9 @@ func (c *core) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op, e
 		return nil, err
 	}
 	ops := []Op{setLayout(l, version), permanentOp(ShardsPrefix), {Kind: OpSet, Key: SchemaKey, Value: Encode(schemaRecord{max(Schema, l.Layout)}), Version: schema.Version}}
+	if l.Layout == FirstLayout { // whose first host that is alive tidies
+		ops = append(ops, Op{Kind: OpRemove, Key: TidierKey})
+	}
 	for _, prefix := range permanentPrefixes() {
 		op := Op{Kind: OpRemove, Key: PermanentKey(prefix)}
 		if l.Layout > FirstLayout {

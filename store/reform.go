@@ -12,7 +12,8 @@ import (
 // Records of networks and pools are brought into the form of the cluster's layout by what changes them next, and the rest by Reform. A record tells its own form, and
 // what lies beside a record of the first form means nothing, so that a conversion needs no state of its own: it can end anywhere, and be begun again by any host.
 
-// Reform brings the records of all networks and pools into the form of the cluster's layout, but for those that can't be read, which it returns. It can be repeated.
+// Reform brings the records of all networks and pools, and the heads of hosts, into the form of the cluster's layout, but for those that can't be read, which it returns. It can be
+// repeated.
 func (c LayoutRecord) Reform(ctx context.Context) (Unreadable, error) {
 	networks, unread, err := c.networkRecords(ctx)
 	if err != nil {
@@ -27,7 +28,7 @@ func (c LayoutRecord) Reform(ctx context.Context) (Unreadable, error) {
 		return nil, err
 	}
 	maps.Copy(unread, unreadPools)
-	var errs []error
+	errs := []error{c.ReformHosts(ctx)}
 	for _, n := range networks {
 		if apart(n.Schema) != m.apart() {
 			errs = append(errs, c.settled(ctx, func() error { return c.reformNetwork(ctx, n.ID) }))

@@ -24,7 +24,10 @@ func (c HostRecords) RemoveHost(ctx context.Context, id string) error {
 	if err := c.forgetHost(ctx, id); err != nil {
 		return err
 	}
-	return c.kv.Apply(ctx, Op{Kind: OpRemove, Key: HostKey(id)}, Op{Kind: OpRemove, Key: GoneKey(id)})
+	return c.change(ctx, func() ([]Op, error) {
+		ops, err := c.hostOps(ctx, id, nil)
+		return append(ops, Op{Kind: OpRemove, Key: HostKey(id)}, Op{Kind: OpRemove, Key: GoneKey(id)}), err
+	})
 }
 
 // forgetHost removes everything of a host but its record.

@@ -70,7 +70,9 @@ func (c *core) putQuestion(ctx context.Context, host string, q Question) (Host, 
 			return nil, err
 		}
 		h.Asked = &q
-		return []Op{{Kind: OpSet, Key: HostKey(host), Value: Encode(h), Version: version}}, nil
+		value := Encode(h)
+		ops, err := c.hostOps(ctx, host, value)
+		return append(ops, Op{Kind: OpSet, Key: HostKey(host), Value: value, Version: version}), err
 	})
 	return was, err
 }

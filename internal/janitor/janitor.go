@@ -1,8 +1,9 @@
 // Package janitor removes from the cluster's records what nothing needs: hosts that are gone for good, and what is left of anything. It owns when that
 // is looked for, and for how long it must have been so.
 //
-// One host does it for the cluster, the first of those that are alive; if two do, nothing happens twice. The others read nothing for it. The one lists
-// hosts when one of them goes or comes, and everything once an hour.
+// One host does it for the cluster; if two do, nothing happens twice. It is the one that holds the lock of the cluster's records (in the first layout the first of those that are
+// alive): the others ask once a minute whether it still does, and read nothing else for it. The one watches who is alive, lists hosts when one of them goes or comes, and everything
+// once an hour.
 //
 // It may import store and internal/retry. It must not know what keeps the cluster's members, or who asks what is left.
 package janitor
@@ -40,7 +41,7 @@ type Options struct {
 	Expiry time.Duration
 	// Grace is how long nothing must have needed a record until it is removed; more than 0.
 	Grace time.Duration
-	// Members are the cluster's hosts as they are known without asking the store; false while they are not.
+	// Members are the cluster's hosts as they are known without asking the store; false while they are not. Who is alive the one that tidies asks itself.
 	Members func() (store.Membership, bool)
 	// Remove removes a host's records, which not every member of a cluster may do itself; nil for Cluster.RemoveHost.
 	Remove func(ctx context.Context, id string) error
@@ -55,6 +56,7 @@ type Janitor struct {
 	again   atomic.Bool // the store may hold other records than before
 
 	// What follows belongs to Run.
+	living   living
 	away     map[string]absence // by host
 	noted    map[string]bool    // hosts that were away when gone was read; nil when it is to be read again
 	gone     map[string]store.Gone
@@ -91,7 +93,9 @@ func New(cluster *store.Cluster, opts Options) *Janitor {
 	if opts.Remove == nil {
 		opts.Remove = cluster.RemoveHost
 	}
-	return &Janitor{cluster: cluster, opts: opts, log: opts.Logger, away: map[string]absence{}}
+	j := &Janitor{cluster: cluster, opts: opts, log: opts.Logger, away: map[string]absence{}}
+	j.living = living{watch: cluster.WatchAlive, rest: j.every() / 2}
+	return j
 }
 
 // Again says that the store may hold other records than before: it was away, or is another one. It never blocks.
@@ -110,6 +114,7 @@ func (j *Janitor) every() time.Duration {
 func (j *Janitor) Run(ctx context.Context) error {
 	ticker := time.NewTicker(j.every())
 	defer ticker.Stop()
+	defer j.living.end()
 	began := time.Now()
 	trouble := retry.Trouble{Logger: j.log, Level: slog.LevelWarn, Text: "garbage can't be removed from the store; retrying"}
 	for {
@@ -130,13 +135,24 @@ func (j *Janitor) Run(ctx context.Context) error {
 // tidy has one turn.
 func (j *Janitor) tidy(ctx context.Context, now moment) error {
 	members, known := j.opts.Members()
-	if !known || !j.mine(members) {
+	mine := false
+	var err error
+	if known {
+		if mine, err = j.cluster.Tidies(ctx, members); err != nil {
+			return err // nothing is known: what was seen stays
+		}
+	}
+	if !mine {
+		j.living.end()
 		clear(j.away)
 		j.noted, j.gone, j.found, j.censused, j.layout = nil, nil, nil, false, 0
 		return nil
 	}
 	if j.again.Swap(false) {
 		j.noted, j.censused, j.layout = nil, false, 0
+	}
+	if members.Alive, err = j.living.now(ctx, members.Alive); err != nil {
+		return err
 	}
 	return errors.Join(j.tendLayout(ctx, members, now.clock), j.expire(ctx, members, now), j.collect(ctx, now))
 }
@@ -162,16 +178,6 @@ func (j *Janitor) tendLayout(ctx context.Context, members store.Membership, now 
 	}
 	j.layout = layout
 	return nil
-}
-
-// mine says whether this host is the one that tidies.
-func (j *Janitor) mine(members store.Membership) bool {
-	for id := range members.Alive {
-		if members.Known(id) && id < j.cluster.Host() {
-			return false
-		}
-	}
-	return members.Alive[j.cluster.Host()]
 }
 
 // absent are the hosts that are known and not alive. The one that looks is alive.
@@ -255,6 +261,9 @@ func (j *Janitor) collect(ctx context.Context, now moment) error {
 	}
 	if j.censused && now.up-j.census < pause {
 		return nil
+	}
+	if err := j.cluster.ReformHosts(ctx); err != nil {
+		return err
 	}
 	all, err := j.cluster.Garbage(ctx)
 	if err != nil {

@@ -49,6 +49,7 @@ func TestExpiryDespiteClocks(t *testing.T) {
 				members, err := a.Hosts(t.Context())
 				return members, err == nil
 			}})
+			defer j.living.end()
 			there := func(after, set time.Duration) bool {
 				if err := j.tidy(t.Context(), moment{began.Add(after + set), after}); err != nil {
 					t.Fatal(err)

@@ -1,13 +1,13 @@
-// Package roster owns what the agent's parts know of the cluster's hosts: one watch of the hosts' records for all of them, one of their signs of life,
-// and the last answers in memory, so that nothing that grows with the cluster is listed again and again.
+// Package roster owns what the agent's parts know of the cluster's hosts: one watch for all of them, and the last answers in memory, so that nothing that grows with the
+// cluster is listed again and again, and a host that joins or changes is read as that one.
 //
 // It may import store and internal/retry. It must not know who asks, or what a host's record is used for.
 package roster
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -37,10 +37,8 @@ type Roster struct {
 
 	mu      sync.Mutex // guards what follows
 	members store.Membership
-	beside  map[string]bool // alive by what is beside the hosts' records
-	alive   map[string]bool // alive by keys of their own
-	known   bool            // the store has answered since New
-	heard   bool            // the last question was answered
+	known   bool // the store has answered since New
+	heard   bool // the last question was answered
 	waiting map[chan struct{}]struct{}
 }
 
@@ -56,7 +54,7 @@ func New(cluster store.HostRecords, opts Options) *Roster {
 }
 
 // Members are the hosts as the store told them last, also while it is away; known is false before its first answer. The maps are shared: callers
-// must not change them.
+// must not change them. Who is alive is told in the first layout only, by what lies beside the hosts' records: who needs that asks the store.
 func (r *Roster) Members() (members store.Membership, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +68,7 @@ func (r *Roster) Heard() bool {
 	return r.heard
 }
 
-// Subscribe signals, until ctx ends, that Members has changed in more than who is alive. Changes that come together are one signal.
+// Subscribe signals, until ctx ends, that Members has changed. Changes that come together are one signal.
 func (r *Roster) Subscribe(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	r.mu.Lock()
@@ -84,63 +82,96 @@ func (r *Roster) Subscribe(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// Run follows the hosts' records and signs of life until ctx ends.
+// Run follows the hosts until ctx ends, in the form that the layout has.
 func (r *Roster) Run(ctx context.Context) error {
-	var following sync.WaitGroup
-	following.Go(func() { r.followAlive(ctx) })
-	defer following.Wait()
-	loop := retry.Loop{
-		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
-		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: "the cluster's hosts can't be read; the last known stay"},
+	forms := make(chan bool)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { r.followForm(ctx, forms) })
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case heads := <-forms:
+			end()
+			end = r.begin(ctx, heads)
+		}
 	}
+}
+
+// begin follows the hosts in one form until end is called.
+func (r *Roster) begin(ctx context.Context, heads bool) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	watch := r.watchAll
+	if heads {
+		watch = (&reader{roster: r}).watch
+	}
+	following.Go(func() { r.follow(ctx, watch) })
+	return func() {
+		cancel()
+		following.Wait()
+	}
+}
+
+func (r *Roster) loop(text string) retry.Loop {
+	return retry.Loop{
+		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
+		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: text},
+	}
+}
+
+// followForm says whether the hosts' records have heads, at first and when that has changed. A layout that can't be read is taken for one without: the records are true in every layout.
+func (r *Roster) followForm(ctx context.Context, forms chan<- bool) {
+	told, last := false, false
+	loop := r.loop("the layout of the cluster's records can't be read")
+	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
+		heads, next, err := r.cluster.WatchForm(ctx, since)
+		if err != nil && !errors.Is(err, store.ErrInvalid) {
+			return 0, err
+		}
+		if heads = heads && err == nil; !told || heads != last {
+			select {
+			case forms <- heads:
+				told, last = true, heads
+			case <-ctx.Done():
+			}
+		}
+		return next, err
+	})
+}
+
+// follow asks a watch of the hosts again and again until ctx ends.
+func (r *Roster) follow(ctx context.Context, watch func(ctx context.Context, since uint64) (*store.Membership, uint64, error)) {
+	loop := r.loop("the cluster's hosts can't be read; the last known stay")
 	away := false
 	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
-		members, next, err := r.cluster.WatchHosts(ctx, since)
+		members, next, err := watch(ctx, since)
 		if err != nil {
-			r.silent()
+			if ctx.Err() == nil {
+				r.silent()
+			}
 			away = true
 			return 0, err
 		}
 		if away || next < since { // a lower index: the store was restored
 			r.opts.Back()
 		}
-		if away || next != since {
-			r.set(members)
+		if members != nil && (away || next != since) {
+			r.set(*members)
 		}
 		away = false
+		r.answered()
 		return next, nil
 	})
-	return nil
 }
 
-// followAlive follows the signs of life.
-func (r *Roster) followAlive(ctx context.Context) {
-	loop := retry.Loop{
-		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
-		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: "who is alive can't be read; the last known stays"},
-	}
-	for index := uint64(0); ctx.Err() == nil; {
-		alive, next, err := r.cluster.WatchAlive(ctx, index)
-		if index = next; err != nil {
-			loop.Fails(ctx, err)
-			continue
-		}
-		r.mu.Lock()
-		r.alive = alive
-		r.join()
-		r.mu.Unlock()
-		loop.Works()
-	}
-}
-
-// join makes Members from what the watches said, in a map of its own: callers have the former one.
-func (r *Roster) join() {
-	alive := maps.Clone(r.beside)
-	if alive == nil {
-		alive = map[string]bool{}
-	}
-	maps.Copy(alive, r.alive)
-	r.members.Alive = alive
+// watchAll is the watch of the first layout: it reads all hosts.
+func (r *Roster) watchAll(ctx context.Context, since uint64) (*store.Membership, uint64, error) {
+	members, next, err := r.cluster.WatchHosts(ctx, since)
+	return &members, next, err
 }
 
 func (r *Roster) silent() {
@@ -149,11 +180,16 @@ func (r *Roster) silent() {
 	r.heard = false
 }
 
+func (r *Roster) answered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heard = true
+}
+
 func (r *Roster) set(members store.Membership) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.members, r.beside, r.known, r.heard = members, members.Alive, true, true
-	r.join()
+	r.members, r.known, r.heard = members, true, true
 	for changed := range r.waiting {
 		select {
 		case changed <- struct{}{}:

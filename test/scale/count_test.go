@@ -23,11 +23,15 @@ const (
 
 // What happens to a host.
 const (
-	peerChange = "another host's container starts"
-	localJoin  = "CreateEndpoint and Join here"
-	hostJoins  = "a host joins the network"
-	minute     = "a minute at rest"
+	peerChange   = "another host's container starts"
+	localJoin    = "CreateEndpoint and Join here"
+	hostJoins    = "a host joins cluster and network"
+	hostRestarts = "another host's agent restarts"
+	minute       = "a minute at rest"
 )
+
+// events are all of them, in the order of tables.
+var events = []string{peerChange, localJoin, hostJoins, hostRestarts, minute}
 
 // costs are what is counted of each, by the names that bounds use.
 var costs = []struct {
@@ -76,11 +80,21 @@ var bounds = []struct {
 	{localJoin, "OVSDB: operations", 8},
 	{localJoin, "OVSDB: transactions", 1},
 	{hostJoins, "Consul: requests", 20},
+	{hostJoins, "Consul: keys read", 90},
+	{hostJoins, "Consul: bytes read", 20 << 10},
 	{hostJoins, "flow-mods and group-mods", 5 * joinEach},
 	{hostJoins, "flow dumps and counts", seldom},
 	{hostJoins, "OVSDB: operations", 0},
 	{hostJoins, "OVSDB: transactions", 0},
 	{hostJoins, "netlink: lists", 4 + clocked},
+	{hostRestarts, "Consul: requests", 12},
+	{hostRestarts, "Consul: keys read", 30},
+	{hostRestarts, "Consul: bytes read", 6 << 10},
+	{hostRestarts, "flow-mods and group-mods", 0},
+	{hostRestarts, "flow dumps and counts", seldom},
+	{hostRestarts, "OVSDB: operations", 0},
+	{hostRestarts, "OVSDB: transactions", 0},
+	{hostRestarts, "netlink: lists", clocked},
 	{minute, "Consul: requests", 60},
 	{minute, "Consul: keys read", 60},
 	{minute, "Consul: bytes read", 60 << 10}, // 1 KiB/s
@@ -92,6 +106,7 @@ var bounds = []struct {
 	{peerChange, "netlink: forwarding changes", 2},
 	{localJoin, "netlink: forwarding changes", 2},
 	{hostJoins, "netlink: forwarding changes", 2 * joinEach},
+	{hostRestarts, "netlink: forwarding changes", 0},
 	{minute, "netlink: forwarding changes", 0},
 }
 
@@ -119,7 +134,7 @@ func TestCounts(t *testing.T) {
 	atRest(t, worlds)
 	step("a minute was counted")
 	var table strings.Builder
-	for _, event := range []string{peerChange, localJoin, hostJoins, minute} {
+	for _, event := range events {
 		for _, cost := range costs {
 			bound := "none yet"
 			for _, b := range bounds {
@@ -138,7 +153,7 @@ func TestCounts(t *testing.T) {
 	}
 	t.Logf("costs at %d and at %d other hosts, and their bound:\n%s", fewHosts, manyHosts, table.String())
 	if testing.Verbose() {
-		for _, event := range []string{peerChange, localJoin, hostJoins, minute} {
+		for _, event := range events {
 			t.Logf("%s, %d other hosts:\n%s", event, manyHosts, worlds[1].costs[event])
 		}
 	}
@@ -196,6 +211,7 @@ func (w *world) change() {
 		}
 		return err
 	})
+	w.during(hostRestarts, func() error { return w.peers.all[5].restart(ctx) })
 }
 
 // during counts what the agent asks because of something, and until it rests again.

@@ -68,6 +68,10 @@ func newPeers(ctx context.Context, t testing.TB, server string, hosts, each int)
 			return nil, err
 		}
 	}
+	// The host that is looked at is one of many: another one tidies for the cluster.
+	if mine, err := p.all[0].c.Tidies(ctx, store.Membership{}); err != nil || !mine {
+		return nil, fmt.Errorf("the first host does not tidy: %t, %w", mine, err)
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for _, o := range p.all {
@@ -98,14 +102,8 @@ func (o *peer) arrive(ctx context.Context, each int) error {
 
 // bind writes the host's own records, and that it has the network.
 func (o *peer) bind(ctx context.Context) error {
-	vtep := netip.AddrFrom4([4]byte{198, 18, byte(1 + o.number/250), byte(1 + o.number%250)})
-	record := store.Host{Name: fmt.Sprintf("peer%04d", o.number), VTEP: vtep, MTU: 1500, Started: time.Now()}
-	if err := o.c.PutHost(ctx, record); err != nil {
-		return fmt.Errorf("record of host %d: %w", o.number, err)
-	}
-	id := o.c.Host()
-	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
-		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
+	if err := o.begin(ctx); err != nil {
+		return err
 	}
 	if _, err := o.c.AcquirePool(ctx, wide); err != nil {
 		return fmt.Errorf("host %d holds the subnet: %w", o.number, err)
@@ -116,6 +114,31 @@ func (o *peer) bind(ctx context.Context) error {
 	}
 	o.network = n.ID
 	return nil
+}
+
+// begin writes what the host's agent writes when it starts: the host's record and its sign of life.
+func (o *peer) begin(ctx context.Context) error {
+	vtep := netip.AddrFrom4([4]byte{198, 18, byte(1 + o.number/250), byte(1 + o.number%250)})
+	record := store.Host{Name: fmt.Sprintf("peer%04d", o.number), VTEP: vtep, MTU: 1500, Started: time.Now()}
+	if err := o.c.PutHost(ctx, record); err != nil {
+		return fmt.Errorf("record of host %d: %w", o.number, err)
+	}
+	id := o.c.Host()
+	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpPut, Key: store.AliveKey(id), Value: []byte(id)}); err != nil {
+		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
+	}
+	return nil
+}
+
+// restart is a restart of the host's agent: its session ends, and it publishes again what it has.
+func (o *peer) restart(ctx context.Context) error {
+	if err := o.c.KV().Apply(ctx, store.Op{Kind: store.OpRemove, Key: store.AliveKey(o.c.Host())}); err != nil {
+		return fmt.Errorf("sign of life of host %d: %w", o.number, err)
+	}
+	if err := o.begin(ctx); err != nil {
+		return err
+	}
+	return o.publish(ctx, 0)
 }
 
 // update starts one more container on the host, and returns its MAC.
