@@ -114,7 +114,7 @@ func (w *world) settled(ctx context.Context, number string) {
 }
 
 // kinds are those of records that only one layout has (docs/design/0020-layout.md), by the layout.
-var kinds = map[int][]string{1: {"endpoints", "index"}, 2: {"bound", "holders", "parts", "labels", "heads"}}
+var kinds = map[int][]string{1: {"endpoints", "index"}, 2: {"bound", "holders", "parts", "labels", "heads", "hostheads", "hostshards"}}
 
 // records demands that all records have the form of a layout, once the signs of life of the hosts whose agents are up have followed.
 func (w *world) records(ctx context.Context, layout, up int) {
@@ -145,6 +145,10 @@ func (w *world) form(keys map[string]string, layout, up int) error {
 				Hosts  json.RawMessage
 			}
 			if w.decode(key, keys[key], &r); r.Schema != layout || (len(r.Hosts) > 0) != (layout == 1) {
+				wrong = append(wrong, fmt.Errorf("%s: %s", key, keys[key]))
+			}
+		case "tidier":
+			if layout == 1 {
 				wrong = append(wrong, fmt.Errorf("%s: %s", key, keys[key]))
 			}
 		case "schema", "layout":
@@ -208,11 +212,12 @@ func (w *world) refused(ctx context.Context, h *lab.Host) {
 	w.change(ctx, h, w.present)
 }
 
-// steady are the records that do not change by themselves: what hosts tell of how they use their addresses does, and signs of life end with an agent.
+// steady are the records that do not change by themselves: what hosts tell of how they use their addresses does, and signs of life end with an agent, as does who
+// tidies.
 func steady(keys map[string]string) map[string]string {
 	keys = maps.Clone(keys)
 	maps.DeleteFunc(keys, func(key, _ string) bool {
-		return strings.HasPrefix(key, prefix+"use/") || strings.HasPrefix(key, prefix+"alive/")
+		return strings.HasPrefix(key, prefix+"use/") || strings.HasPrefix(key, prefix+"alive/") || key == prefix+"tidier"
 	})
 	return keys
 }
