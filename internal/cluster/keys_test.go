@@ -257,6 +257,8 @@ func (h *host) leastRights(other *host) {
 		{"GET", kv + "cluster/keys", "", true},
 		{"PUT", kv + "hosts/" + h.cfg.ID + "/test", "1", true},
 		{"DELETE", kv + "hosts/" + h.cfg.ID + "/test", "", true},
+		{"PUT", kv + "hostheads/test", "1", true}, // each agent brings heads in order
+		{"DELETE", kv + "hostheads/test", "", true},
 		{"PUT", "/v1/session/create", `{"Node":"` + h.cfg.ID + `","TTL":"10s"}`, true},
 		{"GET", "/v1/operator/raft/configuration", "", true},
 		{"PUT", "/v1/session/create", `{"Node":"` + other.cfg.ID + `","TTL":"10s"}`, false},
