@@ -70,7 +70,8 @@ func (c *core) hostOps(ctx context.Context, id string, value []byte) ([]Op, erro
 	case err != nil:
 		return nil, err
 	case heads.Hashes[id] == hash && !byHand:
-		return []Op{same, {Kind: OpCheck, Key: HostHeadsKey(shard), Version: version}}, nil
+		// Others may know another record: a conversion that is not over has not written its head yet, or has left it.
+		return []Op{same, {Kind: OpCheck, Key: HostHeadsKey(shard), Version: version}, shardMoves(shard)}, nil
 	case hash == "":
 		delete(heads.Hashes, id)
 	default:
@@ -95,7 +96,12 @@ func headsOps(shard string, heads hostHeads, version uint64) []Op {
 			op.Kind = OpCheck
 		}
 	}
-	return []Op{op, {Kind: OpPut, Key: HostShardKey(shard), Value: []byte(NewNonce()[:hashText])}}
+	return []Op{op, shardMoves(shard)}
+}
+
+// shardMoves makes those who watch the hosts read a shard's heads.
+func shardMoves(shard string) Op {
+	return Op{Kind: OpPut, Key: HostShardKey(shard), Value: []byte(NewNonce()[:hashText])}
 }
 
 // newHeads makes a shard's heads of the hosts' records. It returns the version of what is there.

@@ -1,13 +1,13 @@
 package store_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/socketplane/socketplane/store"
@@ -129,13 +129,12 @@ func testHeadsRaised(w *world) {
 func testHeadsWhileRaised(w *world) {
 	a := w.host("a")
 	w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))
-	ctx, cancel := context.WithCancel(w.ctx)
-	defer cancel()
+	var enough atomic.Bool // a write that is cut off could still take effect afterwards
 	var turning sync.WaitGroup
 	turns := 0
 	turning.Go(func() {
-		for layout := 2; ctx.Err() == nil; layout = 3 - layout {
-			if err := a.SetLayout(ctx, layout); err != nil && ctx.Err() == nil {
+		for layout := 2; !enough.Load(); layout = 3 - layout {
+			if err := a.SetLayout(w.ctx, layout); err != nil {
 				w.Error(err)
 				return
 			}
@@ -157,7 +156,7 @@ func testHeadsWhileRaised(w *world) {
 			}
 		}
 	})
-	cancel()
+	enough.Store(true)
 	turning.Wait()
 	w.Logf("the layout changed %d times", turns)
 	for _, layout := range []int{2, 1, 2} {
@@ -181,6 +180,31 @@ func testHeadsCutOff(w *world) {
 			w.heads(layout)
 		}
 	}
+}
+
+// testHeadsUnwritten: before a conversion has written the heads, a host that goes or changes is told of all the same.
+func testHeadsUnwritten(w *world) {
+	a, b := w.host("a"), w.host("b")
+	w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))
+	record, err := w.kv.Get(w.ctx, store.HostKey("a"))
+	w.must(err)
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.HostKey("b"), Value: []byte(`{"schema":1,"id":"b"}`)})) // as in the first layout
+	shards, index, err := a.WatchHostShards(w.ctx, 0)
+	w.must(err)
+	w.must(a.RemoveHost(w.ctx, "b"))
+	moved, shards, index := w.moved(shards, index)
+	if !slices.Equal(moved, []string{store.HostShardOf("b")}) {
+		w.Errorf("a host without a head that goes moves the shards %v", moved)
+	}
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.HostKey("a"), Value: []byte(`{"schema":1,"id":"a"}`)})) // and the head of before is left
+	w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))
+	if moved, _, _ = w.moved(shards, index); !slices.Equal(moved, []string{store.HostShardOf("a")}) {
+		w.Errorf("a host that is again as its head says moves the shards %v", moved)
+	}
+	if now, err := b.AllHosts(w.ctx); err != nil || string(store.Encode(now["a"].Host)) != string(record.Value) {
+		w.Errorf("hosts are %v, %v", now, err)
+	}
+	w.heads(2)
 }
 
 // testHeadsByHand: heads that were changed by hand, or records without them, are brought in order by the host that tidies, and by the hosts themselves.
