@@ -123,6 +123,7 @@ type Plane struct {
 	where    hostlink.Underlay   // what SetUnderlay said last
 	status   Status
 	readyErr error
+	behind   bool // a change was noted, and not applied, since the present or last pass began
 }
 
 // driftRest is how long flows must be unchanged for the next change by another program to be logged: repeated changes are logged as one trouble.
@@ -326,8 +327,8 @@ func (p *Plane) attach(ctx context.Context, id string, veth hostlink.Veth) error
 
 // serve applies one network, and has everything looked at when that fails.
 func (p *Plane) serve(ctx context.Context, id string) error {
-	if err := p.Ready(); err != nil {
-		return err // Run takes it up as soon as it can
+	if err := p.serves(); err != nil {
+		return err
 	}
 	release, err := p.acquire(ctx)
 	if err == nil {
@@ -338,6 +339,14 @@ func (p *Plane) serve(ctx context.Context, id string) error {
 		p.nudge()
 	}
 	return err
+}
+
+// serves is Ready; if nothing can be applied now, Run takes up what is noted as soon as it can.
+func (p *Plane) serves() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.behind = p.behind || p.readyErr != nil
+	return p.readyErr
 }
 
 // acquire waits for its turn to change the host.

@@ -1,11 +1,16 @@
 package ovs_test
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/ovsctl/openflow"
 )
 
@@ -65,6 +70,37 @@ func TestDriftAfterReplayIsNoticed(t *testing.T) {
 	eventually(t, "it is mended", func() error {
 		if got := len(h.flows()); got != want || h.agent.Status().Drift.Flows == 0 {
 			return fmt.Errorf("%d flows of %d", got, want)
+		}
+		return nil
+	})
+}
+
+// TestChangesDuringTheFirstPass: what is changed until an agent is ready is in the switch soon after, whatever the first pass was at when it came.
+func TestChangesDuringTheFirstPass(t *testing.T) {
+	h := newHost(t)
+	n := crowd(30)
+	h.start(n)
+	h.agent.stop()
+	h.opts.Resync = time.Hour
+	a := h.begin(n)
+	came := 0
+	for ; a.Ready() != nil && came < 5000; came++ {
+		c := elsewhere()
+		c.Peers[0].Set[0].ID = fmt.Sprintf("new-%d", came)
+		c.Peers[0].Set[0].MAC = dataplane.MAC{2, 4, 0, 0, byte(came >> 8), byte(came)}
+		c.Peers[0].Set[0].Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 201, byte(came >> 8), byte(came)})}
+		if err := a.Apply(h.ctx(), c); err != nil && !errors.Is(err, ovs.ErrNotReady) {
+			t.Fatal(err)
+		}
+		select { // some changes in each part of the pass
+		case <-a.Up():
+		case <-time.After(time.Millisecond):
+		}
+	}
+	eventually(t, "all are in the switch", func() error {
+		got := strings.Count(strings.Join(h.flows(), "\n"), "dl_dst=02:04:")
+		if got != came {
+			return fmt.Errorf("%d of %d", got, came)
 		}
 		return nil
 	})

@@ -122,6 +122,9 @@ func (p *Plane) everything(ctx context.Context, sc scope) (trouble, err error) {
 	if err := p.listOwned(ctx); err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	p.behind = false
+	p.mu.Unlock()
 	networks, failed := p.all(), map[*network]error{}
 	fail := func(n *network, err error) { failed[n] = errors.Join(failed[n], err) }
 	each := func(do func(context.Context, *network) error) {

@@ -30,6 +30,9 @@ func (p *Plane) setReady(err error) {
 		}
 	}
 	p.readyErr, p.status.Err = err, err
+	if err == nil && p.behind {
+		p.nudge() // it may have come when this pass had been through with its network
+	}
 }
 
 // setStopped says that nothing is kept true any more: Run has ended, which is no trouble to log.
