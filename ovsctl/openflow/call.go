@@ -9,6 +9,8 @@ import (
 // ids from first to last.
 type call struct {
 	first, last uint32
+	// passing says that handle keeps nothing of an answer: its memory is that of the next one, too.
+	passing bool
 	// handle takes an answer. It runs in the connection's reader, one message at
 	// a time, so it must not wait; what it writes may be read once a channel that
 	// it closes is seen closed.
@@ -48,6 +50,17 @@ func (c *Conn) find(xid uint32) *call {
 	return nil
 }
 
+// keepsNothing is for a roundTrip whose handle keeps nothing of an answer.
+func keepsNothing(k *call) { k.passing = true }
+
+// passing says whether the call of a transaction id keeps nothing of its answers.
+func (c *Conn) passing(xid uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.find(xid)
+	return k != nil && k.passing
+}
+
 // await waits for a call's answer.
 func (c *Conn) await(ctx context.Context, answered <-chan struct{}) error {
 	select {
@@ -63,7 +76,7 @@ func (c *Conn) await(ctx context.Context, answered <-chan struct{}) error {
 // roundTrip sends one message and gives its answers to handle until that says
 // that there are no more. An error message ends it.
 func (c *Conn) roundTrip(ctx context.Context, subject string, request func(xid uint32) []byte,
-	handle func(message) (more bool, err error),
+	handle func(message) (more bool, err error), of ...func(*call),
 ) error {
 	answered := make(chan struct{})
 	var result error
@@ -87,6 +100,11 @@ func (c *Conn) roundTrip(ctx context.Context, subject string, request func(xid u
 		return err
 	}
 	defer c.end(k)
+	c.mu.Lock()
+	for _, set := range of { // before there is an answer
+		set(k)
+	}
+	c.mu.Unlock()
 	if err := c.send(ctx, request(k.first)); err != nil {
 		return err
 	}

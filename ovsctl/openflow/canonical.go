@@ -24,16 +24,20 @@ func (f Flow) Equal(g Flow) bool {
 }
 
 // AppendContent appends all of a flow but its cookie: flows that are Equal but for their cookies give the same bytes, and others give others.
+// The first key bytes of what it appends are the same for flows with the same Key, and others for others.
 // The form is this program's own and may change. Opaque flows have none: nothing is appended.
-func (f Flow) AppendContent(b []byte) []byte {
+func (f Flow) AppendContent(b []byte) (content []byte, key int) {
 	if f.Opaque != "" {
-		return b
+		return b, 0
 	}
-	b = append(put16(append(b, f.Table), f.Priority), f.Goto)
+	start := len(b)
+	b = put16(append(b, f.Table), f.Priority)
 	for _, field := range f.Match.canonical() {
 		b = field.appendContent(b)
 	}
 	b = append(b, 0) // no field has that ID
+	key = len(b) - start
+	b = append(b, f.Goto)
 	for _, a := range f.Actions {
 		switch a := a.(type) {
 		case Output:
@@ -46,7 +50,7 @@ func (f Flow) AppendContent(b []byte) []byte {
 			b = append(b, 'r', a.Table)
 		}
 	}
-	return b
+	return b, key
 }
 
 func (f Field) appendContent(b []byte) []byte {
@@ -71,6 +75,9 @@ func equalField(a, b Field) bool {
 // in which prerequisites come before what needs them, without fields that match
 // anything and without masks that mask nothing.
 func (m Match) canonical() Match {
+	if m.isCanonical() {
+		return m
+	}
 	out := make(Match, 0, len(m))
 	for _, f := range m {
 		if f = f.canonical(); !f.matchesAll() {
@@ -83,6 +90,16 @@ func (m Match) canonical() Match {
 		}
 	}
 	return out
+}
+
+// isCanonical says whether a match is plainly canonical, as that of nearly every flow is.
+func (m Match) isCanonical() bool {
+	for i, f := range m {
+		if f.Mask != nil || f.ID == VLANTCI || i > 0 && f.ID < m[i-1].ID {
+			return false
+		}
+	}
+	return true
 }
 
 // canonical drops a full mask and the value's bits outside the mask. Fields of a

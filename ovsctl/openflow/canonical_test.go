@@ -48,8 +48,13 @@ func TestEqualAndKey(t *testing.T) {
 				t.Errorf("keys %q, %q", base.Key(), other.Key())
 			}
 			other.Cookie = base.Cookie
-			if same := bytes.Equal(base.AppendContent(nil), other.AppendContent(nil)); same != base.Equal(other) {
+			mine, key := base.AppendContent([]byte("x"))
+			others, otherKey := other.AppendContent([]byte("x"))
+			if same := bytes.Equal(mine, others); same != base.Equal(other) {
 				t.Errorf("the same content: %v for\n%v\n%v", same, base, other)
+			}
+			if same := bytes.Equal(mine[:1+key], others[:1+otherKey]); other.Opaque == "" && same != tc.samePlace {
+				t.Errorf("the same key in the content: %v for\n%v\n%v", same, base, other)
 			}
 		})
 	}

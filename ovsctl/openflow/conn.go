@@ -143,8 +143,18 @@ func (c *Conn) fail(cause error) {
 
 // read hands out all messages until the connection ends.
 func (c *Conn) read(r io.Reader) {
+	var shared []byte
+	room := func(xid uint32, n int) []byte {
+		if !c.passing(xid) {
+			return make([]byte, n)
+		}
+		if shared == nil {
+			shared = make([]byte, maxMessage)
+		}
+		return shared[:n:n]
+	}
 	for {
-		m, err := readMessage(r)
+		m, err := readMessageInto(r, room)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = errors.New("the switch closed it; is ovs-vswitchd running?")

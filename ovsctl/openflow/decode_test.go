@@ -114,7 +114,7 @@ func decodeAll(t *testing.T, b []byte) {
 			t.Error("an error without a text")
 		}
 		if m.kind == typeMultipartReply {
-			_, _ = eachFlowStats(m.body, func(f Flow) { flows = append(flows, f) })
+			_, _ = eachFlowStats(m.body, func(f Flow) { flows = append(flows, f.Clone()) })
 		}
 	}
 	_ = pending.result()
@@ -139,7 +139,7 @@ func checkReencodes(t *testing.T, f Flow) {
 		return
 	}
 	var unknown string
-	if again.Match, unknown, err = decodeMatch(match[4:be16(match[2:])]); err != nil || unknown != "" {
+	if again.Match, unknown, err = decodeMatch(match[4:be16(match[2:])], nil); err != nil || unknown != "" {
 		t.Fatalf("match of %v: %q, %v", f, unknown, err)
 	}
 	doing, err := appendInstructions(nil, f)

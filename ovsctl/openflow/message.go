@@ -74,6 +74,11 @@ type message struct {
 // readMessage reads one message. It allocates what the length field says, 64 KiB
 // at most.
 func readMessage(r io.Reader) (message, error) {
+	return readMessageInto(r, func(_ uint32, n int) []byte { return make([]byte, n) })
+}
+
+// readMessageInto is readMessage with the memory that room has for so many bytes of an answer with this transaction id.
+func readMessageInto(r io.Reader, room func(xid uint32, n int) []byte) (message, error) {
 	var head [headerLength]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return message{}, err
@@ -83,7 +88,7 @@ func readMessage(r io.Reader) (message, error) {
 	if n < headerLength {
 		return m, fmt.Errorf("%w: message type %d of length %d", ErrProtocol, m.kind, n)
 	}
-	m.body = make([]byte, n-headerLength)
+	m.body = room(m.xid, n-headerLength)
 	if _, err := io.ReadFull(r, m.body); err != nil {
 		return m, fmt.Errorf("message type %d: %w", m.kind, err)
 	}

@@ -137,8 +137,8 @@ func (o oxm) field() (Field, bool) {
 	return Field{ID: id, Value: o.value, Mask: o.mask}.canonical(), true
 }
 
-// decodeMatch reads the OXM list of a match. Unknown fields make it opaque.
-func decodeMatch(b []byte) (m Match, opaque string, err error) {
+// decodeMatch reads the OXM list of a match, and appends it to m, which is empty. Unknown fields make it opaque.
+func decodeMatch(b []byte, m Match) (match Match, opaque string, err error) {
 	var tci, tciMask uint16
 	var seen [len(fields)]bool
 	for len(b) > 0 {

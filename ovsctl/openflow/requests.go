@@ -86,14 +86,14 @@ func (c *Conn) DeleteOlder(ctx context.Context, cookie, owner uint64) (int, erro
 // express are among them, see Flow.Opaque. It holds them all, some 0.5 KiB each: Each does not.
 func (c *Conn) Dump(ctx context.Context, cookie, mask uint64) ([]Flow, error) {
 	var flows []Flow
-	if err := c.Each(ctx, cookie, mask, func(f Flow) { flows = append(flows, f) }); err != nil {
+	if err := c.Each(ctx, cookie, mask, func(f Flow) { flows = append(flows, f.Clone()) }); err != nil {
 		return nil, err
 	}
 	return flows, nil
 }
 
 // Each is Dump that gives one flow after the other to visit and holds none. visit runs in the connection's reader and must not wait
-// for the connection. A flow shares the memory of its message, up to 64 KiB: keep its Clone.
+// for the connection. A flow's memory is that of the next one, too: what is kept must be its Clone.
 func (c *Conn) Each(ctx context.Context, cookie, mask uint64, visit func(Flow)) error {
 	var mu sync.Mutex // held while visit runs
 	count, over := 0, false
@@ -112,7 +112,7 @@ func (c *Conn) Each(ctx context.Context, cookie, mask uint64, visit func(Flow)) 
 			mu.Lock()
 			defer mu.Unlock()
 			return eachFlowStats(m.body, give)
-		})
+		}, keepsNothing)
 	mu.Lock()
 	defer mu.Unlock()
 	over = true

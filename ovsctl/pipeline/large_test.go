@@ -92,3 +92,19 @@ func TestLargeFlood(t *testing.T) {
 		t.Errorf("%d hosts of %d are reached: %t", len(got), len(want), slices.Contains(slices.Collect(maps.Keys(got)), more))
 	}
 }
+
+// TestFlowsOfAnEndpointAreFewAllocations: a comparison of all flows computes those of each endpoint elsewhere, and their content.
+func TestFlowsOfAnEndpointAreFewAllocations(t *testing.T) {
+	e := dataplane.PeerEndpoint{ID: "x", MAC: dataplane.MAC{2, 1, 2, 3, 4, 5}, Addrs: []netip.Addr{netip.MustParseAddr("10.1.2.3")}}
+	vtep := netip.MustParseAddr("192.0.2.3")
+	cfg, segment := pipeline.Config{Tunnel: dataplane.TunnelKernel, NDExtensions: true}, pipeline.Segment{VNI: 77, Device: 60000}
+	got := testing.AllocsPerRun(100, func() {
+		var room [256]byte
+		for _, f := range pipeline.RemoteFlows(cfg, segment, vtep, e, pipeline.WinsAll) {
+			_, _ = f.AppendContent(room[:0])
+		}
+	})
+	if got > 12 {
+		t.Errorf("%v allocations, 12 are right", got)
+	}
+}

@@ -51,18 +51,20 @@ func neighbourSelfs(b *builder, v view, s station) {
 
 // neighbour answers for the station's addresses, by turning the question round.
 // Only frames from local ports come here: each host answers its own endpoints.
-func neighbour(b *builder, v view, s station, w Wins) {
+func neighbour(b *builder, network []openflow.Field, v view, s station, w Wins) {
 	for _, a := range s.known() {
 		if !w.addr(a) {
 			continue
 		}
-		f := openflow.Flow{
-			Table: TableNeighbour, Priority: neighbourAnswer,
-			Match: match(fields(v.reg0()), question(a)),
+		f := openflow.Flow{Table: TableNeighbour, Priority: neighbourAnswer}
+		if a.Is4() {
+			f.Match = b.match(network, arpQuestion[0], arpQuestion[1], b.addr(openflow.ARPTPA, a))
+		} else {
+			f.Match = match(question(a), network)
 		}
 		switch {
 		case a.Is4():
-			f.Actions = replyARP(a, s.mac)
+			f.Actions = replyARP(b, a, s.mac)
 		case v.answer:
 			f.Actions, f.Goto = advertise(a, s.mac), next(TableNeighbour, laneAnswer)
 		default:
@@ -72,33 +74,36 @@ func neighbour(b *builder, v view, s station, w Wins) {
 	}
 }
 
+// arpQuestion matches whoever asks for an IPv4 address; which one is left open.
+var arpQuestion = [2]openflow.Field{ethType(ethARP), openflow.U16(openflow.ARPOp, arpRequest)}
+
 // question matches whoever asks for an address.
 func question(a netip.Addr) []openflow.Field {
 	if a.Is4() {
-		return fields(ethType(ethARP), openflow.U16(openflow.ARPOp, arpRequest),
-			openflow.Addr(openflow.ARPTPA, a))
+		return fields(arpQuestion[0], arpQuestion[1], openflow.Addr(openflow.ARPTPA, a))
 	}
 	return append(nd(icmpNeighbourSolicit), openflow.Addr(openflow.NDTarget, a))
 }
 
-func replyARP(a netip.Addr, mac dataplane.MAC) []openflow.Action {
-	return []openflow.Action{
-		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
-		set(openflow.MAC(openflow.EthSrc, mac)),
-		set(openflow.U16(openflow.ARPOp, arpReply)),
-		openflow.Move{Src: openflow.ARPSHA, Dst: openflow.ARPTHA},
-		openflow.Move{Src: openflow.ARPSPA, Dst: openflow.ARPTPA},
-		set(openflow.MAC(openflow.ARPSHA, mac)),
-		set(openflow.Addr(openflow.ARPSPA, a)),
-		openflow.Output{Port: openflow.PortIn},
-	}
+// toAsker, and what follows, are the same for all answers to ARP.
+var (
+	toAsker     openflow.Action = openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst}
+	isReply                     = set(openflow.U16(openflow.ARPOp, arpReply))
+	askersMAC   openflow.Action = openflow.Move{Src: openflow.ARPSHA, Dst: openflow.ARPTHA}
+	askersAddr  openflow.Action = openflow.Move{Src: openflow.ARPSPA, Dst: openflow.ARPTPA}
+	backWhereIn openflow.Action = openflow.Output{Port: openflow.PortIn}
+)
+
+func replyARP(b *builder, a netip.Addr, mac dataplane.MAC) []openflow.Action {
+	return b.do(nil, toAsker, set(b.mac(openflow.EthSrc, mac)), isReply, askersMAC, askersAddr,
+		set(b.mac(openflow.ARPSHA, mac)), set(b.addr(openflow.ARPSPA, a)), backWhereIn)
 }
 
 // advertise begins the answer to a solicitation: all that differs from endpoint
 // to endpoint. TableAdvertise does the rest.
 func advertise(a netip.Addr, mac dataplane.MAC) []openflow.Action {
 	return []openflow.Action{
-		openflow.Move{Src: openflow.EthSrc, Dst: openflow.EthDst},
+		toAsker,
 		set(openflow.MAC(openflow.EthSrc, mac)),
 		openflow.Move{Src: openflow.IPv6Src, Dst: openflow.IPv6Dst},
 		set(openflow.Addr(openflow.IPv6Src, a)),

@@ -113,17 +113,30 @@ func LocalFlows(cfg Config, s Segment, e dataplane.Endpoint, w Wins) []openflow.
 func RemoteFlows(cfg Config, s Segment, vtep netip.Addr, e dataplane.PeerEndpoint, w Wins) []openflow.Flow {
 	st := newStation(e.MAC, e.Addrs)
 	st.vtep = vtep.Unmap()
-	b := &builder{}
+	b := newBuilder()
 	lead(b, newView(cfg, s), st, w)
 	return b.flows
 }
 
 // lead adds the flows by which others find a station.
 func lead(b *builder, v view, s station, w Wins) {
-	neighbour(b, v, s, w)
-	unicast(b, v, s, w)
-	stale(b, v, s, w)
+	network, mac := b.u32(RegNetwork, v.vni), b.mac(openflow.EthDst, s.mac)
+	place := []openflow.Field{network, fromLocal}
+	neighbour(b, place[:1], v, s, w)
+	way, ok := v.way(s)
+	if !ok {
+		return
+	}
+	if s.port != 0 {
+		place = place[:1]
+	}
+	unicast(b, mac, place, way, w)
+	stale(b, mac, place, way, s, w)
 }
+
+// fromLocal matches frames from local ports: only these may leave by tunnel, else two hosts with different ideas about a third would hand a frame to
+// and fro for ever.
+var fromLocal = openflow.U32(RegOrigin, FromLocal)
 
 // Network returns all flows of one network, in the order of their tables and priorities: SegmentFlows, LocalFlows and
 // RemoteFlows of each endpoint, and the Flood. devicePort is Segment.Device.

@@ -1,10 +1,6 @@
 package pipeline
 
-import (
-	"net/netip"
-
-	"github.com/socketplane/socketplane/ovsctl/openflow"
-)
+import "github.com/socketplane/socketplane/ovsctl/openflow"
 
 // staleKnown is the priority in TableStale.
 const staleKnown = 100
@@ -13,25 +9,22 @@ const staleKnown = 100
 // has its destination address, and corrects the MAC: a container that moved has
 // the same address and another MAC, and its neighbours remember the old one for
 // minutes. A link-local address needs no such flow: it changes with the MAC.
-func stale(b *builder, v view, s station, w Wins) {
-	extra, way, ok := v.way(s)
-	if !ok {
-		return
-	}
+func stale(b *builder, mac openflow.Field, place []openflow.Field, way []openflow.Action, s station, w Wins) {
+	correct := set(mac)
 	for _, a := range s.addrs {
 		if w.addr(a) {
+			kind, to := ethernetIPv4, openflow.IPv4Dst
+			if a.Is6() {
+				kind, to = ethernetIPv6, openflow.IPv6Dst
+			}
 			b.add(openflow.Flow{
 				Table: TableStale, Priority: staleKnown,
-				Match:   match(fields(v.reg0()), extra, destination(a)),
-				Actions: append([]openflow.Action{set(openflow.MAC(openflow.EthDst, s.mac))}, way...),
+				Match:   b.match(place, kind, b.addr(to, a)),
+				Actions: b.do(way, correct),
 			})
 		}
 	}
 }
 
-func destination(a netip.Addr) []openflow.Field {
-	if a.Is4() {
-		return fields(ethType(ethIPv4), openflow.Addr(openflow.IPv4Dst, a))
-	}
-	return fields(ethType(ethIPv6), openflow.Addr(openflow.IPv6Dst, a))
-}
+// ethernetIPv4 and ethernetIPv6 match the frames of a protocol.
+var ethernetIPv4, ethernetIPv6 = ethType(ethIPv4), ethType(ethIPv6)

@@ -20,14 +20,9 @@ func baseUnicast(b *builder) {
 // unicast takes a frame to the endpoint that has its destination MAC. A loser's flow
 // has to be left out: its match may differ from the winner's (RegOrigin), and the
 // switch would have both.
-func unicast(b *builder, v view, s station, w Wins) {
-	extra, actions, ok := v.way(s)
-	if !ok || !w.MAC {
+func unicast(b *builder, mac openflow.Field, place []openflow.Field, way []openflow.Action, w Wins) {
+	if !w.MAC {
 		return
 	}
-	b.add(openflow.Flow{
-		Table: TableUnicast, Priority: unicastKnown,
-		Match:   match(fields(v.reg0()), extra, fields(openflow.MAC(openflow.EthDst, s.mac))),
-		Actions: actions,
-	})
+	b.add(openflow.Flow{Table: TableUnicast, Priority: unicastKnown, Match: b.match(place, mac), Actions: way})
 }

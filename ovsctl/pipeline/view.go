@@ -62,16 +62,13 @@ func (s station) known() []netip.Addr {
 // reg0 matches frames of this network.
 func (v view) reg0() openflow.Field { return openflow.U32(RegNetwork, v.vni) }
 
-// way is the actions that take a frame to the station and the extra match that
-// they need: only frames from local ports may leave by tunnel, else two hosts
-// with different ideas about a third would hand a frame to and fro for ever.
-// ok is false when there is no way.
-func (v view) way(s station) (extra []openflow.Field, actions []openflow.Action, ok bool) {
+// way is the actions that take a frame to the station; ok is false when there is no way.
+func (v view) way(s station) (actions []openflow.Action, ok bool) {
 	if s.port != 0 {
-		return nil, []openflow.Action{openflow.Output{Port: s.port}}, true
+		return []openflow.Action{openflow.Output{Port: s.port}}, true
 	}
 	actions = v.tunnel.to(s.vtep)
-	return fields(openflow.U32(RegOrigin, FromLocal)), actions, actions != nil
+	return actions, actions != nil
 }
 
 // LinkLocal is the IPv6 link-local address that a kernel derives from a MAC

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -184,8 +185,8 @@ func (e *edits) takeEntries() (set, gone []hostlink.FDBEntry) {
 			gone = append(gone, hostlink.FDBEntry{Dst: vtep})
 		}
 	}
-	clear(e.entries)
-	clear(e.floods)
+	// Not cleared: a map is as large as it once was, and so is the cost of going through it.
+	e.entries, e.floods = map[dataplane.MAC]move{}, map[netip.Addr]bool{}
 	return set, gone
 }
 

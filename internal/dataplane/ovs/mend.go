@@ -18,7 +18,15 @@ var seed = maphash.MakeSeed()
 // as likely as 1 in 10^8 for so many, and would leave one flow that another program changed until the next comparison.
 func sum(f openflow.Flow) uint64 {
 	var room [256]byte
-	return maphash.Bytes(seed, f.AppendContent(room[:0]))
+	content, _ := f.AppendContent(room[:0])
+	return maphash.Bytes(seed, content)
+}
+
+// keySum is sum of what says which flow it is.
+func keySum(f openflow.Flow) uint64 {
+	var room [256]byte
+	content, key := f.AppendContent(room[:0])
+	return maphash.Bytes(seed, content[:key])
 }
 
 // smallDifference is how many flows are mended one by one, some 0.5 KiB each in memory.
@@ -162,11 +170,12 @@ func (p *Plane) eachWanted(do func(*network, openflow.Flow)) {
 		do(nil, f)
 	}
 	for _, n := range p.all() {
+		var but exceptions
 		each := func(flows []openflow.Flow) {
 			p.stamp(flows)
-			exceptions := len(n.edits.flows)+len(n.refused) > 0
+			n.noteExceptions(&but)
 			for _, f := range flows {
-				if !exceptions || !n.excepts(f.Key()) {
+				if len(but.keys) == 0 || !but.keys[keySum(f)] {
 					do(n, f)
 				}
 			}
@@ -187,10 +196,23 @@ func (p *Plane) eachWanted(do func(*network, openflow.Flow)) {
 	}
 }
 
-// excepts says that a flow is yet to be sent, or was refused. Called with mu held.
-func (n *network) excepts(key string) bool {
-	_, edited := n.edits.flows[key]
-	return edited || n.isRefused(key)
+// exceptions are the flows that are yet to be sent, or were refused, by the sums of their keys: those of all flows are compared with them.
+type exceptions struct {
+	keys            map[uint64]bool
+	edited, refused int
+}
+
+// noteExceptions brings them up to date. Edits only become more in a turn that does not send them. Called with mu held.
+func (n *network) noteExceptions(x *exceptions) {
+	if len(n.edits.flows) == x.edited && len(n.refused) == x.refused {
+		return
+	}
+	*x = exceptions{map[uint64]bool{}, len(n.edits.flows), len(n.refused)}
+	for _, all := range []map[string]edit{n.edits.flows, n.refused} {
+		for _, e := range all {
+			x.keys[keySum(e.flow)] = true
+		}
+	}
 }
 
 // forgetEdited leaves out the flows of which an edit says what they are to be.

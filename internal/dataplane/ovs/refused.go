@@ -33,8 +33,6 @@ func newRefusals() refusals {
 	return refusals{refused: map[string]edit{}, pause: retry.Pause{First: refusedMin, Last: refusedMax}}
 }
 
-func (r *refusals) isRefused(key string) bool { _, is := r.refused[key]; return is }
-
 // trouble is what the switch has against flows of the network, nil if it has them all.
 func (r *refusals) trouble() error {
 	if len(r.refused) == 0 {
