@@ -173,7 +173,7 @@ func TestCluster(t *testing.T) {
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
-		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms,
+		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-change": testPublishChange,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
 		"heads": testHeads, "heads-raised": testHeadsRaised, "heads-while-raised": testHeadsWhileRaised, "heads-cut-off": testHeadsCutOff, "heads-by-hand": testHeadsByHand,
 		"heads-deposed": testHeadsDeposed, "heads-unwritten": testHeadsUnwritten, "tidies": testTidies, "tidies-race": testTidiesRace,
@@ -189,7 +189,7 @@ func TestCluster(t *testing.T) {
 	// These begin with a store without a layout, or with the first.
 	firstOnly := []string{
 		"layout", "layout-begins", "layout-operator", "layout-newer", "layout-back", "alive", "permanent", "bound-raised", "bound-strays", "bound-cut-off", "bound-while-raised",
-		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former", "terms",
+		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former", "terms", "publish-change",
 		"heads-raised", "heads-while-raised", "heads-cut-off",
 	}
 	secondOnly := []string{"heads", "heads-unwritten", "heads-by-hand", "heads-deposed", "tidies-race", "bound-at-once", "closing", "bound-unreadable"}

@@ -73,7 +73,7 @@ func (c *core) formerAgain(ctx context.Context, network string) error {
 	if len(all) == 0 {
 		return nil
 	}
-	_, err = c.publish(ctx, network, have, all, func(ctx context.Context) ([]Op, error) {
+	_, err = c.publish(ctx, network, have, Whole(all), func(ctx context.Context) ([]Op, error) {
 		alive, err := c.hosts().Alive(ctx)
 		if err == nil && alive {
 			err = errAlive

@@ -32,14 +32,35 @@ func (c EndpointRecords) PutEndpoints(ctx context.Context, network string, endpo
 // What does not fit into one transaction is written in several, parts first: no reader sees a head
 // of parts that are not there.
 func (c EndpointRecords) Publish(ctx context.Context, network string, have Publication, want []Endpoint) (*Publication, error) {
-	if len(want) == 0 {
+	return c.PublishChange(ctx, network, have, Whole(want))
+}
+
+// Wanted says what is to be published of a host's endpoints on a network.
+type Wanted struct {
+	// Count is how many they are, and All lists them, sorted by ID. It is asked if all are compared with what is published.
+	Count int
+	All   func() []Endpoint
+	// Partly says that none but Set and Gone may differ from what was published last. Set are to be published, Gone are the IDs of those that are not.
+	Partly bool
+	Set    []Endpoint
+	Gone   []string
+}
+
+// Whole wants these endpoints, whatever is published.
+func Whole(all []Endpoint) Wanted {
+	return Wanted{Count: len(all), All: func() []Endpoint { return all }}
+}
+
+// PublishChange is Publish that compares no more than what may differ, where that is enough.
+func (c EndpointRecords) PublishChange(ctx context.Context, network string, have Publication, want Wanted) (*Publication, error) {
+	if want.Count == 0 {
 		return c.withdraw(ctx, network, have)
 	}
 	return c.publish(ctx, network, have, want, func(context.Context) ([]Op, error) { return nil, nil })
 }
 
 // publish is Publish of some endpoints, under a further condition that is asked for at each try.
-func (c *core) publish(ctx context.Context, network string, have Publication, want []Endpoint, condition func(context.Context) ([]Op, error)) (*Publication, error) {
+func (c *core) publish(ctx context.Context, network string, have Publication, want Wanted, condition func(context.Context) ([]Op, error)) (*Publication, error) {
 	var w writing
 	known := have.known
 	err := c.change(ctx, func() ([]Op, error) {
@@ -57,7 +78,7 @@ func (c *core) publish(ctx context.Context, network string, have Publication, wa
 		return c.first(ctx, &w, append(slices.Clone(now.checks), guards...))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("publish %d endpoints: %w", len(want), err)
+		return nil, fmt.Errorf("publish %d endpoints: %w", want.Count, err)
 	}
 	if err := ApplyAll(ctx, c.kv, w.after...); err != nil {
 		return nil, fmt.Errorf("remove parts of endpoints that are gone: %w", err)
@@ -67,7 +88,7 @@ func (c *core) publish(ctx context.Context, network string, have Publication, wa
 
 // decide says what is to be written, and on which terms: those that are known, or else as the cluster has them now. That nothing is to be
 // written is said of the layout as it is now.
-func (c *core) decide(ctx context.Context, network string, have Publication, want []Endpoint, known *terms) (writing, *terms, error) {
+func (c *core) decide(ctx context.Context, network string, have Publication, want Wanted, known *terms) (writing, *terms, error) {
 	if known != nil {
 		if w, err := c.write(network, known.layout, have, want); err != nil || !w.empty() {
 			return w, known, err
@@ -118,19 +139,20 @@ func (c *core) first(ctx context.Context, w *writing, guards []Op) ([]Op, error)
 
 // write says what is to be written in a layout. In the first one, endpoints that do not fit into
 // one record have the form of the second, which agents read in either.
-func (c *core) write(network string, layout int, have Publication, want []Endpoint) (writing, error) {
+func (c *core) write(network string, layout int, have Publication, want Wanted) (writing, error) {
 	if layout != FirstLayout {
 		return c.writeParts(network, have, want), nil
 	}
-	if have.former && !have.head && sameEndpoints(have.endpoints, want) {
+	all := want.All()
+	if have.former && !have.head && sameEndpoints(have.endpoints, all) {
 		return writing{next: have}, nil
 	}
-	record := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: want}
+	record := Endpoints{Schema: Schema, Network: network, Host: c.host, Revision: NewNonce(), Endpoints: all}
 	value := Encode(record)
 	if len(value) > MaxValue {
-		w := c.writeParts(network, have, want)
+		w := c.writeParts(network, have, Whole(all))
 		w.told = errors.Join(w.told, fmt.Errorf("%w: %d endpoints and their labels have %d bytes, more than %d: 'socketplane cluster layout 2' when all hosts are upgraded",
-			ErrFormerAgents, len(want), len(value), MaxValue))
+			ErrFormerAgents, len(all), len(value), MaxValue))
 		return w, nil
 	}
 	w := writing{
@@ -138,14 +160,14 @@ func (c *core) write(network string, layout int, have Publication, want []Endpoi
 			{Kind: OpPut, Key: EndpointsKey(network, c.host), Value: value},
 			{Kind: OpPut, Key: IndexKey(network, c.host), Value: Encode(Index{Schema: Schema, Revision: record.Revision})},
 		},
-		next: Publication{former: true, endpoints: want, revision: record.Revision},
+		next: Publication{former: true, endpoints: all, revision: record.Revision},
 	}
 	w.together = append(w.together, c.headGone(network, have)...)
 	w.after = c.partsGone(network, have)
 	return w, nil
 }
 
-func (c *core) writeParts(network string, have Publication, want []Endpoint) writing {
+func (c *core) writeParts(network string, have Publication, want Wanted) writing {
 	p := have.plan(network, c.host, want)
 	w := writing{before: p.puts, next: p.next, told: p.refused}
 	if p.changed {

@@ -25,6 +25,8 @@ type Publication struct {
 	stray []int
 	// torn says that the head does not name the parts as they are.
 	torn bool
+	// refused says that some endpoints that were wanted can't be written.
+	refused bool
 	// known is what the cluster said when this was published; nil before.
 	known *terms
 }
@@ -164,36 +166,67 @@ type plan struct {
 	refused error
 }
 
-// plan compares what is published with what is wanted. An endpoint stays in its part; a new one
-// gets the first place that is free.
-func (p Publication) plan(network, host string, want []Endpoint) plan {
-	rest := make(map[string]Endpoint, len(want))
-	for _, e := range want {
-		rest[e.ID] = e
+// plan says what leads from what is published to what is wanted. An endpoint stays in its part; a new one gets the first place that is free. Its cost is that
+// of the parts that change, if no more than some endpoints may differ.
+func (p Publication) plan(network, host string, want Wanted) plan {
+	set, gone := want.Set, want.Gone
+	if !want.Partly || !p.head || p.former || p.torn || p.refused || len(p.stray) > 0 {
+		set, gone = p.differences(want.All())
 	}
 	b := planner{network: network, host: host, old: p.parts, parts: make([][]Endpoint, len(p.parts)), dirty: make([]bool, len(p.parts))}
 	for n, old := range p.parts {
-		b.dirty[n] = old.hash == "" // never there, or unreadable
-		for _, e := range old.endpoints {
-			now, wanted := rest[e.ID]
-			if delete(rest, e.ID); wanted {
-				b.parts[n] = append(b.parts[n], now)
-			}
-			b.dirty[n] = b.dirty[n] || !wanted || !sameEndpoint(e, now)
+		b.parts[n], b.dirty[n] = old.endpoints, old.hash == "" // never there, or unreadable
+	}
+	for _, id := range gone {
+		for n, i, is := b.find(id); is; n, i, is = b.find(id) {
+			b.touch(n)
+			b.parts[n] = slices.Delete(b.parts[n], i, i+1)
 		}
 	}
-	fresh := slices.SortedFunc(maps.Values(rest), byEndpoint)
-	for n := 0; len(fresh) > 0; n++ {
-		b.grow(n)
-		if room := min(PartSize-len(b.parts[n]), len(fresh)); room > 0 {
-			b.parts[n], b.dirty[n] = append(b.parts[n], fresh[:room]...), true
-			fresh = fresh[room:]
+	var fresh []Endpoint
+	for _, e := range set {
+		n, i, is := b.find(e.ID)
+		switch {
+		case !is:
+			fresh = append(fresh, e)
+		case !sameEndpoint(b.parts[n][i], e):
+			b.touch(n)
+			b.parts[n][i] = e
 		}
 	}
+	b.add(fresh)
 	b.plan.gone = slices.Clone(p.stray)
 	b.write()
 	b.plan.next.head, b.plan.changed = true, b.plan.changed || !p.head || p.torn
+	b.plan.next.refused = b.plan.refused != nil
 	return b.plan
+}
+
+// differences are the endpoints that are not published as they are wanted, and the IDs of those whose records go before: they are published and not wanted, or in
+// more than one part.
+func (p Publication) differences(all []Endpoint) (set []Endpoint, gone []string) {
+	rest, found := make(map[string]Endpoint, len(all)), make(map[string]int, len(all))
+	for _, e := range all {
+		rest[e.ID] = e
+	}
+	for _, old := range p.parts {
+		for _, e := range old.endpoints {
+			now, wanted := rest[e.ID]
+			found[e.ID]++
+			switch {
+			case !wanted || found[e.ID] == 2:
+				gone = append(gone, e.ID)
+			case found[e.ID] == 1 && sameEndpoint(e, now):
+				delete(rest, e.ID)
+			}
+		}
+	}
+	for _, e := range all {
+		if found[e.ID] > 1 {
+			rest[e.ID] = e
+		}
+	}
+	return slices.SortedFunc(maps.Values(rest), byEndpoint), gone
 }
 
 // planner makes a plan.
@@ -203,6 +236,36 @@ type planner struct {
 	parts         [][]Endpoint
 	dirty         []bool
 	plan          plan
+}
+
+// find is where an endpoint is.
+func (b *planner) find(id string) (part, place int, is bool) {
+	for n, all := range b.parts {
+		i, is := slices.BinarySearchFunc(all, id, func(e Endpoint, id string) int { return strings.Compare(e.ID, id) })
+		if is {
+			return n, i, true
+		}
+	}
+	return 0, 0, false
+}
+
+// touch notes that a part is written anew; what was published is never changed.
+func (b *planner) touch(n int) {
+	if !b.dirty[n] {
+		b.parts[n], b.dirty[n] = slices.Clone(b.parts[n]), true
+	}
+}
+
+// add puts new endpoints into the first places that are free.
+func (b *planner) add(fresh []Endpoint) {
+	for n := 0; len(fresh) > 0; n++ {
+		b.grow(n)
+		if room := min(PartSize-len(b.parts[n]), len(fresh)); room > 0 {
+			b.touch(n)
+			b.parts[n] = append(b.parts[n], fresh[:room]...)
+			fresh = fresh[room:]
+		}
+	}
 }
 
 // grow makes sure that there is a part n.

@@ -2,6 +2,10 @@ package store_test
 
 import (
 	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"github.com/socketplane/socketplane/store"
 )
@@ -63,4 +67,84 @@ func testTerms(w *world) {
 	_, err = a.Publish(w.ctx, n.ID, *now, labelledOnes(0, 43, 20))
 	w.wants(err, store.ErrNotFound)
 	w.must(w.host("b").Unbind(w.ctx, n.ID, "db"))
+}
+
+// writing counts operations and bytes of parts that are written to a store.
+type writing struct {
+	store.KV
+	ops, parts, bytes int
+}
+
+func (c *writing) Apply(ctx context.Context, ops ...store.Op) error {
+	for _, op := range ops {
+		if c.ops++; op.Kind == store.OpPut && strings.Contains(op.Key, "/parts/") {
+			c.parts++
+			c.bytes += len(op.Value)
+		}
+	}
+	return c.KV.Apply(ctx, ops...)
+}
+
+// testPublishChange: changes that say what may differ lead to the same as comparing all, and one of them writes one part, however many there are.
+func testPublishChange(w *world) {
+	w.setLayout(2)
+	kv := &writing{KV: w.kv}
+	a := store.NewCluster(kv, "a")
+	n, err := a.Bind(w.ctx, binding("da", "", poolA))
+	w.must(err)
+	here := map[string]store.Endpoint{}
+	all := func() []store.Endpoint {
+		return slices.SortedFunc(maps.Values(here), func(x, y store.Endpoint) int { return strings.Compare(x.ID, y.ID) })
+	}
+	now := &store.Publication{}
+	change := func(set []store.Endpoint, gone ...string) {
+		w.Helper()
+		for _, e := range set {
+			here[e.ID] = e
+		}
+		for _, id := range gone {
+			delete(here, id)
+		}
+		now, err = a.PublishChange(w.ctx, n.ID, *now, store.Wanted{Count: len(here), All: all, Partly: true, Set: set, Gone: gone})
+		w.must(err)
+	}
+	costs := map[int]writing{}
+	for _, size := range []int{10, 300} {
+		change(labelledOnes(len(here), size-len(here), 0))
+		*kv = writing{KV: w.kv}
+		change(labelledOnes(size, 1, 0))
+		change(nil, labelled(size, 0).ID)
+		costs[size] = writing{ops: kv.ops, parts: kv.parts}
+		if most := 2 * store.PartSize * 400; kv.bytes > most || kv.parts != 2 {
+			w.Errorf("%d endpoints: two changes wrote %d parts of %d bytes, at most 2 of %d are right", size, kv.parts, kv.bytes, most)
+		}
+	}
+	if costs[10] != costs[300] {
+		w.Errorf("two changes cost %+v with 10 endpoints and %+v with 300", costs[10], costs[300])
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 120 {
+		var set []store.Endpoint
+		var gone []string
+		for range 1 + random.IntN(4) {
+			i := random.IntN(400)
+			e := labelled(i, random.IntN(3)*20)
+			if id := e.ID; random.IntN(2) == 0 && !slices.ContainsFunc(set, func(o store.Endpoint) bool { return o.ID == id }) {
+				gone = append(gone, id)
+			} else if !slices.Contains(gone, id) {
+				e.Addrs[0] = e.Addrs[0].Next()
+				set = append(set, e)
+			}
+		}
+		change(set, gone...)
+		w.published(n.ID, "a", all())
+	}
+	again, err := a.Published(w.ctx, n.ID)
+	w.must(err)
+	*kv = writing{KV: w.kv}
+	if _, err := a.Publish(w.ctx, n.ID, again, all()); err != nil || kv.ops > 0 {
+		w.Errorf("publishing the same wrote %d operations, %v", kv.ops, err)
+	}
+	w.must(a.PutEndpoints(w.ctx, n.ID, nil))
+	w.must(a.Unbind(w.ctx, n.ID, "da"))
 }
