@@ -44,6 +44,7 @@ func (v *View) SetEndpoint(network string, r store.Endpoint, joined bool) {
 			s.moved("", r.ID)
 		}
 	}
+	t.reach(r.ID, old.joined, joined)
 	if joined || had && old.joined {
 		v.mark(network)
 	}
@@ -63,6 +64,7 @@ func (v *View) DropEndpoint(network, id string) {
 	}
 	delete(t.here, id)
 	t.unclaim(&old.Endpoint, "")
+	t.reach(id, old.joined, false)
 	v.mark(network)
 }
 
@@ -184,7 +186,7 @@ func (v *View) publish(ctx context.Context, network string) error {
 		v.mu.Unlock()
 		return nil
 	}
-	want, have := t.joined(), t.published
+	want, have := v.wanted(t), t.published
 	t.published = nil // until it is known again: what fails may have taken effect
 	v.mu.Unlock()
 	if have == nil {
@@ -192,13 +194,44 @@ func (v *View) publish(ctx context.Context, network string) error {
 		if err != nil && !errors.Is(err, store.ErrInvalid) { // a record that can't be read is replaced
 			return err
 		}
-		have = &there
+		have, want.Partly = &there, false
 	}
-	now, err := v.cluster.Publish(ctx, network, *have, want)
+	now, err := v.cluster.PublishChange(ctx, network, *have, want)
 	v.mu.Lock()
 	t.published = now
 	v.mu.Unlock()
 	return err
+}
+
+// reach notes that other hosts may see an endpoint otherwise, and whether they were and are to reach it; View.mu is held.
+func (t *table) reach(id string, was, is bool) {
+	if was {
+		t.reached--
+	}
+	if is {
+		t.reached++
+	}
+	if was || is {
+		t.changed[id] = true
+	}
+}
+
+// wanted is what is to be published of this host's endpoints on a network: what has changed, and what there is. It forgets what has changed; mu is held.
+func (v *View) wanted(t *table) store.Wanted {
+	want := store.Wanted{Count: t.reached, Partly: true, All: func() []store.Endpoint {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return t.joined()
+	}}
+	for _, id := range slices.Sorted(maps.Keys(t.changed)) {
+		if e := t.here[id]; e.joined {
+			want.Set = append(want.Set, e.record)
+		} else {
+			want.Gone = append(want.Gone, id)
+		}
+	}
+	clear(t.changed)
+	return want
 }
 
 // joined lists this host's endpoints on the network that are to be reached, sorted by ID. It is not nil.

@@ -23,6 +23,9 @@ type table struct {
 	stored  *copies // of peers; has a lock of its own
 	// published is what the cluster has of this host's endpoints; nil while that is not known.
 	published *store.Publication
+	// reached is how many of here other hosts are to reach, changed are those that may not be as they were published.
+	reached int
+	changed map[string]bool
 
 	watch *watch // nil while there is none
 }
@@ -53,7 +56,7 @@ type claim struct{ endpoint, host, container string }
 
 func newTable(id string, stored *copies) *table {
 	return &table{
-		id: id, peers: map[string]*peer{}, macs: index[dataplane.MAC]{}, claims: map[netip.Addr][]claim{}, here: map[string]local{},
+		id: id, peers: map[string]*peer{}, macs: index[dataplane.MAC]{}, claims: map[netip.Addr][]claim{}, here: map[string]local{}, changed: map[string]bool{},
 		streams: map[*Stream]bool{}, stored: stored,
 	}
 }
