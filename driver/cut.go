@@ -26,18 +26,18 @@ const nameLimit = time.Second
 // are refused with why, and its removal changes nothing in the cluster. It can be repeated, and returns ErrUnknown if
 // the network is not here.
 func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	if n.rec.Cut != why {
 		next := n.rec
 		next.Cut, next.Unnamed = why, false
 		if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 			return err
 		}
-		n.rec = next
+		n.setRecord(next)
 		n.isCut = false
 		d.mu.Lock()
 		d.cut[dockerID] = next.Pools
@@ -53,7 +53,7 @@ func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
 	}
 	errs := []error{d.apply(ctx, n), d.cluster.Unbind(ctx, n.rec.Network, dockerID), n.stream.Forget(ctx)}
 	for _, e := range n.endpoints {
-		errs = append(errs, d.unreserve(ctx, e))
+		errs = append(errs, d.unreserve(ctx, n, e))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (d *Driver) CutOff(ctx context.Context, dockerID, why string) error {
 
 // unreserve gives back the addresses that were claimed for an endpoint, which stays: its Docker chose them in a subnet that is
 // another network's.
-func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
+func (d *Driver) unreserve(ctx context.Context, n *segment, e *endpoint) error {
 	for _, p := range e.Reserved {
 		if err := d.addrs.Release(ctx, p.Masked(), p.Addr(), e.MAC.String()); err != nil {
 			return err
@@ -79,7 +79,7 @@ func (d *Driver) unreserve(ctx context.Context, e *endpoint) error {
 	if err := d.put(ctx, e.key(), next); err != nil {
 		return err
 	}
-	*e = next
+	n.set(e, next)
 	return nil
 }
 
@@ -112,14 +112,14 @@ func (d *Driver) cutOffWith(want spec) string {
 // Looked notes that the network's name was looked at: containers need not wait for it any more, also after a restart. A network that is not
 // here is no error.
 func (d *Driver) Looked(ctx context.Context, dockerID string) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	n.look()
 	if !n.rec.Unnamed {
 		return nil
@@ -129,16 +129,18 @@ func (d *Driver) Looked(ctx context.Context, dockerID string) error {
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		return err
 	}
-	n.rec = next
+	n.setRecord(next)
 	return nil
 }
 
 // look lets those go on who wait for the network's name; its lock is held.
 func (n *segment) look() {
-	if n.looked != nil {
-		close(n.looked)
-		n.looked = nil
-	}
+	n.note(func() {
+		if n.looked != nil {
+			close(n.looked)
+			n.looked = nil
+		}
+	})
 }
 
 // awaitName waits for the name of a network that was made here a moment ago: it may belong to another network than the one with
@@ -148,9 +150,9 @@ func (d *Driver) awaitName(ctx context.Context, dockerID string) {
 	if !ok {
 		return
 	}
-	n.lock.Lock()
+	n.mu.Lock()
 	looked := n.looked
-	n.lock.Unlock()
+	n.mu.Unlock()
 	if looked == nil {
 		return
 	}

@@ -14,12 +14,14 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/retry"
 	"github.com/socketplane/socketplane/store"
@@ -31,6 +33,8 @@ var (
 	ErrBadRequest = errors.New("bad request")
 	// ErrUnknown says that a network or endpoint is not known on this host.
 	ErrUnknown = errors.New("unknown")
+	// ErrBusy says that an earlier change of the network was not over in time.
+	ErrBusy = errors.New("an earlier change of the network is still under way")
 )
 
 // Addresses are the claims of this host, for networks whose addresses Docker chooses.
@@ -133,16 +137,46 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 // segment is one bound network in memory; everything in it can be read again from the stores.
 type segment struct {
 	network string // the cluster's id; never changes, so it needs no lock
-	// lock serialises the changes of this network and its way to the data plane.
-	lock      sync.Mutex
+	// lock serialises the changes of this network and its way to the data plane: take takes it.
+	lock   lock.Lock
+	stream *netview.Stream    // of its peers
+	stop   context.CancelFunc // ends what tells the data plane of its peers; nil while they are not followed
+	unsure bool               // the data plane may not know all that it was told
+	isCut  bool               // nothing of what CutOff does is left to do
+
+	// mu is never held while anything is waited for. Who has the lock holds it to change what follows and what that points to, others to read it.
+	mu        sync.Mutex
 	rec       binding
 	endpoints map[string]*endpoint
-	stream    *netview.Stream    // of its peers
-	stop      context.CancelFunc // ends what tells the data plane of its peers; nil while they are not followed
-	unsure    bool               // the data plane may not know all that it was told
-	gone      bool               // DeleteNetwork was here
-	isCut     bool               // nothing of what CutOff does is left to do
-	looked    chan struct{}      // closed when its name was looked at; nil if nobody waits for that
+	gone      bool          // DeleteNetwork was here
+	looked    chan struct{} // closed when its name was looked at; nil if nobody waits for that
+}
+
+// take waits for the network's lock. Its error wraps ErrBusy.
+func (n *segment) take(ctx context.Context) error {
+	if err := n.lock.Take(ctx); err != nil {
+		return fmt.Errorf("network %s: %w: %w: repeat the command; if this lasts, see 'socketplane doctor' for what Open vSwitch or the store does not answer", n.title(), ErrBusy, err)
+	}
+	return nil
+}
+
+// note changes what mu guards; the network's lock is held.
+func (n *segment) note(change func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change()
+}
+
+// setRecord replaces the network's record.
+func (n *segment) setRecord(b binding) { n.note(func() { n.rec = b }) }
+
+// set changes one of the network's endpoints.
+func (n *segment) set(e *endpoint, next endpoint) { n.note(func() { *e = next }) }
+
+func (n *segment) title() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.rec.title()
 }
 
 // find returns a bound network by Docker's id.

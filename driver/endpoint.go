@@ -30,11 +30,11 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	if err := d.dp.Ready(); err != nil {
 		return nil, err
 	}
-	n, err := d.bound(r.NetworkID)
+	n, err := d.bound(ctx, r.NetworkID)
 	if err != nil {
 		return nil, err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	if err := n.whole(); err != nil {
 		return nil, err
 	}
@@ -49,13 +49,13 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	if err != nil {
 		return nil, err
 	}
-	n.endpoints[e.ID] = e
+	n.note(func() { n.endpoints[e.ID] = e })
 	if err = d.reserve(ctx, n, e); err == nil {
-		e.Deleting = false
+		n.note(func() { e.Deleting = false })
 		err = d.put(ctx, e.key(), e)
 	}
 	if err != nil {
-		e.Deleting = true
+		n.note(func() { e.Deleting = true })
 		ctx, cancel := undoing(ctx)
 		defer cancel()
 		return nil, errors.Join(err, d.forget(ctx, n, e))
@@ -206,12 +206,14 @@ func (d *Driver) reserve(ctx context.Context, n *segment, e *endpoint) error {
 	if n.rec.OwnIPAM {
 		return nil
 	}
-	for _, p := range e.Addrs {
-		pool, _ := n.poolOf(p.Addr())
-		e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
-	}
-	// First the intention: after a crash in between, Sync finds it and releases what was claimed.
-	e.Deleting = true
+	n.note(func() {
+		for _, p := range e.Addrs {
+			pool, _ := n.poolOf(p.Addr())
+			e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+		}
+		// First the intention: after a crash in between, Sync finds it and releases what was claimed.
+		e.Deleting = true
+	})
 	if err := d.put(ctx, e.key(), e); err != nil {
 		return err
 	}
@@ -237,7 +239,7 @@ func (d *Driver) forget(ctx context.Context, n *segment, e *endpoint) error {
 		return err
 	}
 	d.freePort(e.Port)
-	delete(n.endpoints, e.ID)
+	n.note(func() { delete(n.endpoints, e.ID) })
 	return nil
 }
 
@@ -261,8 +263,10 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, r *network.DeleteEndpointRe
 	if !ok {
 		return nil
 	}
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.lock.Release()
 	e, ok := n.endpoints[r.EndpointID]
 	if !ok {
 		return nil
@@ -285,7 +289,7 @@ func (d *Driver) removeEndpoint(ctx context.Context, n *segment, e *endpoint) er
 		if err := d.put(ctx, e.key(), gone); err != nil {
 			return err
 		}
-		*e = gone
+		n.set(e, gone)
 	}
 	d.view.DropEndpoint(n.rec.Network, e.ID)
 	if err := d.change(ctx, n, dataplane.Change{LocalGone: []string{e.ID}}); err != nil { // its port, then its links
@@ -301,12 +305,12 @@ func (d *Driver) removeEndpoint(ctx context.Context, n *segment, e *endpoint) er
 }
 
 // EndpointInfo tells what `docker network inspect -v` shows of an endpoint.
-func (d *Driver) EndpointInfo(_ context.Context, r *network.InfoRequest) (*network.InfoResponse, error) {
-	n, err := d.bound(r.NetworkID)
+func (d *Driver) EndpointInfo(ctx context.Context, r *network.InfoRequest) (*network.InfoResponse, error) {
+	n, err := d.bound(ctx, r.NetworkID)
 	if err != nil {
 		return nil, err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	e, ok := n.endpoints[r.EndpointID]
 	if !ok {
 		return nil, unknownEndpoint(r.EndpointID)

@@ -9,7 +9,7 @@ import (
 func (d *Driver) Held() []ipamdriver.Held {
 	var held []ipamdriver.Held
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		for _, e := range n.endpoints {
 			addrs := e.Addrs
 			if !n.rec.OwnIPAM {
@@ -21,7 +21,7 @@ func (d *Driver) Held() []ipamdriver.Held {
 				}
 			}
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 	}
 	return held
 }

@@ -23,11 +23,11 @@ func (d *Driver) Join(ctx context.Context, r *network.JoinRequest) (*netapi.Join
 	}
 	d.awaitName(ctx, r.NetworkID)
 	d.awaitPeers(ctx, r.NetworkID)
-	n, err := d.bound(r.NetworkID)
+	n, err := d.bound(ctx, r.NetworkID)
 	if err != nil {
 		return nil, err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	if err := n.whole(); err != nil {
 		return nil, err
 	}
@@ -59,12 +59,12 @@ func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 	journalled := make(chan error, 1)
 	go func() { journalled <- d.put(ctx, joined.key(), joined) }()
 	was := *e
-	*e = joined
+	n.set(e, joined)
 	err := d.attachLinks(ctx, n, e)
 	if errors.Is(err, dataplane.ErrUnknownNetwork) { // its first endpoint
-		*e = was
+		n.set(e, was)
 		err = d.apply(ctx, n)
-		if *e = joined; err == nil {
+		if n.set(e, joined); err == nil {
 			err = d.attachLinks(ctx, n, e)
 		}
 	}
@@ -73,7 +73,7 @@ func (d *Driver) attach(ctx context.Context, n *segment, e *endpoint) error {
 		return nil
 	}
 	// Docker calls DeleteEndpoint next, from 29 on also Leave.
-	*e = was
+	n.set(e, was)
 	attached := err == nil
 	ctx, cancel := undoing(ctx)
 	defer cancel()
@@ -95,8 +95,10 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 	if !ok {
 		return nil
 	}
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.lock.Release()
 	e, ok := n.endpoints[r.EndpointID]
 	if !ok || !e.Joined {
 		return nil
@@ -106,7 +108,7 @@ func (d *Driver) Leave(ctx context.Context, r *network.LeaveRequest) error {
 	if err := d.put(ctx, e.key(), left); err != nil {
 		return err
 	}
-	*e = left
+	n.set(e, left)
 	d.tellView(n, e)
 	if err := d.change(ctx, n, dataplane.Change{Local: []dataplane.Endpoint{n.planeEndpoint(e)}}); err != nil {
 		d.log.Warn("endpoint is detached as soon as the data plane is back", "endpoint", e.ID, "err", err)

@@ -26,7 +26,7 @@ type Duplicate struct {
 func (d *Driver) Duplicates() []Duplicate {
 	var all []Duplicate
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		for id, e := range n.endpoints {
 			for _, a := range netview.LinkLocal(e.Container) {
 				o, known := d.view.LinkLocalOwner(n.rec.Network, a)
@@ -40,7 +40,7 @@ func (d *Driver) Duplicates() []Duplicate {
 				all = append(all, Duplicate{n.rec.DockerID, e.Container.Name, a, fmt.Sprintf("container %s %s", o.Container, where)})
 			}
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 	}
 	slices.SortFunc(all, func(a, b Duplicate) int { return cmp.Or(cmp.Compare(a.Container, b.Container), a.Addr.Compare(b.Addr)) })
 	return all

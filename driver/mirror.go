@@ -55,22 +55,24 @@ func (d *Driver) expects(pools []netip.Prefix, dockerID string) string {
 
 // noCopy notes that a network was made by a user.
 func (d *Driver) noCopy(ctx context.Context, dockerID string) {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if err != nil {
 		return // it could not be made
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	next := n.rec
 	next.Copied, next.Unnamed = false, d.named
-	if d.named && n.looked == nil {
-		n.looked = make(chan struct{})
-	}
+	n.note(func() {
+		if d.named && n.looked == nil {
+			n.looked = make(chan struct{})
+		}
+	})
 	ctx, cancel := undoing(ctx)
 	defer cancel()
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		d.log.Warn("a network that a user made is taken for a copy after a restart", "docker_id", dockerID, "err", err)
 	}
-	n.rec = next
+	n.setRecord(next)
 }
 
 // Drop notes that the agent itself removes a Docker network: its removal then says nothing about what
@@ -85,17 +87,17 @@ func (d *Driver) Keep(ctx context.Context, dockerID string) error {
 }
 
 func (d *Driver) setDropped(ctx context.Context, dockerID string, dropped bool) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	next := n.rec
 	next.Dropped = dropped
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		return err
 	}
-	n.rec = next
+	n.setRecord(next)
 	return nil
 }
 
@@ -106,11 +108,11 @@ func (d *Driver) End(ctx context.Context, dockerID string) error {
 
 // SetName notes the name that a network has in the cluster.
 func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	n.look()
 	if n.rec.Name == name && !n.rec.Unnamed {
 		return nil
@@ -120,7 +122,7 @@ func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
 	if err := d.put(ctx, store.LocalBindingKey(dockerID), next); err != nil {
 		return err
 	}
-	n.rec = next
+	n.setRecord(next)
 	return nil
 }
 
@@ -128,13 +130,13 @@ func (d *Driver) SetName(ctx context.Context, dockerID, name string) error {
 func (d *Driver) Attached() map[string][]string {
 	all := map[string][]string{}
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		for id, e := range n.endpoints {
 			if !e.Deleting && !n.gone && !n.rec.Removing {
 				all[n.rec.DockerID] = append(all[n.rec.DockerID], id)
 			}
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 	}
 	return all
 }
@@ -143,27 +145,27 @@ func (d *Driver) Attached() map[string][]string {
 func (d *Driver) Described() map[string]*store.Container {
 	all := map[string]*store.Container{}
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		for id, e := range n.endpoints {
 			if e.Joined {
 				all[id] = e.Container
 			}
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 	}
 	return all
 }
 
 // Describe notes who has an endpoint, and tells the other hosts. An endpoint that is gone is no error.
 func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c store.Container) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	e, ok := n.endpoints[endpointID]
 	if !ok || e.Deleting || (e.Container != nil && reflect.DeepEqual(*e.Container, c)) {
 		return nil
@@ -173,7 +175,7 @@ func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c st
 	if err := d.put(ctx, e.key(), next); err != nil {
 		return err
 	}
-	*e = next
+	n.set(e, next)
 	d.tellView(n, e)
 	return d.change(ctx, n, dataplane.Change{}) // it may send from other link-local addresses, and is found by them
 }
@@ -181,23 +183,25 @@ func (d *Driver) Describe(ctx context.Context, dockerID, endpointID string, c st
 // EndEndpoint removes an endpoint that Docker has forgotten without telling, and gives its addresses back
 // whoever chose them. An endpoint that is gone is no error.
 func (d *Driver) EndEndpoint(ctx context.Context, dockerID, endpointID string) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	e, ok := n.endpoints[endpointID]
 	if !ok || e.Deleting {
 		return nil // what is being deleted, Sync finishes
 	}
-	e.Reserved = nil
-	for _, p := range e.Addrs {
-		if pool, ok := n.poolOf(p.Addr()); ok {
-			e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+	n.note(func() {
+		e.Reserved = nil
+		for _, p := range e.Addrs {
+			if pool, ok := n.poolOf(p.Addr()); ok {
+				e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
+			}
 		}
-	}
+	})
 	return d.removeEndpoint(ctx, n, e)
 }

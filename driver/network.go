@@ -8,6 +8,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/socketplane/socketplane/internal/ipalloc"
+	"github.com/socketplane/socketplane/internal/lock"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -134,12 +135,14 @@ func (d *Driver) DeleteNetwork(ctx context.Context, r *network.DeleteNetworkRequ
 	if !ok {
 		return nil
 	}
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.lock.Release()
 	if n.gone {
 		return nil
 	}
-	n.rec.Removing = true
+	n.note(func() { n.rec.Removing = true })
 	if err := d.putRemoval(ctx, n.rec); err != nil {
 		return err
 	}
@@ -171,7 +174,7 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	if err := d.drop(ctx, store.LocalBindingKey(n.rec.DockerID)); err != nil {
 		return err
 	}
-	n.gone = true
+	n.note(func() { n.gone = true })
 	n.stream.End()
 	d.mu.Lock()
 	delete(d.networks, n.rec.DockerID)
@@ -181,29 +184,31 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	return nil
 }
 
-// bound returns the network with its lock held, or ErrUnknown.
-func (d *Driver) bound(dockerID string) (*segment, error) {
+// bound returns the network with its lock held, or an error: ErrUnknown, or ErrBusy.
+func (d *Driver) bound(ctx context.Context, dockerID string) (*segment, error) {
 	n, ok := d.find(dockerID)
 	if ok {
-		n.lock.Lock()
+		if err := n.take(ctx); err != nil {
+			return nil, err
+		}
 		if !n.gone && !n.rec.Removing {
 			return n, nil
 		}
-		n.lock.Unlock()
+		n.lock.Release()
 	}
 	return nil, fmt.Errorf("%w network %.12s: SocketPlane on this host has no record of it (was its state directory removed?): "+
 		"'docker network rm' it and create it again", ErrUnknown, dockerID)
 }
 
 func (n *segment) removing() bool {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	return n.rec.Removing
 }
 
 func (d *Driver) newSegment(b binding) *segment {
 	n := &segment{
-		network: b.Network, rec: b, endpoints: map[string]*endpoint{}, stream: d.view.Stream(b.Network),
+		network: b.Network, lock: lock.New(), rec: b, endpoints: map[string]*endpoint{}, stream: d.view.Stream(b.Network),
 	}
 	if d.named && b.Unnamed { // also after a restart
 		n.looked = make(chan struct{})

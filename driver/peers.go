@@ -28,11 +28,13 @@ func (d *Driver) Run(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	for _, n := range d.all() {
-		n.lock.Lock()
+		if n.take(ctx) != nil {
+			break // ctx has ended
+		}
 		if len(n.endpoints) > 0 && !n.gone {
 			d.follow(n)
 		}
-		n.lock.Unlock()
+		n.lock.Release()
 	}
 	for ctx.Err() == nil {
 		select {
@@ -77,13 +79,15 @@ func (d *Driver) forwardPeers(ctx context.Context, n *segment) {
 			return
 		case <-n.stream.News():
 		}
-		n.lock.Lock()
+		if n.take(ctx) != nil {
+			return // ctx has ended
+		}
 		if !n.gone && !n.rec.Removing && ctx.Err() == nil {
 			if err := d.change(ctx, n, dataplane.Change{}); err != nil {
 				d.log.Warn("peers are applied as soon as the data plane is back", "network", n.rec.title(), "err", err)
 			}
 		}
-		n.lock.Unlock()
+		n.lock.Release()
 	}
 }
 

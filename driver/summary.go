@@ -31,7 +31,7 @@ type Summary struct {
 func (d *Driver) Networks() []Summary {
 	var all []Summary
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		s := Summary{
 			ID: n.rec.Network, Name: n.rec.Name, DockerID: n.rec.DockerID, VNI: n.rec.VNI,
 			Pools: n.rec.Pools, Peers: d.view.Peers(n.rec.Network), Removing: n.rec.Removing, Copied: n.rec.Copied, Engine: n.rec.Engine,
@@ -42,7 +42,7 @@ func (d *Driver) Networks() []Summary {
 				s.Endpoints++
 			}
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Summary) int {

@@ -86,8 +86,11 @@ func (d *Driver) Replay(ctx context.Context) {
 
 // reapply gives the data plane the network as it is now.
 func (d *Driver) reapply(ctx context.Context, n *segment) {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		d.log.Warn("network is not applied", "network", n.title(), "err", err)
+		return
+	}
+	defer n.lock.Release()
 	if n.gone || n.rec.Removing {
 		return
 	}
@@ -107,8 +110,10 @@ func (d *Driver) Sync(ctx context.Context) error {
 }
 
 func (d *Driver) syncNetwork(ctx context.Context, n *segment) error {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.lock.Release()
 	if n.gone {
 		return nil
 	}
@@ -183,14 +188,14 @@ func (d *Driver) endUnfinished(ctx context.Context, n store.Network, dockerID st
 // cluster, or before the network was removed and made again while this host was off. If it was made again under another name, it
 // is not the network that this host has: that one keeps its VNI, and so a segment of its own, until the mirror cuts it off.
 func (d *Driver) renumber(ctx context.Context, dockerID string, now store.Network) error {
-	n, err := d.bound(dockerID)
+	n, err := d.bound(ctx, dockerID)
 	if errors.Is(err, ErrUnknown) {
 		return nil // being made or removed
 	}
 	if err != nil {
 		return err
 	}
-	defer n.lock.Unlock()
+	defer n.lock.Release()
 	if n.rec.VNI == now.VNI || d.another(n.rec, now) {
 		return nil
 	}
@@ -200,7 +205,7 @@ func (d *Driver) renumber(ctx context.Context, dockerID string, now store.Networ
 		return err
 	}
 	d.log.Info("network has another VNI in this cluster", "network", n.rec.title(), "vni", now.VNI, "former", n.rec.VNI)
-	n.rec = next
+	n.setRecord(next)
 	return d.apply(ctx, n)
 }
 
@@ -228,8 +233,10 @@ func (d *Driver) rejoin(ctx context.Context, networks []store.OwnNetwork) error 
 }
 
 func (d *Driver) rejoinOne(ctx context.Context, n *segment, now store.Network) error {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	if err := n.take(ctx); err != nil {
+		return err
+	}
+	defer n.lock.Release()
 	if n.gone || n.rec.Removing || n.rec.Cut != "" || d.another(n.rec, now) {
 		return nil
 	}
@@ -257,12 +264,12 @@ func (d *Driver) Pending() bool {
 		return true
 	}
 	for _, n := range d.all() {
-		n.lock.Lock()
+		n.mu.Lock()
 		pending := !n.gone && (n.rec.Removing || n.idle())
 		for _, e := range n.endpoints {
 			pending = pending || e.Deleting
 		}
-		n.lock.Unlock()
+		n.mu.Unlock()
 		if pending {
 			return true
 		}

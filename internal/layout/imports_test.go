@@ -53,7 +53,7 @@ var rules = []rule{
 	{"internal/ipalloc", nil, []string{"os", "net", "context", "time"}, "address arithmetic has no I/O and no clock"},
 	{"internal/netview", []string{"store", "internal/dataplane", "internal/retry"}, []string{"net/http", "os"},
 		"what is known of the cluster must not know who wants to know it"},
-	{"driver", []string{"store", "internal/dataplane", "internal/netview", "internal/retry", "internal/ipalloc", "internal/netopt", "ipamdriver", "plugin/netapi", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
+	{"driver", []string{"store", "internal/dataplane", "internal/netview", "internal/retry", "internal/ipalloc", "internal/lock", "internal/netopt", "ipamdriver", "plugin/netapi", "github.com/docker/go-plugins-helpers"}, []string{"net/http"},
 		"drivers know neither OVS nor Consul nor HTTP"},
 	{"internal/ownovs", []string{"internal/retry"}, []string{"net/http"}, "who runs a switch must not know what it is for"},
 	{"internal/journal", []string{"internal/crashpoint", "store"}, []string{"net", "time"}, "a journal must not know what is in it"},
