@@ -54,17 +54,15 @@ func stirring(m syscall.NetlinkMessage) bool {
 	if len(m.Data) < unix.SizeofIfInfomsg || nl.DeserializeIfInfomsg(m.Data).Family != unix.AF_UNSPEC {
 		return false // a bridge's message about its port
 	}
-	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return true
-	}
-	for _, a := range attrs {
-		value := unix.ByteSliceToString(a.Value)
-		switch {
-		case a.Attr.Type == unix.IFLA_IFNAME && (foreignSwitch(value) || looksLikeOurs(value)),
-			a.Attr.Type == unix.IFLA_IFALIAS && strings.HasPrefix(value, OwnerPrefix):
-			return false
+	stirs := true
+	whole := attributes(m.Data[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			name := unix.ByteSliceToString(value)
+			stirs = stirs && !foreignSwitch(name) && !looksLikeOurs(name)
+		case unix.IFLA_IFALIAS:
+			stirs = stirs && !strings.HasPrefix(unix.ByteSliceToString(value), OwnerPrefix)
 		}
-	}
-	return true
+	})
+	return stirs || !whole
 }

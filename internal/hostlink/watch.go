@@ -123,20 +123,21 @@ func concerns(m syscall.NetlinkMessage, known map[int32]Link) (e LinkEvent, tell
 		return e, false // A bridge's message about its port: it carries no alias.
 	}
 	was, watched := known[info.Index]
-	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return LinkEvent{Link: was}, watched
-	}
 	now := Link{Index: int(info.Index), Up: info.Flags&unix.IFF_UP != 0}
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	whole := attributes(m.Data[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		switch kind {
 		case unix.IFLA_IFNAME:
-			now.Name = unix.ByteSliceToString(a.Value)
+			now.Name = unix.ByteSliceToString(value)
 		case unix.IFLA_IFALIAS:
-			now.Alias = unix.ByteSliceToString(a.Value)
+			now.Alias = unix.ByteSliceToString(value)
 		case unix.IFLA_MTU:
-			now.MTU = int(nl.NativeEndian().Uint32(a.Value))
+			if len(value) == 4 {
+				now.MTU = int(nl.NativeEndian().Uint32(value))
+			}
 		}
+	})
+	if !whole {
+		return LinkEvent{Link: was}, watched
 	}
 	if m.Header.Type == unix.RTM_DELLINK || !strings.HasPrefix(now.Alias, OwnerPrefix) {
 		delete(known, info.Index)
@@ -144,4 +145,18 @@ func concerns(m syscall.NetlinkMessage, known map[int32]Link) (e LinkEvent, tell
 	}
 	known[info.Index] = now
 	return LinkEvent{Link: now}, !watched || was != now
+}
+
+// attributes calls each for the attributes of a message, and says whether all could be read. The kernel tells some sixty of a link, and tells of
+// links some ten times for each container: a list of them all would cost more than what is looked for.
+func attributes(b []byte, each func(kind uint16, value []byte)) (whole bool) {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(nl.NativeEndian().Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return false
+		}
+		each(nl.NativeEndian().Uint16(b[2:]), b[unix.SizeofRtAttr:size])
+		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
+	}
+	return true
 }
