@@ -4,11 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 )
-
-// gather is how long what changes is gathered before News tells: a transaction of many ports is many rows.
-const gather = 5 * time.Millisecond
 
 // News is what changed in the database, ours and others', since it was last taken.
 type News struct {
@@ -30,17 +26,16 @@ type news struct {
 	all            bool
 	ports, bridges map[string]bool
 	signal         chan struct{} // cap 1; nil before the first News
-	waiting        bool          // a signal is due
 }
 
-// News returns a channel that tells that something changed, and a function that takes what did. Changes are gathered for some milliseconds, and until
-// they are taken; our own writes are among them. The first take says All. There is one consumer; who calls again takes its place.
+// News returns a channel that tells that something changed, and a function that takes what did. Changes are gathered until they are taken: a transaction of many ports is
+// many rows; our own writes are among them. The first take says All. There is one consumer; who calls again takes its place.
 func (s *Switch) News() (<-chan struct{}, func() News) {
 	n := &s.news
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.signal = make(chan struct{}, 1)
-	n.all, n.waiting = true, false
+	n.all = true
 	n.signal <- struct{}{}
 	return n.signal, n.take
 }
@@ -72,19 +67,6 @@ func (n *news) note(ports, bridges []string) {
 		}
 		n.bridges[b] = true
 	}
-	if len(ports)+len(bridges) == 0 {
-		n.all = true
-		signal(n.signal)
-		return
-	}
-	if !n.waiting {
-		n.waiting = true
-		told := n.signal
-		time.AfterFunc(gather, func() {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.waiting = false
-			signal(told)
-		})
-	}
+	n.all = n.all || len(ports)+len(bridges) == 0
+	signal(n.signal)
 }

@@ -13,9 +13,10 @@ import (
 const (
 	// feedAgain is the pause before a subscription that failed is made again.
 	feedAgain = time.Second
-	// feedGather is how long messages are left with the kernel after some were read: a container's start makes some ten of them, each of which would wake us.
+	// feedGather is how long messages are left with the kernel at most after one was read: a container's start makes some ten of them, each of which would wake us.
+	// All watches read on at the same moments, multiples of it: what wakes a process costs it more than what it does then.
 	// A message that came after feedIdle was waited for, and is not one of those that the kernel had.
-	feedGather, feedIdle = 5 * time.Millisecond, time.Millisecond
+	feedGather, feedIdle = 20 * time.Millisecond, time.Millisecond
 	// feedBuffer has room for what may come meanwhile, in bytes: some thousand messages, a few KiB each as the kernel counts. It is an upper limit.
 	feedBuffer = 4 << 20
 	// feedSteady is how long a subscription must have worked for its end to be logged again.
@@ -138,7 +139,7 @@ func (l *Links) receive(ctx context.Context, f feed, socket messages, changed ch
 			signal(changed)
 		}
 		if time.Since(began) >= feedIdle { // it is the first of some
-			rest(ctx, feedGather)
+			rest(ctx, time.Until(time.Now().Truncate(feedGather).Add(feedGather)))
 		}
 	}
 	return ctx.Err()

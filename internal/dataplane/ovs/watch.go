@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// gather is how long changes of links and ports are gathered: a Join makes several.
+	// gather is how long changes of links and ports are gathered at least, and twice that at most: a Join makes several. They are looked at at multiples of it, when
+	// internal/hostlink reads what the kernel tells, too: a process that is woken once pays once.
 	gather = 20 * time.Millisecond
 	// compareEvery is how often all flows are compared where the switch tells of changes by others.
 	compareEvery = 10 * time.Minute
@@ -89,7 +90,7 @@ func (p *Plane) await(ctx context.Context, w *watched, again <-chan time.Time, n
 
 // calm says whether what changed of links and ports is as it is wanted. What the plane itself changed is.
 func (p *Plane) calm(ctx context.Context, w *watched) bool {
-	retry.Sleep(ctx, gather)
+	retry.Sleep(ctx, time.Until(time.Now().Truncate(gather).Add(2*gather)))
 	release, err := p.acquire(ctx)
 	if err != nil {
 		return true // ctx has ended
