@@ -33,6 +33,10 @@ const defaultTimeout = 8 * time.Second
 // each address.
 const idleConns = 64
 
+// idleTime is how long a connection is kept that nobody uses: calls that came
+// all at once leave some.
+const idleTime = 20 * time.Second
+
 // Token is a Consul ACL token. It prints as ***, whatever the format.
 type Token string
 
@@ -103,7 +107,7 @@ func Open(opts Options) (*Store, error) {
 		config.HttpClient = &http.Client{Transport: ours{config.Transport, opts.TokenNow}}
 	}
 	address := config.Address
-	config.Transport.MaxIdleConnsPerHost = idleConns
+	config.Transport.MaxIdleConnsPerHost, config.Transport.IdleConnTimeout = idleConns, idleTime
 	if path, is := strings.CutPrefix(config.Address, "unix://"); is {
 		overSocket(config, path)
 	}
