@@ -13,8 +13,8 @@ import (
 const (
 	// feedAgain is the pause before a subscription that failed is made again.
 	feedAgain = time.Second
-	// feedGather is how long messages are left with the kernel at most after one was read: a container's start makes some ten of them, each of which would wake us.
-	// All watches read on at the same moments, multiples of it: what wakes a process costs it more than what it does then.
+	// feedGather is how long messages are left with the kernel at most after one was read, where that does no harm: a container's start makes some ten of them, each
+	// of which would wake us. It ends at multiples of itself: what wakes a process costs it more than what it does then.
 	// A message that came after feedIdle was waited for, and is not one of those that the kernel had.
 	feedGather, feedIdle = 20 * time.Millisecond, time.Millisecond
 	// feedBuffer has room for what may come meanwhile, in bytes: some thousand messages, a few KiB each as the kernel counts. It is an upper limit.
@@ -36,6 +36,8 @@ type feed struct {
 	begin func(ctx context.Context) error
 	// tells says whether a message is worth a signal.
 	tells func(m syscall.NetlinkMessage) bool
+	// late says that messages may be read some milliseconds late.
+	late bool
 }
 
 // subscribeNow opens a subscription in this Links' namespace.
@@ -138,7 +140,7 @@ func (l *Links) receive(ctx context.Context, f feed, socket messages, changed ch
 		if tells {
 			signal(changed)
 		}
-		if time.Since(began) >= feedIdle { // it is the first of some
+		if f.late && time.Since(began) >= feedIdle { // it is the first of some
 			rest(ctx, time.Until(time.Now().Truncate(feedGather).Add(feedGather)))
 		}
 	}

@@ -18,6 +18,7 @@ func (l *Links) WatchNetwork(ctx context.Context) (<-chan struct{}, error) {
 	changed, err := l.follow(ctx, feed{
 		groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
 		tells:  stirring,
+		late:   true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watch this host's network: %w", err)

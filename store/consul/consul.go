@@ -33,9 +33,9 @@ const defaultTimeout = 8 * time.Second
 // each address.
 const idleConns = 64
 
-// idleTime is how long a connection is kept that nobody uses: calls that came
-// all at once leave some.
-const idleTime = 20 * time.Second
+// idleTime is how long a connection is kept that no call uses: the calls of one
+// container's start share it, and those of an agent at rest hold none.
+const idleTime = 5 * time.Second
 
 // Token is a Consul ACL token. It prints as ***, whatever the format.
 type Token string

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// gather is how long changes of links and ports are gathered at least, and twice that at most: a Join makes several. They are looked at at multiples of it, when
-	// internal/hostlink reads what the kernel tells, too: a process that is woken once pays once.
+	// gather is how long changes of links and ports are gathered at least, and twice that at most: a Join makes several. They are looked at at multiples of it, as
+	// internal/hostlink reads what the kernel tells of the host's network: a process that is woken once pays once.
 	gather = 20 * time.Millisecond
 	// compareEvery is how often all flows are compared where the switch tells of changes by others.
 	compareEvery = 10 * time.Minute
