@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"time"
 )
 
@@ -227,20 +228,50 @@ func SchemaOf(e Entry) (int, error) {
 
 // Decode reads a record, and refuses one of a newer schema with ErrInvalid and ErrNewer.
 func Decode[T any](e Entry) (T, error) {
-	var record T
-	schema, is := readAheadSchema(e.Value)
+	var record, none T
+	ahead, is := readAheadSchema(e.Value)
 	if !is {
-		var err error
-		if schema, err = SchemaOf(e); err != nil {
-			return record, err
+		if err := knownSchema(e, newest(record)); err != nil {
+			return none, err
 		}
-	}
-	if known := newest(record); schema > known {
-		return record, fmt.Errorf("%w: %w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host",
-			ErrInvalid, ErrNewer, e.Key, schema, known)
+	} else if err := refuseNewer(e, ahead, newest(record)); err != nil {
+		return none, err
 	}
 	if err := json.Unmarshal(e.Value, &record); err != nil {
 		return record, fmt.Errorf("%w: record %s is not readable: %w", ErrInvalid, e.Key, err)
 	}
+	if is && schemaIn(record, ahead) != ahead { // it says it twice, and the last counts
+		if err := knownSchema(e, newest(none)); err != nil {
+			return none, err
+		}
+	}
 	return record, nil
+}
+
+// knownSchema refuses a record whose schema is newer than known, or can't be read.
+func knownSchema(e Entry, known int) error {
+	schema, err := SchemaOf(e)
+	if err != nil {
+		return err
+	}
+	return refuseNewer(e, schema, known)
+}
+
+func refuseNewer(e Entry, schema, known int) error {
+	if schema <= known {
+		return nil
+	}
+	return fmt.Errorf("%w: %w: record %s has schema %d, this agent knows %d: upgrade socketplane on this host", ErrInvalid, ErrNewer, e.Key, schema, known)
+}
+
+// schemaIn is the field Schema of a record, or otherwise what is given where it has none.
+func schemaIn(record any, otherwise int) int {
+	v := reflect.ValueOf(record)
+	if v.Kind() != reflect.Struct {
+		return otherwise
+	}
+	if f := v.FieldByName("Schema"); f.IsValid() && f.CanInt() {
+		return int(f.Int())
+	}
+	return otherwise
 }
