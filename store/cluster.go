@@ -25,7 +25,7 @@ var (
 )
 
 // Cluster reads and changes the cluster's records on behalf of one host. It
-// keeps nothing in memory; each change is a read, a decision and one
+// keeps nothing in memory but which subnets there were at some revisions of the pools; each change is a read, a decision and one
 // transaction, repeated when another host was faster. All changes can be
 // repeated safely, also when the answer to the first try was lost.
 //
@@ -65,6 +65,7 @@ type core struct {
 	kv    KV
 	host  string
 	owner Owner // of what is claimed
+	sets  *poolSets
 }
 
 func (c *core) networks() NetworkRecords   { return NetworkRecords{c} }
@@ -75,10 +76,12 @@ func (c *core) hosts() HostRecords         { return HostRecords{c} }
 func (c *core) members() MemberRecords     { return MemberRecords{c} }
 
 // NewCluster returns the cluster's state in kv as the host with this id sees and changes it.
-func NewCluster(kv KV, host string) *Cluster { return newCluster(kv, host, HostOwner(host)) }
+func NewCluster(kv KV, host string) *Cluster {
+	return newCluster(kv, host, HostOwner(host), &poolSets{})
+}
 
-func newCluster(kv KV, host string, owner Owner) *Cluster {
-	k := &core{kv: kv, host: host, owner: owner}
+func newCluster(kv KV, host string, owner Owner, sets *poolSets) *Cluster {
+	k := &core{kv: kv, host: host, owner: owner, sets: sets}
 	return &Cluster{
 		core: k, NetworkRecords: NetworkRecords{k}, PoolRecords: PoolRecords{k}, ClaimRecords: ClaimRecords{k}, EndpointRecords: EndpointRecords{k},
 		HostRecords: HostRecords{k}, LayoutRecord: LayoutRecord{k}, MemberRecords: MemberRecords{k},
@@ -86,7 +89,7 @@ func newCluster(kv KV, host string, owner Owner) *Cluster {
 }
 
 // ForSwarm is the same cluster as Swarm's manager on this host claims addresses in it: [ClaimRecords.Keep] and [ClaimRecords.ChangeBlocks] claim for Swarm.
-func (c *Cluster) ForSwarm() *Cluster { return newCluster(c.kv, c.host, SwarmOwner()) }
+func (c *Cluster) ForSwarm() *Cluster { return newCluster(c.kv, c.host, SwarmOwner(), c.sets) }
 
 // KV is the store in which the records are.
 func (c *core) KV() KV { return c.kv }

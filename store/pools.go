@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -81,27 +80,33 @@ func (c *core) holdsAlready(ctx context.Context, h holding, o Owner) (bool, erro
 // newPoolOps checks that no pool overlaps cidr, and returns the operation that
 // makes the check hold until the transaction.
 func (c *core) newPoolOps(ctx context.Context, cidrs ...netip.Prefix) ([]Op, error) {
-	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-	pools, unread, err := c.pools().AllPools(ctx)
+	there, revision, known, err := c.poolSet(ctx)
 	if err != nil {
 		return nil, err
 	}
-	there := unread.Subnets()
-	for _, p := range pools {
-		there = append(there, p.CIDR)
+	err = overlap(there, cidrs)
+	if err != nil && known { // a pool may have been removed by hand
+		if there, err = c.listPools(ctx, revision); err == nil {
+			err = overlap(there, cidrs)
+		}
 	}
+	if err != nil {
+		return nil, err
+	}
+	return []Op{c.nextSet(revision, slices.Concat(there, cidrs))}, nil
+}
+
+// overlap returns ErrOverlap if one of the cidrs overlaps another subnet.
+func overlap(there, cidrs []netip.Prefix) error {
 	for _, cidr := range cidrs {
 		for _, other := range there {
 			if other.Overlaps(cidr) && other != cidr {
-				return nil, fmt.Errorf("%w: %s overlaps %s, a subnet of the cluster: choose another --subnet",
+				return fmt.Errorf("%w: %s overlaps %s, a subnet of the cluster: choose another --subnet",
 					ErrOverlap, cidr, other)
 			}
 		}
 	}
-	return []Op{{Kind: OpSet, Key: PoolsRevisionKey, Value: []byte(NewNonce()), Version: revision.Version}}, nil
+	return nil
 }
 
 // ReleasePool ends this host's hold. The pool and its claims go with the last
@@ -169,20 +174,16 @@ func (c *core) leavePools(ctx context.Context, guards []Op, pools ...holding) ([
 
 // revisionOp changes the pools' revision, which goes with the last pool.
 func (c *core) revisionOp(ctx context.Context, unused []holding) ([]Op, error) {
-	revision, err := c.kv.Get(ctx, PoolsRevisionKey)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-	pools, unread, err := c.pools().AllPools(ctx)
+	there, revision, _, err := c.poolSet(ctx)
 	if err != nil {
 		return nil, err
 	}
-	others := len(unread) > 0 || slices.ContainsFunc(pools, func(p Pool) bool {
-		return !slices.ContainsFunc(unused, func(u holding) bool { return u.CIDR == p.CIDR })
+	left := slices.DeleteFunc(slices.Clone(there), func(cidr netip.Prefix) bool {
+		return slices.ContainsFunc(unused, func(u holding) bool { return u.CIDR == cidr })
 	})
 	switch {
-	case others:
-		return []Op{{Kind: OpSet, Key: PoolsRevisionKey, Value: []byte(NewNonce()), Version: revision.Version}}, nil
+	case len(left) > 0:
+		return []Op{c.nextSet(revision, left)}, nil
 	case revision.Version == 0:
 		return []Op{{Kind: OpCheck, Key: PoolsRevisionKey}}, nil
 	}

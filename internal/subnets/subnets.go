@@ -86,8 +86,9 @@ type Tracker struct {
 	opts    Options
 	log     *slog.Logger
 	wake    chan struct{}
-	// changed says that Docker's networks may have changed since the last pass, and poolsChanged that the cluster's pools may.
-	changed, poolsChanged atomic.Bool
+	// changed says that Docker's networks may have changed since the last pass, and poolsChanged that the cluster's pools may; with poolsUnsure also those that
+	// had a network.
+	changed, poolsChanged, poolsUnsure atomic.Bool
 
 	// What follows belongs to Run's pass.
 	published []store.Use
@@ -126,6 +127,7 @@ func (t *Tracker) Heard(e dockerwatch.Event) {
 	case e == dockerwatch.Event{}, e.Kind == dockerwatch.KindNetwork && made && e.Driver != t.opts.Driver:
 		t.Wake()
 	case e.Kind == dockerwatch.KindNetwork && made: // ours: the cluster's pools may have a network more, or less
+		t.poolsUnsure.Store(e.Action == dockerwatch.ActionDestroy || t.poolsUnsure.Load())
 		t.poolsChanged.Store(true)
 		t.nudge()
 	}
@@ -134,7 +136,7 @@ func (t *Tracker) Heard(e dockerwatch.Event) {
 // Wake makes a pass come soon that asks Docker, too. It never blocks.
 func (t *Tracker) Wake() {
 	t.changed.Store(true)
-	t.poolsChanged.Store(true)
+	t.doubtPools()
 	t.nudge()
 }
 
@@ -161,7 +163,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 	watchers.Go(func() { t.watchPools(ctx) })
 	watchers.Go(func() { t.watchRoutes(ctx) })
 	t.changed.Store(true)
-	t.poolsChanged.Store(true)
+	t.doubtPools()
 	if err := t.restore(ctx); err != nil && ctx.Err() == nil {
 		t.log.Warn("Docker may choose subnets of the cluster until the store answers, as those reserved before the boot can't be restored", "err", err)
 	}
@@ -182,10 +184,16 @@ func (t *Tracker) Run(ctx context.Context) error {
 			pause(ctx, gather)
 		case <-time.After(wait):
 			t.changed.Store(true)
-			t.poolsChanged.Store(true)
+			t.doubtPools()
 		}
 	}
 	return nil
+}
+
+// doubtPools makes the next pass read all pools.
+func (t *Tracker) doubtPools() {
+	t.poolsUnsure.Store(true)
+	t.poolsChanged.Store(true)
 }
 
 // tell logs an error once, until a pass succeeds. That a store or Docker does not answer is logged by their owners.
@@ -312,40 +320,11 @@ func (t *Tracker) look(ctx context.Context, own []store.Use) (state, error) {
 		return s, errHostsUnread
 	}
 	s.hosts = members.Hosts
-	if t.poolsChanged.Swap(false) {
-		pools, unread, err := t.cluster.AllPools(ctx)
-		if err != nil {
-			t.poolsChanged.Store(true)
-			return s, err
-		}
-		asked, err := t.askedFor(ctx, pools)
-		if err != nil {
-			t.poolsChanged.Store(true)
-			return s, err
-		}
-		for _, cidr := range unread.Subnets() {
-			pools = append(pools, store.Pool{CIDR: cidr, Network: "of a record that can't be read"})
-		}
-		t.known, t.askedPools = pools, asked
+	if err := t.readPools(ctx); err != nil {
+		return s, err
 	}
 	s.pools, s.asked = t.known, t.askedPools
 	return s, nil
-}
-
-// askedFor are the pools that no network uses and this host's Docker has asked for.
-func (t *Tracker) askedFor(ctx context.Context, pools []store.Pool) (map[netip.Prefix]bool, error) {
-	asked := map[netip.Prefix]bool{}
-	for _, p := range pools {
-		if p.Network != "" {
-			continue
-		}
-		held, err := t.cluster.Holds(ctx, p.CIDR)
-		if err != nil {
-			return nil, err
-		}
-		asked[p.CIDR] = held
-	}
-	return asked, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {
