@@ -45,7 +45,8 @@ func (p *Plane) syncPorts(ctx context.Context, n *network) error {
 	return err
 }
 
-// changePorts removes ports, and then adds or mends others: a number may pass from one to another.
+// changePorts removes ports, and then adds or mends others: a number may pass from one to another. All that are added come with one transaction, as ovs-vswitchd
+// looks at all ports that it has after each: a network's first endpoint comes with its device.
 func (p *Plane) changePorts(ctx context.Context, n *network, ensure []ovsctl.Port, remove []string) error {
 	if len(remove) > 0 {
 		if err := p.sw.RemovePorts(ctx, remove...); err != nil {
@@ -57,6 +58,14 @@ func (p *Plane) changePorts(ctx context.Context, n *network, ensure []ovsctl.Por
 		if name == n.devicePort {
 			n.devicePort = ""
 		}
+	}
+	if len(ensure) > 1 {
+		if _, err := p.sw.EnsurePorts(ctx, ensure...); err == nil {
+			for _, port := range ensure {
+				n.note(port)
+			}
+			return nil
+		} // else one by one: one that can't be had keeps no other away
 	}
 	var errs []error
 	for _, port := range ensure {
