@@ -72,15 +72,20 @@ func median(of []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// measureNetworks makes many networks on one host, with a container on each.
+// measureNetworks makes many networks on one host, with a container on each; each is followed by plain ports on a switch of its own.
 func measureNetworks(t *testing.T, networks int) *Networks {
-	h := newHost(t)
+	h, plain := newHost(t), newHost(t)
 	h.start()
 	d := h.Docker()
+	plain.OVS.AddBridge("br0")
 	n := &Networks{}
+	share := max(1, networks/10)
+	ours, theirs := h.switchCPU(), plain.switchCPU()
 	for i := range networks {
 		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128, byte(i), 0}), 24)
+		began := time.Now()
 		s, err := newSegment(t.Context(), d, libnetwork.ID(fmt.Sprintf("net%09d", i), 0), subnet.String(), "")
+		create := milli(time.Since(began))
 		var attach time.Duration
 		if err == nil {
 			s.made = i // its MAC is no other's
@@ -90,7 +95,28 @@ func measureNetworks(t *testing.T, networks int) *Networks {
 			n.Failed = fmt.Sprintf("network %d: %v", i+1, err)
 			return n
 		}
-		n.Attach, n.Count = append(n.Attach, milli(attach)), i+1
+		n.Create, n.Attach, n.Count = append(n.Create, create), append(n.Attach, milli(attach)), i+1
+		n.Plain = append(n.Plain, milli(plain.addNetwork(i)))
+		if n.Count%share == 0 {
+			h.settle()
+			n.SwitchCPU = append(n.SwitchCPU, milli(h.switchCPU()-ours)/float64(share))
+			n.PlainCPU = append(n.PlainCPU, milli(plain.switchCPU()-theirs)/float64(share))
+			last := len(n.PlainCPU) - 1
+			t.Logf("%d networks: create %.1f ms, attach %.1f ms, switch %.1f ms; plain %.1f ms, switch %.1f ms", n.Count, median(n.Create[i+1-share:]),
+				median(n.Attach[i+1-share:]), n.SwitchCPU[last], median(n.Plain[i+1-share:]), n.PlainCPU[last])
+			ours, theirs = h.switchCPU(), plain.switchCPU()
+		}
 	}
 	return n
+}
+
+// addNetwork makes a VXLAN device and a pair of links, and Open vSwitch ports of both, as people do by hand.
+func (h *host) addNetwork(i int) time.Duration {
+	h.T.Helper()
+	device, name := fmt.Sprintf("plainvx%d", i), fmt.Sprintf("plain%d", i)
+	began := time.Now()
+	h.IP("link", "add", device, "up", "type", "vxlan", "id", fmt.Sprint(i+1), "local", underlay.Addr().String(), "dstport", "4789", "nolearning")
+	h.IP("link", "add", name, "up", "type", "veth", "peer", "name", name+"c")
+	h.OVS.Vsctl("add-port", "br0", device, "--", "add-port", "br0", name)
+	return time.Since(began)
 }

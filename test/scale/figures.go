@@ -76,8 +76,11 @@ type Crowd struct {
 // Networks is one host with many networks, a container on each.
 type Networks struct {
 	Count int
-	// Attach is CreateEndpoint and Join on each network, in order.
-	Attach []float64
+	// Attach is CreateEndpoint and Join on each network, in order; Create is what comes before it: the subnet, the gateway and the network.
+	Attach, Create []float64
+	// Plain is `ip link add` of a VXLAN device and of a pair, and `ovs-vsctl add-port` of both in one transaction, after each network, on a switch of its own;
+	// PlainCPU and SwitchCPU are ovs-vswitchd's for one of these and for one of ours, the mean of each tenth.
+	Plain, PlainCPU, SwitchCPU []float64
 	// Failed is what went wrong; empty if nothing did.
 	Failed string
 }

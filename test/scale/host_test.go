@@ -42,11 +42,14 @@ type host struct {
 	consul, db, flows *tally.Counter
 }
 
+// underlay is where its tunnels end.
+var underlay = netip.MustParsePrefix("198.18.0.1/15")
+
 // newHost makes a host, whose agent is not started yet.
 func newHost(t testing.TB) *host {
 	t.Helper()
 	server := testenv.Consul(t)
-	h := &host{Host: bare.New(t, netip.MustParsePrefix("198.18.0.1/15"), patience), server: server}
+	h := &host{Host: bare.New(t, underlay, patience), server: server}
 	h.consul = tally.Consul(t, h.listen("consul.sock"), to("unix", server.Socket), store.Root)
 	h.db = tally.OVSDB(t, h.listen("db.sock"), to("unix", strings.TrimPrefix(h.OVS.DB, "unix:")))
 	// The agent looks for the bridge's socket beside the database's.
