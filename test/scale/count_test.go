@@ -26,12 +26,13 @@ const (
 	peerChange   = "another host's container starts"
 	localJoin    = "CreateEndpoint and Join here"
 	hostJoins    = "a host joins cluster and network"
+	networkMade  = "a network with its first container"
 	hostRestarts = "another host's agent restarts"
 	minute       = "a minute at rest"
 )
 
 // events are all of them, in the order of tables.
-var events = []string{peerChange, localJoin, hostJoins, hostRestarts, minute}
+var events = []string{peerChange, localJoin, networkMade, hostJoins, hostRestarts, minute}
 
 // costs are what is counted of each, by the names that bounds use.
 var costs = []struct {
@@ -79,6 +80,11 @@ var bounds = []struct {
 	{localJoin, "flow dumps and counts", seldom},
 	{localJoin, "OVSDB: operations", 8},
 	{localJoin, "OVSDB: transactions", 1},
+	{networkMade, "Consul: requests", 60},
+	{networkMade, "flow-mods and group-mods", 16},
+	{networkMade, "flow dumps and counts", seldom},
+	{networkMade, "OVSDB: operations", 10},
+	{networkMade, "OVSDB: transactions", 1}, // the device and the first port
 	{hostJoins, "Consul: requests", 20},
 	{hostJoins, "Consul: keys read", 90},
 	{hostJoins, "Consul: bytes read", 20 << 10},
@@ -204,6 +210,14 @@ func (w *world) change() {
 		return err
 	})
 	w.during(localJoin, func() error { _, err := w.net.join(ctx); return err })
+	w.during(networkMade, func() error {
+		s, err := newSegment(ctx, w.Docker(), libnetwork.ID("more", 0), "10.128.0.0/24", "")
+		if err == nil {
+			s.made = 1000 // its endpoint is no other's
+			_, err = s.join(ctx)
+		}
+		return err
+	})
 	w.during(hostJoins, func() error {
 		err := w.peers.add(ctx, joinEach)
 		if err == nil {
