@@ -152,8 +152,11 @@ func (c *core) keepShards(ctx context.Context, network string) error {
 }
 
 // Heads lists the heads of a network's shards, of all its shards if none is named: by host, and
-// apart why some can't be read.
-func (c EndpointRecords) Heads(ctx context.Context, network string, shards ...string) (map[string]Head, map[string]error, error) {
+// apart why some can't be read. Those of which the reader knows this version are not decoded: of
+// some tens of a shard, one has changed. known may be nil.
+func (c EndpointRecords) Heads(ctx context.Context, network string, known func(host string) (version uint64), shards ...string) (
+	map[string]Head, map[string]error, error,
+) {
 	prefixes := []string{HeadsOf(network)}
 	if len(shards) > 0 {
 		prefixes = prefixes[:0]
@@ -171,6 +174,10 @@ func (c EndpointRecords) Heads(ctx context.Context, network string, shards ...st
 			host := Last(e.Key)
 			if HeadKey(network, host) != e.Key {
 				continue // in another shard than its own, where no agent writes or looks for it
+			}
+			if known != nil && known(host) == e.Version {
+				heads[host] = Head{Version: e.Version}
+				continue
 			}
 			if heads[host], err = DecodeHead(e); err != nil {
 				delete(heads, host)
@@ -238,7 +245,7 @@ func (r partReader) take(n int, e Entry) {
 func (h Head) Changed(known []string) (changed, gone []int) {
 	for n := range max(len(h.Parts), len(known)) {
 		switch now := h.at(n); {
-		case now == (Head{known}).at(n):
+		case now == (Head{Parts: known}).at(n):
 		case now == "":
 			gone = append(gone, n)
 		default:

@@ -19,15 +19,15 @@ func TestPartForms(t *testing.T) {
 	for got, want := range map[string]string{
 		string(p.Value): `{"schema":1,"e":[{"i":"e","m":"02:00:00:00:00:01","a":["10.1.0.2"],"u":1450,"c":{"i":"c","n":"n","s":["s"],"l":["169.254.1.1"]}},` +
 			`{"i":"f","m":"02:00:00:00:00:02"}]}`,
-		string(labelsValue(e)):                                      `{"schema":1,"l":{"e":{"k":"v"}}}`,
-		string(labelsValue(e[1:])):                                  "",
-		string(Head{[]string{"AbCdEfGh", "", "01234567"}}.encode()): `{"schema":1,"p":"AbCdEfGh........01234567"}`,
-		HeadKey("n", "a"):                                           "socketplane/v1/heads/n/" + ShardOf("a") + "/a",
-		ShardKey("n", "0a"):                                         "socketplane/v1/shards/n/0a",
-		PartKey("n", "a", 3):                                        "socketplane/v1/parts/n/a/3",
-		LabelsKey("n", "a", 3):                                      "socketplane/v1/labels/n/a/3",
-		LocalPartKey("n", "a", 12):                                  "socketplane/v1/local/parts/n/a/12",
-		ShardOf("0123456789abcdef"):                                 "1d",
+		string(labelsValue(e)):     `{"schema":1,"l":{"e":{"k":"v"}}}`,
+		string(labelsValue(e[1:])): "",
+		string(Head{Parts: []string{"AbCdEfGh", "", "01234567"}}.encode()): `{"schema":1,"p":"AbCdEfGh........01234567"}`,
+		HeadKey("n", "a"):           "socketplane/v1/heads/n/" + ShardOf("a") + "/a",
+		ShardKey("n", "0a"):         "socketplane/v1/shards/n/0a",
+		PartKey("n", "a", 3):        "socketplane/v1/parts/n/a/3",
+		LabelsKey("n", "a", 3):      "socketplane/v1/labels/n/a/3",
+		LocalPartKey("n", "a", 12):  "socketplane/v1/local/parts/n/a/12",
+		ShardOf("0123456789abcdef"): "1d",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -61,7 +61,7 @@ func FuzzParts(f *testing.F) {
 		if h, err := DecodeHead(e); err == nil {
 			again, err := DecodeHead(Entry{Key: "k", Value: h.encode()})
 			if err != nil || !slices.Equal(again.Parts, h.Parts) {
-				t.Errorf("head %q is read again as %q, %v", h, again, err)
+				t.Errorf("head %v is read again as %v, %v", h, again, err)
 			}
 		} else if !errors.Is(err, ErrInvalid) {
 			t.Error(err)

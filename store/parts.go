@@ -30,8 +30,11 @@ func hashOf(value []byte) string {
 
 // Head says which parts a host's endpoints on a network have.
 type Head struct {
-	// Parts are the parts' hashes by number; "" for one that is not there.
+	// Parts are the parts' hashes by number; "" for one that is not there. It is nil if the reader
+	// has said that it knows this version.
 	Parts []string
+	// Version is that of the record which was read. It is not part of what is stored.
+	Version uint64
 }
 
 // headRecord is the stored form of Head. Its hashes are one text, as a watcher reads some tens of
@@ -62,7 +65,7 @@ func DecodeHead(e Entry) (Head, error) {
 	if len(r.Parts)%hashText != 0 || len(r.Parts)/hashText > maxParts {
 		return Head{}, fmt.Errorf("%w: record %s has hashes of %d bytes", ErrInvalid, e.Key, len(r.Parts))
 	}
-	h := Head{Parts: make([]string, 0, len(r.Parts)/hashText)}
+	h := Head{Parts: make([]string, 0, len(r.Parts)/hashText), Version: e.Version}
 	for hash := range slices.Chunk([]byte(r.Parts), hashText) {
 		if text := string(hash); text != noHash {
 			h.Parts = append(h.Parts, text)

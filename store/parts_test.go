@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -93,7 +94,7 @@ func testParts(w *world) {
 	}
 	shards, index, err := b.WatchShards(w.ctx, n.ID, 0)
 	w.must(err)
-	heads, bad, err := b.Heads(w.ctx, n.ID, store.ShardOf("a"))
+	heads, bad, err := b.Heads(w.ctx, n.ID, nil, store.ShardOf("a"))
 	w.must(err)
 	if len(bad) > 0 || len(heads["a"].Parts) != 7 || shards[store.ShardOf("a")] == 0 {
 		w.Fatalf("shards are %v, heads %v, %v", shards, heads, bad)
@@ -107,11 +108,16 @@ func testParts(w *world) {
 	if _, next, err := b.WatchShards(w.ctx, n.ID, index); err != nil || next == index {
 		w.Errorf("the shards were not changed: %v", err)
 	}
-	heads, _, err = b.Heads(w.ctx, n.ID)
+	heads, _, err = b.Heads(w.ctx, n.ID, nil)
 	w.must(err)
 	changed, gone := heads["a"].Changed(known)
 	if len(changed) != 2 || len(gone) != 0 || len(heads) != 2 {
 		w.Errorf("parts %v are others, %v are gone: %v", changed, gone, heads)
+	}
+	same, _, err := b.Heads(w.ctx, n.ID, func(host string) uint64 { return map[string]uint64{"a": heads["a"].Version, "b": 1}[host] })
+	w.must(err)
+	if same["a"].Parts != nil || same["a"].Version != heads["a"].Version || !reflect.DeepEqual(same["b"], heads["b"]) {
+		w.Errorf("of %v the reader, who knows a's, gets %v", heads, same)
 	}
 	read, unread, err := b.Parts(w.ctx, n.ID, "a", heads["a"], changed)
 	w.must(err)
@@ -251,7 +257,7 @@ func testPartsTorn(w *world) {
 			if err := broken.PutEndpoints(w.ctx, n.ID, to); err != nil && !errors.Is(err, errTorn) {
 				w.Fatal(err)
 			}
-			heads, _, err := w.host("b").Heads(w.ctx, n.ID)
+			heads, _, err := w.host("b").Heads(w.ctx, n.ID, nil)
 			w.must(err)
 			for number, hash := range heads["a"].Parts {
 				parts, _, err := w.host("b").Parts(w.ctx, n.ID, "a", heads["a"], []int{number})

@@ -25,8 +25,9 @@ type peerReader struct {
 	// indexed are the versions of the hosts' records of the first layout that were read last,
 	// shards those of the shards whose heads were listed last.
 	indexed, shards map[string]uint64
-	// heads are the hosts that have a head, by shard, as far as shards were listed.
-	heads map[string]map[string]bool
+	// heads are the hosts that have a head, by shard, as far as shards were listed, each with the version of
+	// the head whose parts are all known; 0 if they are not.
+	heads map[string]map[string]uint64
 	// unreadable are hosts with a record that this agent can't read, because a newer agent wrote it
 	// or another program changed it, and why; bad are parts that it can't read.
 	unreadable map[string]error
@@ -75,19 +76,26 @@ func (v *View) watchPeers(ctx context.Context, t *table, w *watch) {
 
 // reset forgets what was read. Parts whose hashes are known are not read again.
 func (f *peerReader) reset() {
-	f.indexed, f.shards, f.heads = map[string]uint64{}, map[string]uint64{}, map[string]map[string]bool{}
+	f.indexed, f.shards, f.heads = map[string]uint64{}, map[string]uint64{}, map[string]map[string]uint64{}
 	f.unreadable, f.bad, f.complete = map[string]error{}, map[partID]badPart{}, false
 }
 
 // hasHead says whether a host had a head when its shard was listed last.
-func (f *peerReader) hasHead(host string) bool { return f.heads[store.ShardOf(host)][host] }
+func (f *peerReader) hasHead(host string) bool {
+	_, has := f.heads[store.ShardOf(host)][host]
+	return has
+}
 
+// knownHead is the version of a host's head whose parts are all known, 0 if there is none.
+func (f *peerReader) knownHead(host string) uint64 { return f.heads[store.ShardOf(host)][host] }
+
+// noteHead notes that a host has a head, of which something may not be known.
 func (f *peerReader) noteHead(host string) {
 	shard := store.ShardOf(host)
 	if f.heads[shard] == nil {
-		f.heads[shard] = map[string]bool{}
+		f.heads[shard] = map[string]uint64{}
 	}
-	f.heads[shard][host] = true
+	f.heads[shard][host] = 0
 }
 
 // answer is what a watch says.

@@ -123,7 +123,7 @@ func (f *peerReader) do(ctx context.Context, j job) news {
 	if n.err != nil || n.head == nil || len(n.read)+len(n.bad) == len(n.parts) {
 		return n
 	}
-	heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, store.ShardOf(j.host))
+	heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, nil, store.ShardOf(j.host))
 	if err == nil {
 		err = bad[j.host]
 	}
@@ -162,6 +162,9 @@ func (f *peerReader) note(n news) {
 	delete(f.unreadable, n.host)
 	if n.head == nil {
 		f.indexed[n.host] = n.index
+		if f.hasHead(n.host) { // its parts are not what is known of it now
+			f.noteHead(n.host)
+		}
 		return
 	}
 	for _, number := range slices.Concat(n.parts, n.gone) {
@@ -234,7 +237,7 @@ func (f *peerReader) listHeads(ctx context.Context, shards map[string]uint64, lo
 			some = append(some, shard)
 		}
 	}
-	heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, some...)
+	heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, f.knownHead, some...)
 	if err != nil {
 		return nil, err
 	}
@@ -257,12 +260,18 @@ func (f *peerReader) headJobs(heads map[string]store.Head, bad map[string]error)
 		f.unreadable[host] = err
 	}
 	for host, head := range heads {
+		if head.Version == f.knownHead(host) {
+			continue
+		}
 		f.noteHead(host)
 		if host == f.v.cluster.Host() {
+			f.heads[store.ShardOf(host)][host] = head.Version
 			continue
 		}
 		if j := f.headJob(host, head); j != nil {
 			jobs = append(jobs, *j)
+		} else {
+			f.heads[store.ShardOf(host)][host] = head.Version
 		}
 	}
 	return jobs
@@ -284,7 +293,7 @@ func (f *peerReader) headJob(host string, head store.Head) *job {
 // between two answers. It says what is to be read of it, if anything, and whether it has endpoints.
 func (f *peerReader) resolve(ctx context.Context, host string) (*job, bool, error) {
 	for range 2 { // before and after the other form: one change of form in between is seen
-		heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, store.ShardOf(host))
+		heads, bad, err := f.v.cluster.Heads(ctx, f.t.id, nil, store.ShardOf(host))
 		if err != nil {
 			return nil, false, err
 		}
