@@ -195,6 +195,7 @@ func (p *Plane) dropDevice(ctx context.Context, n *network) error {
 	if _, needed := p.deviceWanted(n); n.device.name == "" || needed {
 		return nil
 	}
+	p.left[n.device.name] = true
 	if err := p.links.DeleteLink(ctx, n.device.name); err != nil {
 		return err
 	}

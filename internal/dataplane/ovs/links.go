@@ -17,7 +17,7 @@ func (p *Plane) listOwned(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.owned = make(map[string]hostlink.Link, len(links))
+	p.owned, p.left = make(map[string]hostlink.Link, len(links)), map[string]bool{}
 	for _, l := range links {
 		p.owned[l.Name] = l
 	}

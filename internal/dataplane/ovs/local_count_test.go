@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/socketplane/socketplane/internal/dataplane"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/retry"
 )
 
 // filled is a host that forwards networks with so many endpoints here each, whose ports are there.
@@ -102,5 +104,33 @@ func TestAJoinCostsItsOwn(t *testing.T) {
 			}
 		}
 		h.agent.stop()
+	}
+}
+
+// TestRemovalsCauseNoPass: what the kernel and the database tell of links and ports that the plane itself has removed is no reason to look at everything, whenever it
+// is told.
+func TestRemovalsCauseNoPass(t *testing.T) {
+	h := filled(t, 2, 5)
+	before := h.agent.Status().Passes
+	for i := range 24 {
+		n := wide(fmt.Sprintf("new%02d", i), 300+uint32(i), 1, 0)
+		n.Local[0].Port = 5001
+		first := n.Local[0]
+		first.Attached = false
+		if err := h.agent.SetNetwork(h.ctx(), dataplane.Network{ID: n.ID, VNI: n.VNI, MTU: n.MTU, Local: []dataplane.Endpoint{first}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.agent.Plane.Attach(h.ctx(), dataplane.Change{Network: n.ID, Local: n.Local}, first.ID); err != nil {
+			t.Fatal(err)
+		}
+		// News are taken some tens of milliseconds after they came: before, between and after the removals.
+		retry.Sleep(h.ctx(), time.Duration(i%8)*10*time.Millisecond)
+		if err := h.agent.RemoveNetwork(h.ctx(), n.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const byClock = 1
+	if got := h.agent.Status().Passes - before; got > byClock {
+		t.Errorf("%d passes for 24 networks that came and went", got)
 	}
 }

@@ -101,6 +101,7 @@ type Plane struct {
 	applying lock.Lock
 	underlay hostlink.Underlay        // as it was when the present turn began
 	owned    map[string]hostlink.Link // as the kernel had them at the last pass, and what Attach made since
+	left     map[string]bool          // links and ports that were removed since the last pass: news of them that come late are no reason for another
 	conn     *openflow.Conn           // only Run's goroutine changes it
 	dialled  time.Time                // when conn was made
 	datapath string
@@ -140,7 +141,7 @@ func New(sw *ovsctl.Switch, links *hostlink.Links, opts Options) *Plane {
 	return &Plane{
 		sw: sw, links: links, opts: opts, log: opts.Logger,
 		where: opts.Underlay, poke: make(chan struct{}, 1), up: make(chan struct{}), applying: lock.New(), drifted: make(chan struct{}, 1),
-		networks: map[string]*network{}, owned: map[string]hostlink.Link{},
+		networks: map[string]*network{}, owned: map[string]hostlink.Link{}, left: map[string]bool{},
 		trouble: retry.Trouble{Logger: opts.Logger, Level: slog.LevelError, Text: "part of the data plane is not as wanted; it is tried again"},
 		strays:  newStrays(opts.Logger),
 		drift: retry.Trouble{Logger: opts.Logger, Level: slog.LevelWarn, Steady: driftRest,
@@ -320,6 +321,7 @@ func (p *Plane) attach(ctx context.Context, id string, veth hostlink.Veth) error
 			return err
 		}
 		p.owned[veth.Host] = hostlink.Link{Name: veth.Host, Alias: veth.Alias}
+		delete(p.left, veth.Host)
 		return nil
 	}
 	return p.applyWith(ctx, id, linked)

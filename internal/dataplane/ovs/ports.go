@@ -54,6 +54,7 @@ func (p *Plane) changePorts(ctx context.Context, n *network, ensure []ovsctl.Por
 		}
 	}
 	for _, name := range remove {
+		p.left[name] = true
 		delete(n.ports, name)
 		if name == n.devicePort {
 			n.devicePort = ""
@@ -62,7 +63,7 @@ func (p *Plane) changePorts(ctx context.Context, n *network, ensure []ovsctl.Por
 	if len(ensure) > 1 {
 		if _, err := p.sw.EnsurePorts(ctx, ensure...); err == nil {
 			for _, port := range ensure {
-				n.note(port)
+				p.note(n, port)
 			}
 			return nil
 		} // else one by one: one that can't be had keeps no other away
@@ -73,13 +74,14 @@ func (p *Plane) changePorts(ctx context.Context, n *network, ensure []ovsctl.Por
 			errs = append(errs, err)
 			continue
 		}
-		n.note(port)
+		p.note(n, port)
 	}
 	return errors.Join(errs...)
 }
 
 // note notes that the database has a port.
-func (n *network) note(port ovsctl.Port) {
+func (p *Plane) note(n *network, port ovsctl.Port) {
+	delete(p.left, port.Name)
 	if port.ExternalIDs[idKind] == kindVXLAN {
 		n.devicePort = port.Name
 	} else {
@@ -162,7 +164,7 @@ func (p *Plane) syncAllPorts(ctx context.Context) (trouble, err error) {
 		}
 		n.devicePort = ""
 		for _, port := range of[n] {
-			n.note(port)
+			p.note(n, port)
 		}
 		p.stale(n, stale[n])
 	}
@@ -186,6 +188,7 @@ func (p *Plane) drop(ctx context.Context, n *network) error {
 	p.mu.Unlock()
 	for _, name := range names { // what could not be removed, collectLinks finds
 		delete(p.owned, name)
+		p.left[name] = true
 		errs = append(errs, p.links.DeleteLink(ctx, name))
 	}
 	return errors.Join(errs...)

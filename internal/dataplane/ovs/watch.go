@@ -127,9 +127,12 @@ func (p *Plane) bridgeServes() bool {
 func (p *Plane) expects(e hostlink.LinkEvent) bool {
 	name := e.Link.Name
 	_, known := p.owned[name]
-	if e.Gone {
+	switch {
+	case e.Gone:
 		delete(p.owned, name)
-		return !known
+		return !known || p.left[name]
+	case p.left[name]: // this was told before it went
+		return true
 	}
 	p.owned[name] = e.Link
 	if e.Addr || !e.Link.Up {
@@ -164,7 +167,7 @@ func (p *Plane) expectsPort(name string) bool {
 			return there && port.OFPort == number && port.Error == "" && port.Type == ""
 		}
 	}
-	return !there
+	return !there || p.left[name] // the transaction is done, but its update has not come yet
 }
 
 // follow has the switch tell what others change of its flows, if it can.
