@@ -74,7 +74,9 @@ func TestNetworksCostTheSame(t *testing.T) {
 	made, removed := cost(10)
 	madeMany, removedMany := cost(200)
 	t.Logf("records and bytes read for a network: %v made, %v removed", madeMany, removedMany)
-	if made != madeMany || removed != removedMany {
+	// A VNI is drawn, and has one to eight digits in each record that names it.
+	same := func(a, b [2]int) bool { return a[0] == b[0] && max(a[1], b[1])-min(a[1], b[1]) <= 7*a[0] }
+	if !same(made, madeMany) || !same(removed, removedMany) {
 		t.Errorf("of 10 networks one more read %v and %v to be removed, of 200 %v and %v", made, removed, madeMany, removedMany)
 	}
 }
