@@ -33,7 +33,8 @@ func sample() *Report {
 			Sizes: []*scale.Size{{Hosts: 10, Each: 100, Update: []float64{10, 12}, Attach: []float64{10}, UpdateBytes: 2048},
 				{Hosts: 1000, Each: 100, Update: []float64{14, 40}, UpdateCPU: 4, Attach: []float64{15}, Memory: 149, Gaps: 1, Failed: map[string]string{"Inspect": "no"}}},
 			Crowd:    &scale.Crowd{Endpoints: 20, AgentCPU: []float64{4, 5}, SwitchCPU: []float64{6, 6}, PlainCPU: []float64{5, 5}, Attach: []float64{10, 14}, Plain: []float64{10, 10}},
-			Networks: &scale.Networks{Count: 2, Attach: []float64{10, 12}}, Binds: &scale.Binds{Hosts: 300, Seconds: 9}}},
+			Networks: &scale.Networks{Count: 2, Create: []float64{3, 5}, Attach: []float64{10, 12}, Plain: []float64{20, 22}, SwitchCPU: []float64{5, 6}, PlainCPU: []float64{7, 8}},
+			Binds:    &scale.Binds{Hosts: 300, Seconds: 9, Start: 2, Reads: 26, Writes: 10, Plain: 7}}},
 		Memory: &Memory{Name: nameKernel, Endpoints: 1000, Networks: 3, Holder: Resident{Now: 59}, Other: Resident{Now: 30}},
 	}
 }
@@ -102,7 +103,8 @@ func TestPage(t *testing.T) {
 	if err != nil || again != page {
 		t.Errorf("sections written into a page without: %v\n%s", err, again)
 	}
-	if !strings.Contains(page, "| 1000 | 27.0, 40.0 | 4.0 | 0.0 | 15.0 | 149 | 0.00 | 0 | 0.0 | 0.0 | 1 | 0.00 | 0.00 | failed |") || !strings.Contains(page, "| 20 | 14.0 | 10.0 | 5.0 | 6.0 | 5.0 |") {
+	if !strings.Contains(page, "| 1000 | 27.0, 40.0 | 4.0 | 0.0 | 15.0 | 149 | 0.00 | 0 | 0.0 | 0.0 | 1 | 0.00 | 0.00 | failed |") || !strings.Contains(page, "| 20 | 14.0 | 10.0 | 5.0 | 6.0 | 5.0 |") ||
+		!strings.Contains(page, "| 2 | 5.0 | 12.0 | 22.0 | 6.0 | 8.0 |") || !strings.Contains(page, "10.0 that write for each host") {
 		t.Errorf("rows of scale are missing:\n%s", page)
 	}
 	if strings.Contains(page, "one host |") {

@@ -187,6 +187,25 @@ func (s *Scale) Rows() (rows [][]string) {
 	return rows
 }
 
+// NetworkRows are the figures of a host with many networks, one a tenth.
+func (s *Scale) NetworkRows() (rows [][]string) {
+	if s.Networks == nil || len(s.Networks.Plain) != len(s.Networks.Attach) {
+		return nil
+	}
+	n, tenths := s.Networks, len(s.Networks.SwitchCPU)
+	for i := range tenths {
+		from, to := i*n.Count/tenths, (i+1)*n.Count/tenths
+		row := []string{fmt.Sprint(to)}
+		for _, v := range []float64{
+			Series(n.Create[from:to]).Median(), Series(n.Attach[from:to]).Median(), Series(n.Plain[from:to]).Median(), n.SwitchCPU[i], n.PlainCPU[i],
+		} {
+			row = append(row, fmt.Sprintf("%.1f", v))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // CrowdRows are the figures of a crowded host, one a tenth.
 func (s *Scale) CrowdRows() (rows [][]string) {
 	for i, attach := range s.Crowd.Attach {

@@ -60,8 +60,6 @@ func measureBinds(t *testing.T, hosts int) *Binds {
 	if err := all[0].c.BeginLayout(ctx); err != nil {
 		t.Fatal(err)
 	}
-	reads.Store(0)
-	writes.Store(0)
 	at := func(do func(o *peer) error) (seconds float64) {
 		began := time.Now()
 		var g errgroup.Group
@@ -73,10 +71,13 @@ func measureBinds(t *testing.T, hosts int) *Binds {
 		}
 		return time.Since(began).Seconds()
 	}
-	b.Seconds = at(func(o *peer) error { return o.arrive(ctx, bindEach) })
+	b.Start = at(func(o *peer) error { return o.begin(ctx) })
+	reads.Store(0)
+	writes.Store(0)
+	b.Seconds = at(func(o *peer) error { return o.join(ctx, bindEach) })
 	b.Reads, b.Writes = float64(reads.Load())/float64(hosts), float64(writes.Load())/float64(hosts)
 	b.Plain = at(func(o *peer) error { return o.plain(ctx, int(b.Reads+0.5), int(b.Writes+0.5)) })
-	t.Logf("%d hosts: %.1f s, %.1f reads and %.1f writes each; as many plain ones: %.1f s", hosts, b.Seconds, b.Reads, b.Writes, b.Plain)
+	t.Logf("%d hosts start in %.1f s, and bind in %.1f s with %.1f reads and %.1f writes each; as many plain ones: %.1f s", hosts, b.Start, b.Seconds, b.Reads, b.Writes, b.Plain)
 	return b
 }
 

@@ -89,6 +89,8 @@ type Networks struct {
 type Binds struct {
 	Hosts   int
 	Seconds float64
+	// Start is how long it took all of them before to write the records of hosts that start, at once, in seconds.
+	Start float64
 	// Reads and Writes are requests of one host, the mean. Plain is how long as many reads and writes of keys of their own take the same servers, asked at
 	// once by as many clients, in seconds: what no way of keeping records can be faster than.
 	Reads, Writes, Plain float64

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -64,7 +65,7 @@ func newPeers(ctx context.Context, t testing.TB, server string, hosts, each int)
 	}
 	// One after the other: at once they would wait for each other (measureBinds takes the time of that).
 	for _, o := range p.all {
-		if err := o.bind(ctx); err != nil {
+		if err := errors.Join(o.begin(ctx), o.bind(ctx)); err != nil {
 			return nil, err
 		}
 	}
@@ -94,17 +95,22 @@ func (p *peers) add(ctx context.Context, each int) error {
 
 // arrive writes what a host writes that starts, binds the network and has containers.
 func (o *peer) arrive(ctx context.Context, each int) error {
+	if err := o.begin(ctx); err != nil {
+		return err
+	}
+	return o.join(ctx, each)
+}
+
+// join writes what a host writes that binds the network and has containers.
+func (o *peer) join(ctx context.Context, each int) error {
 	if err := o.bind(ctx); err != nil {
 		return err
 	}
 	return o.publish(ctx, each)
 }
 
-// bind writes the host's own records, and that it has the network.
+// bind writes that the host has the network.
 func (o *peer) bind(ctx context.Context) error {
-	if err := o.begin(ctx); err != nil {
-		return err
-	}
 	if _, err := o.c.AcquirePool(ctx, wide); err != nil {
 		return fmt.Errorf("host %d holds the subnet: %w", o.number, err)
 	}
