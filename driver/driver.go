@@ -149,7 +149,7 @@ type segment struct {
 	rec       binding
 	endpoints map[string]*endpoint
 	gone      bool          // DeleteNetwork was here
-	looked    chan struct{} // closed when its name was looked at; nil if nobody waits for that
+	looked    chan struct{} // closed when its name was looked at; nil if no call waits for that
 }
 
 // take waits for the network's lock. Its error wraps ErrBusy.

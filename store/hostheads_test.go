@@ -264,7 +264,7 @@ func (w *world) sign(id string, there bool) {
 	w.must(w.kv.Apply(w.ctx, op))
 }
 
-// testTidies: one host that is alive tidies. In the first layout it is the first of them, in the second whoever asked first, until it is not alive.
+// testTidies: one host that is alive tidies. In the first layout it is the first of them, in the second the first that asked, until it is not alive.
 func testTidies(w *world) {
 	is := func(id string, want bool) {
 		w.Helper()
@@ -330,7 +330,7 @@ func testTidiesRace(w *world) {
 	}
 }
 
-// FuzzHostHeads: whatever lies at the key of heads, a reader gets hosts of their shard only, and a writer repairs it or refuses it as newer.
+// FuzzHostHeads: with any value at the key of heads, a reader gets hosts of their shard only, and a writer repairs it or refuses it as newer.
 func FuzzHostHeads(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"h":{"a":"AAAAAAAA","b":"x","":"y","a//b":"z"}}`))
 	f.Add([]byte(`{"schema":1,"h":null}`))

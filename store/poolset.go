@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// keptSets is how many sets of subnets are kept: that of the present revision, and those of transactions whose answers are awaited or were lost.
+// keptSets is how many sets of subnets are kept: that of the present revision, and those of transactions that are under way or whose answers were lost.
 const keptSets = 8
 
 // poolSets are the cluster's subnets at some of the pools' revisions. Each transaction that makes or removes a pool gives the revision a value that it never had, under

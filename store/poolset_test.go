@@ -81,7 +81,7 @@ func TestNetworksCostTheSame(t *testing.T) {
 	}
 }
 
-// TestPoolsOfSeveralHosts: whatever hosts make and remove by turns, each refuses what overlaps, and nothing else, though it keeps what it knows of subnets.
+// TestPoolsOfSeveralHosts: while hosts make and remove pools by turns, each refuses what overlaps, and nothing else, though it keeps what it knows of subnets.
 func TestPoolsOfSeveralHosts(t *testing.T) {
 	kv := emptyStore(t)
 	if err := store.NewCluster(kv, "first").BeginLayout(t.Context()); err != nil {

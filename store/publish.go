@@ -46,7 +46,7 @@ type Wanted struct {
 	Gone   []string
 }
 
-// Whole wants these endpoints, whatever is published.
+// Whole wants these endpoints and no others.
 func Whole(all []Endpoint) Wanted {
 	return Wanted{Count: len(all), All: func() []Endpoint { return all }}
 }

@@ -249,7 +249,7 @@ func (b *planner) find(id string) (part, place int, is bool) {
 	return 0, 0, false
 }
 
-// touch notes that a part is written anew; what was published is never changed.
+// touch notes that a part is written again; what was published is never changed.
 func (b *planner) touch(n int) {
 	if !b.dirty[n] {
 		b.parts[n], b.dirty[n] = slices.Clone(b.parts[n]), true

@@ -13,7 +13,7 @@ type tidierRecord struct {
 }
 
 // Tidies says whether this host is the one that tidies for the cluster. In the second layout that is a lock: one host holds it while its sign of life is there, which its session
-// keeps, and the next one that asks gets it; two never hold it. It reads two or three small keys, whatever the cluster's size. In the first layout it is the first host
+// keeps, and the next one that asks gets it; two never hold it. It reads two or three small keys in a cluster of any size. In the first layout it is the first host
 // that is alive of members, as agents of before have it.
 func (c HostRecords) Tidies(ctx context.Context, members Membership) (mine bool, err error) {
 	err = c.change(ctx, func() ([]Op, error) {

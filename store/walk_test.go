@@ -32,7 +32,7 @@ func (l *listing) List(ctx context.Context, prefix string) ([]store.Entry, error
 	return all, err
 }
 
-// TestEachHost: each host is told once with its labels, whatever its id and the form of its records; each record is read once, and few hosts' at a time.
+// TestEachHost: each host is told once with its labels, with any id and either form of its records; each record is read once, and few hosts' at a time.
 func TestEachHost(t *testing.T) {
 	kv := emptyStore(t)
 	ctx := t.Context()

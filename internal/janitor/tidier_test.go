@@ -133,7 +133,7 @@ func TestTidierDies(t *testing.T) {
 	}
 }
 
-// abandon makes a key with a session that nobody renews: Consul ends it after ten to twenty seconds.
+// abandon makes a key with a session that is not renewed: Consul ends it after ten to twenty seconds.
 func abandon(t *testing.T, addr, key string) {
 	t.Helper()
 	client, err := api.NewClient(&api.Config{Address: addr})

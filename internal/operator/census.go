@@ -10,7 +10,7 @@ import (
 
 // census is what is told of a network's endpoints as a whole. It takes them host by host, so that none is kept.
 type census struct {
-	// want is the MTU that new containers get, in bytes; 0 if nobody asks for those that have another one.
+	// want is the MTU that new containers get, in bytes; 0 if those that have another one are not asked for.
 	want  int
 	hosts map[string]store.Host
 	// each counts the endpoints of each host; addrs are theirs, if they are asked for.

@@ -107,7 +107,7 @@ func (r *reader) differing(heads map[string]string, shards []string) map[string]
 	return want
 }
 
-// few is up to how many records are read one by one, whatever the cluster's size.
+// few is up to how many records are read one by one in a cluster of any size.
 const few = 8
 
 // read reads hosts' records, given with the hashes in their heads. Where these are many of all, all are listed.

@@ -75,7 +75,7 @@ func TestDriftAfterReplayIsNoticed(t *testing.T) {
 	})
 }
 
-// TestChangesDuringTheFirstPass: what is changed until an agent is ready is in the switch soon after, whatever the first pass was at when it came.
+// TestChangesDuringTheFirstPass: what is changed until an agent is ready is in the switch soon after, at any step of the first pass.
 func TestChangesDuringTheFirstPass(t *testing.T) {
 	h := newHost(t)
 	n := crowd(30)
