@@ -149,7 +149,7 @@ func (c *core) sign(ctx context.Context, id string) (check Op, alive bool, err e
 	return Op{}, false, nil
 }
 
-// WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix. Each answer has all of them: only the host that tidies watches them.
+// WatchAlive is KV.Watch for the hosts' signs of life at AlivePrefix. Each answer has all of them: only the cluster's janitor watches them.
 func (c HostRecords) WatchAlive(ctx context.Context, since uint64) (map[string]bool, uint64, error) {
 	entries, index, err := c.kv.Watch(ctx, AlivePrefix, since)
 	if err != nil {

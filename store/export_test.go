@@ -8,7 +8,7 @@ type (
 	PoolRecord    = poolRecord
 	BoundRecord   = boundRecord
 	HostHeads     = hostHeads
-	TidierRecord  = tidierRecord
+	JanitorRecord = janitorRecord
 )
 
 // BoundOps is boundOps in the layout as it is.

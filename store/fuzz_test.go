@@ -41,7 +41,7 @@ func FuzzRecords(f *testing.F) {
 		decodes[store.Index](t, value)
 		decodes[store.HostUse](t, value)
 		decodes[store.HostHeads](t, value)
-		decodes[store.TidierRecord](t, value)
+		decodes[store.JanitorRecord](t, value)
 		decodes[store.Member](t, value)
 		decodes[store.JoinToken](t, value)
 		decodesKeys(t, value)

@@ -114,12 +114,12 @@ func testHeadsRaised(w *world) {
 		w.must(a.SetLayout(w.ctx, 2))
 		w.heads(2)
 		w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))
-		w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.TidierKey, Value: []byte(`{"schema":1,"host":"a"}`)}))
+		w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.JanitorKey, Value: []byte(`{"schema":1,"host":"a"}`)}))
 		w.heads(2)
 		w.must(a.SetLayout(w.ctx, 1))
 		w.heads(1)
-		if _, err := w.kv.Get(w.ctx, store.TidierKey); !errors.Is(err, store.ErrNotFound) {
-			w.Errorf("who tidies in the second layout: %v", err)
+		if _, err := w.kv.Get(w.ctx, store.JanitorKey); !errors.Is(err, store.ErrNotFound) {
+			w.Errorf("the janitor in the second layout: %v", err)
 		}
 		w.must(a.RemoveHost(w.ctx, "a"))
 	}
@@ -207,7 +207,7 @@ func testHeadsUnwritten(w *world) {
 	w.heads(2)
 }
 
-// testHeadsByHand: heads that were changed by hand, or records without them, are brought in order by the host that tidies, and by the hosts themselves.
+// testHeadsByHand: heads that were changed by hand, or records without them, are brought in order by the cluster's janitor, and by the hosts themselves.
 func testHeadsByHand(w *world) {
 	a := w.host("a")
 	key := store.HostHeadsKey(store.HostShardOf("a"))
@@ -264,14 +264,14 @@ func (w *world) sign(id string, there bool) {
 	w.must(w.kv.Apply(w.ctx, op))
 }
 
-// testTidies: one host that is alive tidies. In the first layout it is the first of them, in the second the first that asked, until it is not alive.
-func testTidies(w *world) {
+// testJanitor: one host that is alive is the janitor. In the first layout it is the first of them, in the second the first that asked, until it is not alive.
+func testJanitor(w *world) {
 	is := func(id string, want bool) {
 		w.Helper()
 		members, err := w.host("reader").Hosts(w.ctx)
 		w.must(err)
-		if got, err := w.host(id).Tidies(w.ctx, members); err != nil || got != want {
-			w.Errorf("%s tidies: %t, %v", id, got, err)
+		if got, err := w.host(id).IsJanitor(w.ctx, members); err != nil || got != want {
+			w.Errorf("%s is the janitor: %t, %v", id, got, err)
 		}
 	}
 	for _, id := range []string{"a", "b", "c"} {
@@ -291,20 +291,20 @@ func testTidies(w *world) {
 	is("b", false)
 	is("a", true)
 	if !w.second {
-		if _, err := w.kv.Get(w.ctx, store.TidierKey); !errors.Is(err, store.ErrNotFound) {
-			w.Errorf("in the first layout there is a record of who tidies: %v", err)
+		if _, err := w.kv.Get(w.ctx, store.JanitorKey); !errors.Is(err, store.ErrNotFound) {
+			w.Errorf("in the first layout there is a record of the janitor: %v", err)
 		}
 		return
 	}
-	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.TidierKey, Value: []byte(`{"schema":1,"host":"no//id"}`)}))
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.JanitorKey, Value: []byte(`{"schema":1,"host":"no//id"}`)}))
 	is("b", true)
-	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.TidierKey, Value: []byte(`{"schema":99}`)}))
-	_, err := w.host("b").Tidies(w.ctx, store.Membership{})
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.JanitorKey, Value: []byte(`{"schema":99}`)}))
+	_, err := w.host("b").IsJanitor(w.ctx, store.Membership{})
 	w.wants(err, store.ErrNewer)
 }
 
-// testTidiesRace: of many hosts that ask at once, one tidies, however often its predecessor dies.
-func testTidiesRace(w *world) {
+// testJanitorRace: of many hosts that ask at once, one is the janitor, however often its predecessor dies.
+func testJanitorRace(w *world) {
 	const hosts = 16
 	for i := range hosts {
 		w.sign(fmt.Sprintf("host-%02d", i), true)
@@ -313,7 +313,7 @@ func testTidiesRace(w *world) {
 		var mu sync.Mutex
 		var mine []string
 		w.together(hosts, func(i int, c *store.Cluster) {
-			is, err := c.Tidies(w.ctx, store.Membership{})
+			is, err := c.IsJanitor(w.ctx, store.Membership{})
 			if err != nil {
 				w.Error(err)
 			}

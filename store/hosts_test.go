@@ -169,7 +169,7 @@ func TestRecords(t *testing.T) {
 			Endpoints: []store.Endpoint{{ID: "e", MAC: "02:00:00:00:00:01", Addrs: []netip.Addr{addr("10.1.0.2")}}}},
 		`{"schema":1,"revision":"r"}`:          store.Index{Schema: 1, Revision: "r"},
 		`{"schema":1,"h":{"a":"h1","b":"h2"}}`: store.HostHeads{Schema: 1, Hashes: map[string]string{"b": "h2", "a": "h1"}},
-		`{"schema":1,"host":"a","nonce":"x"}`:  store.TidierRecord{Schema: 1, Host: "a", Nonce: "x"},
+		`{"schema":1,"host":"a","nonce":"x"}`:  store.JanitorRecord{Schema: 1, Host: "a", Nonce: "x"},
 	} {
 		if got := string(store.Encode(record)); got != want {
 			t.Errorf("%T is stored as\n%s, want\n%s", record, got, want)
@@ -191,7 +191,7 @@ func TestKeys(t *testing.T) {
 		store.AliveKey("a"):                                                 "socketplane/v1/alive/a",
 		store.FormerAliveKey("a"):                                           "socketplane/v1/hosts/a/alive",
 		store.LayoutKey:                                                     "socketplane/v1/layout",
-		store.TidierKey:                                                     "socketplane/v1/tidier",
+		store.JanitorKey:                                                    "socketplane/v1/janitor",
 		store.HostHeadsKey(store.HostShardOf("a")):                          "socketplane/v1/hostheads/c",
 		store.HostShardKey(store.HostShardOf("a")):                          "socketplane/v1/hostshards/c",
 		store.BoundKey("n", "a"):                                            "socketplane/v1/bound/n/a",

@@ -226,8 +226,8 @@ func (c *core) layoutOps(ctx context.Context, l Layout, version uint64) ([]Op, e
 		return nil, err
 	}
 	ops := []Op{setLayout(l, version), permanentOp(ShardsPrefix), {Kind: OpSet, Key: SchemaKey, Value: Encode(schemaRecord{max(Schema, l.Layout)}), Version: schema.Version}}
-	if l.Layout == FirstLayout { // whose first host that is alive tidies
-		ops = append(ops, Op{Kind: OpRemove, Key: TidierKey})
+	if l.Layout == FirstLayout { // whose janitor is the first host that is alive
+		ops = append(ops, Op{Kind: OpRemove, Key: JanitorKey})
 	}
 	for _, prefix := range permanentPrefixes() {
 		op := Op{Kind: OpRemove, Key: PermanentKey(prefix)}

@@ -168,9 +168,9 @@ func readAtRest(t *testing.T, hosts int, self string) (records int64) {
 }
 
 // TestRestDoesNotGrowWithTheCluster: what an agent reads of the store while nothing happens is the same in a small and in a large cluster, also on the host
-// that tidies for all.
+// that is the janitor.
 func TestRestDoesNotGrowWithTheCluster(t *testing.T) {
-	for name, self := range map[string]string{"a host": "h007", "the host that tidies": "h000"} {
+	for name, self := range map[string]string{"a host": "h007", "the cluster's janitor": "h000"} {
 		t.Run(name, func(t *testing.T) {
 			few, many := readAtRest(t, 10, self), readAtRest(t, 500, self)
 			t.Logf("records read in four minutes: %d with 10 hosts, %d with 500", few, many)

@@ -109,7 +109,7 @@ func (s *session) pack(ctx context.Context) (err error) {
 	entries = slices.DeleteFunc(entries, func(e store.Entry) bool {
 		return strings.HasPrefix(e.Key, store.MembersPrefix) || strings.HasPrefix(e.Key, store.TokensPrefix) ||
 			strings.HasPrefix(e.Key, store.HostsPrefix) || strings.HasPrefix(e.Key, store.AlivePrefix) || strings.HasPrefix(e.Key, store.HostHeadsPrefix) ||
-			strings.HasPrefix(e.Key, store.HostShardsPrefix) || e.Key == store.TidierKey || e.Key == store.ClusterKeysKey || e.Key == store.ClusterPrivateKey
+			strings.HasPrefix(e.Key, store.HostShardsPrefix) || e.Key == store.JanitorKey || e.Key == store.ClusterKeysKey || e.Key == store.ClusterPrivateKey
 	})
 	fresh := path + ".new"
 	crashpoint.Hit("networks to take along: remove half a file")

@@ -41,7 +41,7 @@ type Options struct {
 	Expiry time.Duration
 	// Grace is how long nothing must have needed a record until it is removed; more than 0.
 	Grace time.Duration
-	// Members are the cluster's hosts as they are known without asking the store; false while they are not. Who is alive the one that tidies asks itself.
+	// Members are the cluster's hosts as they are known without asking the store; false while they are not. Who is alive the janitor asks itself.
 	Members func() (store.Membership, bool)
 	// Remove removes a host's records, which not every member of a cluster may do itself; nil for Cluster.RemoveHost.
 	Remove func(ctx context.Context, id string) error
@@ -138,7 +138,7 @@ func (j *Janitor) tidy(ctx context.Context, now moment) error {
 	mine := false
 	var err error
 	if known {
-		if mine, err = j.cluster.Tidies(ctx, members); err != nil {
+		if mine, err = j.cluster.IsJanitor(ctx, members); err != nil {
 			return err // nothing is known: what was seen stays
 		}
 	}
@@ -169,7 +169,7 @@ func (j *Janitor) tendLayout(ctx context.Context, members store.Membership, now 
 	if layout == j.layout {
 		return nil
 	}
-	// Records are brought into the form of a layout by what changes them; the rest is done here, once for each layout and tidying host.
+	// Records are brought into the form of a layout by what changes them; the rest is done here, once for each layout and janitor.
 	if _, err := j.cluster.Reform(ctx); err != nil { // doctor tells of those that can't be read
 		return err
 	}

@@ -15,7 +15,7 @@ const (
 	askLast  = 10 * time.Second
 )
 
-// living follows the hosts' signs of life from the first call of now until end. Each answer has all of them, so that only the host that tidies asks, and not more often than is
+// living follows the hosts' signs of life from the first call of now until end. Each answer has all of them, so that only the cluster's janitor asks, and not more often than is
 // of use to it.
 type living struct {
 	watch func(ctx context.Context, since uint64) (map[string]bool, uint64, error)

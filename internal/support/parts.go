@@ -90,7 +90,7 @@ func (p *Parts) tellLocalRecords(ctx context.Context) ([]byte, error) {
 
 // tellClusterRecords gives the cluster's records without those of other hosts' containers.
 func (p *Parts) tellClusterRecords(ctx context.Context) ([]byte, error) {
-	prefixes := []string{store.NetworksPrefix, store.PoolsPrefix, store.HostsPrefix, store.HostHeadsPrefix, store.AlivePrefix, store.TidierKey, store.LayoutKey, store.DeclaredPrefix}
+	prefixes := []string{store.NetworksPrefix, store.PoolsPrefix, store.HostsPrefix, store.HostHeadsPrefix, store.AlivePrefix, store.JanitorKey, store.LayoutKey, store.DeclaredPrefix}
 	for _, n := range p.Here() {
 		prefixes = append(prefixes, store.BoundKey(n.ID, p.Cluster.Host()), store.EndpointsKey(n.ID, p.Cluster.Host()), store.IndexPrefix(n.ID),
 			store.PartsOf(n.ID, p.Cluster.Host()), store.HeadsOf(n.ID), store.ShardsOf(n.ID))

@@ -136,7 +136,7 @@ func (w *once) only(ctx context.Context, t *testing.T, limit time.Duration) {
 			switch parts := strings.Split(key, "/"); parts[2] {
 			case "schema", "identity", "layout": // of the cluster's data, for ever
 			case "use": // what hosts told of it, some seconds ago
-			case "tidier", "hostheads", "hostshards": // of the hosts, whose number is demanded below; shards stay
+			case "janitor", "hostheads", "hostshards": // of the hosts, whose number is demanded below; shards stay
 			case "gone": // since when a host was away, until the others look again, once a minute
 			case "shards": // of a network that is there; they stay when its containers go
 				if _, is := keys["socketplane/v1/networks/"+parts[3]]; !is {

@@ -11,8 +11,8 @@ import (
 // a host with an empty state directory chooses again: none of them is something that is left.
 var byChance = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|/alive/\w+ = .*$|/shards/\S+ = .*$|"revision":"\w+"|"subnets":\[.*?\]|"started":"[^"]*"| state (UP|DOWN|UNKNOWN)|set_field:02:53:50:[0-9a-f:]{8}->eth_src`)
 
-// What hosts told of how they use their addresses is some seconds old; which host tidies for all is chance, as are the shards of hosts, which follow from their ids.
-var someTimeAgo = regexp.MustCompile(`(?m)^.*/(use/|tidier = |hostheads/|hostshards/).*\n`)
+// What hosts told of how they use their addresses is some seconds old; which host is the cluster's janitor is chance, as are the shards of hosts, which follow from their ids.
+var someTimeAgo = regexp.MustCompile(`(?m)^.*/(use/|janitor = |hostheads/|hostshards/).*\n`)
 
 // Which addresses of a network that is there a host keeps as spares, or lets rest, is chance; that a network's blocks go
 // with it is not.

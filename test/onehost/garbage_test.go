@@ -319,7 +319,7 @@ func (w *planter) onlyForeign() error {
 	for _, e := range entries {
 		switch {
 		case e.Key == store.SchemaKey, e.Key == store.LayoutKey, e.Key == store.AliveKey(w.me), store.Last(e.Key) == "permanent", strings.HasPrefix(e.Key, store.HostKey(w.me)),
-			e.Key == store.TidierKey, e.Key == store.HostHeadsKey(store.HostShardOf(w.me)), strings.HasPrefix(e.Key, store.HostShardsPrefix), strings.HasPrefix(e.Key, store.Root+"later/"):
+			e.Key == store.JanitorKey, e.Key == store.HostHeadsKey(store.HostShardOf(w.me)), strings.HasPrefix(e.Key, store.HostShardsPrefix), strings.HasPrefix(e.Key, store.Root+"later/"):
 		case !strings.HasPrefix(e.Key, store.Root):
 		default:
 			return fmt.Errorf("%s is left: %s", e.Key, e.Value)

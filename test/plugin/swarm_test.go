@@ -138,7 +138,7 @@ func (w *world) ours(ctx context.Context, t *testing.T) string {
 	}
 	var lines []string
 	for key := range keys {
-		if !strings.HasPrefix(key, "socketplane/v1/hosts/") && key != "socketplane/v1/tidier" { // of which one tidies
+		if !strings.HasPrefix(key, "socketplane/v1/hosts/") && key != "socketplane/v1/janitor" { // of which one is the janitor
 			lines = append(lines, key)
 		}
 	}

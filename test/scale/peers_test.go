@@ -69,9 +69,9 @@ func newPeers(ctx context.Context, t testing.TB, server string, hosts, each int)
 			return nil, err
 		}
 	}
-	// The host that is looked at is one of many: another one tidies for the cluster.
-	if mine, err := p.all[0].c.Tidies(ctx, store.Membership{}); err != nil || !mine {
-		return nil, fmt.Errorf("the first host does not tidy: %t, %w", mine, err)
+	// The host that is looked at is one of many: another one is the janitor.
+	if mine, err := p.all[0].c.IsJanitor(ctx, store.Membership{}); err != nil || !mine {
+		return nil, fmt.Errorf("the first host is not the janitor: %t, %w", mine, err)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)

@@ -147,7 +147,7 @@ func (w *world) form(keys map[string]string, layout, up int) error {
 			if w.decode(key, keys[key], &r); r.Schema != layout || (len(r.Hosts) > 0) != (layout == 1) {
 				wrong = append(wrong, fmt.Errorf("%s: %s", key, keys[key]))
 			}
-		case "tidier":
+		case "janitor":
 			if layout == 1 {
 				wrong = append(wrong, fmt.Errorf("%s: %s", key, keys[key]))
 			}
@@ -212,12 +212,12 @@ func (w *world) refused(ctx context.Context, h *lab.Host) {
 	w.change(ctx, h, w.present)
 }
 
-// steady are the records that do not change by themselves: what hosts tell of how they use their addresses does, and signs of life end with an agent, as does who
-// tidies.
+// steady are the records that do not change by themselves: what hosts tell of how they use their addresses does, and signs of life end with an agent, as does
+// the janitor's lock.
 func steady(keys map[string]string) map[string]string {
 	keys = maps.Clone(keys)
 	maps.DeleteFunc(keys, func(key, _ string) bool {
-		return strings.HasPrefix(key, prefix+"use/") || strings.HasPrefix(key, prefix+"alive/") || key == prefix+"tidier"
+		return strings.HasPrefix(key, prefix+"use/") || strings.HasPrefix(key, prefix+"alive/") || key == prefix+"janitor"
 	})
 	return keys
 }

@@ -31,15 +31,15 @@ func (a *asked) Watch(ctx context.Context, prefix string, since uint64) ([]store
 	return a.KV.Watch(ctx, prefix, since)
 }
 
-// tidying is a host with a janitor that runs while the host's agent does.
-type tidying struct {
+// janitorHost is a host with a janitor that runs while the host's agent does.
+type janitorHost struct {
 	kv      *asked
 	cluster *store.Cluster
 	end     func() // stops the agent
 }
 
 // begin runs a host's agent, as far as the janitor needs one.
-func begin(t *testing.T, ctx context.Context, kv store.KV, id string, expiry time.Duration) *tidying {
+func begin(t *testing.T, ctx context.Context, kv store.KV, id string, expiry time.Duration) *janitorHost {
 	t.Helper()
 	own := &asked{KV: kv}
 	c := store.NewCluster(own, id)
@@ -61,15 +61,15 @@ func begin(t *testing.T, ctx context.Context, kv store.KV, id string, expiry tim
 		}
 	})
 	running.Go(func() { _ = j.Run(ctx) })
-	h := &tidying{own, c, func() { cancel(); running.Wait() }}
+	h := &janitorHost{own, c, func() { cancel(); running.Wait() }}
 	t.Cleanup(h.end)
 	return h
 }
 
-// tidier is the host that tidies.
-func tidier(t *testing.T, ctx context.Context, kv store.KV) string {
+// holder is the host that has the lock.
+func holder(t *testing.T, ctx context.Context, kv store.KV) string {
 	t.Helper()
-	e, err := kv.Get(ctx, store.TidierKey)
+	e, err := kv.Get(ctx, store.JanitorKey)
 	if errors.Is(err, store.ErrNotFound) {
 		return ""
 	}
@@ -82,9 +82,9 @@ func tidier(t *testing.T, ctx context.Context, kv store.KV) string {
 	return r.Host
 }
 
-// TestTidierDies: the lock of the one that tidies goes to another host when its holder's session ends without a word, and again when the next one stops; each removes the hosts
+// TestJanitorDies: the lock of the janitor goes to another host when its holder's session ends without a word, and again when the next one stops; each removes the hosts
 // that are away for too long. The others do not ask who is alive.
-func TestTidierDies(t *testing.T) {
+func TestJanitorDies(t *testing.T) {
 	server := testenv.Consul(t)
 	kv, err := consul.Open(consul.Options{Address: server.Addr})
 	if err != nil {
@@ -98,38 +98,38 @@ func TestTidierDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	abandon(t, server.Addr, store.AliveKey("dead"))
-	if mine, err := dead.Tidies(ctx, store.Membership{}); err != nil || !mine {
-		t.Fatalf("the first host that asks does not tidy: %t, %v", mine, err)
+	if mine, err := dead.IsJanitor(ctx, store.Membership{}); err != nil || !mine {
+		t.Fatalf("the first host that asks is not the janitor: %t, %v", mine, err)
 	}
-	hosts := map[string]*tidying{}
+	hosts := map[string]*janitorHost{}
 	for _, id := range []string{"a", "b"} {
 		hosts[id] = begin(t, ctx, kv, id, 2*time.Second)
 	}
 	await := func(what string, is func() bool) {
 		t.Helper()
 		if err := testenv.Poll(ctx, 50*time.Millisecond, is); err != nil {
-			t.Fatalf("not within %v: %s; %q tidies", patience, what, tidier(t, ctx, kv))
+			t.Fatalf("not within %v: %s; %q is the janitor", patience, what, holder(t, ctx, kv))
 		}
 	}
 	known := func(id string) bool {
 		members, err := dead.Hosts(ctx)
 		return err != nil || members.Known(id)
 	}
-	if alive, err := dead.Alive(ctx); err != nil || alive && tidier(t, ctx, kv) != "dead" {
-		t.Errorf("while its holder is alive the lock has %q, %v", tidier(t, ctx, kv), err)
+	if alive, err := dead.Alive(ctx); err != nil || alive && holder(t, ctx, kv) != "dead" {
+		t.Errorf("while its holder is alive the lock has %q, %v", holder(t, ctx, kv), err)
 	}
-	await("another tidies when the first is dead", func() bool { return hosts[tidier(t, ctx, kv)] != nil })
+	await("another is the janitor when the first is dead", func() bool { return hosts[holder(t, ctx, kv)] != nil })
 	await("the dead host is removed", func() bool { return !known("dead") })
-	second := tidier(t, ctx, kv)
+	second := holder(t, ctx, kv)
 	other := map[string]string{"a": "b", "b": "a"}[second]
 	if n := hosts[other].kv.alive.Load(); n > 0 {
-		t.Errorf("%s, which does not tidy, asked %d times who is alive", other, n)
+		t.Errorf("%s, which is not the janitor, asked %d times who is alive", other, n)
 	}
 	hosts[second].end()
-	await("the other tidies when the second has stopped", func() bool { return tidier(t, ctx, kv) == other })
+	await("the other is the janitor when the second has stopped", func() bool { return holder(t, ctx, kv) == other })
 	await("the second host is removed", func() bool { return !known(second) })
 	if !known(other) {
-		t.Error("the host that tidies is removed")
+		t.Error("the cluster's janitor is removed")
 	}
 }
 

@@ -2,20 +2,21 @@ package store
 
 import "context"
 
-// TidierKey says which host tidies for the cluster, in the second layout.
-const TidierKey = Root + "tidier"
+// JanitorKey says which host is the cluster's janitor, in the second layout.
+const JanitorKey = Root + "janitor"
 
-// tidierRecord is the record at TidierKey. It counts while the host's agent is alive.
-type tidierRecord struct {
+// janitorRecord is the record at JanitorKey. It counts while the host's agent is alive.
+type janitorRecord struct {
 	Schema int    `json:"schema"`
 	Host   string `json:"host"`
 	Nonce  string `json:"nonce"`
 }
 
-// Tidies says whether this host is the one that tidies for the cluster. In the second layout that is a lock: one host holds it while its sign of life is there, which its session
-// keeps, and the next one that asks gets it; two never hold it. It reads two or three small keys in a cluster of any size. In the first layout it is the first host
-// that is alive of members, as agents of before have it.
-func (c HostRecords) Tidies(ctx context.Context, members Membership) (mine bool, err error) {
+// IsJanitor says whether this host is the cluster's janitor, whose agent removes for all what is not needed any more. In the
+// second layout that is a lock: one host holds it while its sign of life is there, which its session keeps, and the next one
+// that asks gets it; two never hold it. It reads two or three small keys in a cluster of any size. In the first layout it is the
+// first host that is alive of members, as agents of before have it.
+func (c HostRecords) IsJanitor(ctx context.Context, members Membership) (mine bool, err error) {
 	err = c.change(ctx, func() ([]Op, error) {
 		mine = false
 		layout, same, err := c.layout(ctx)
@@ -26,7 +27,7 @@ func (c HostRecords) Tidies(ctx context.Context, members Membership) (mine bool,
 			mine = c.firstAlive(members)
 			return nil, nil
 		}
-		has, version, err := find[tidierRecord](ctx, c.kv, TidierKey)
+		has, version, err := find[janitorRecord](ctx, c.kv, JanitorKey)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +48,7 @@ func (c HostRecords) Tidies(ctx context.Context, members Membership) (mine bool,
 			return nil, err
 		}
 		mine = true
-		return append(guards, own, Op{Kind: OpSet, Key: TidierKey, Value: Encode(tidierRecord{Schema, c.host, NewNonce()}), Version: version}), nil
+		return append(guards, own, Op{Kind: OpSet, Key: JanitorKey, Value: Encode(janitorRecord{Schema, c.host, NewNonce()}), Version: version}), nil
 	})
 	return mine && err == nil, err
 }
