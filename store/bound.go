@@ -32,6 +32,8 @@ type boundRecord struct {
 	// LetGo is the VNI of the network that the host's user removed there while others went on using it. A network that is removed and made again gets
 	// another VNI, and the word is void.
 	LetGo uint32 `json:"let_go,omitempty"`
+	// Fence is another one after each [EndpointRecords.Fence].
+	Fence string `json:"fence,omitempty"`
 }
 
 // Bound says how a host stands to a network. The zero Bound is a host that has it not.

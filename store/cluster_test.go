@@ -173,7 +173,7 @@ func TestCluster(t *testing.T) {
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
-		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-change": testPublishChange,
+		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-late": testPublishLate, "publish-change": testPublishChange,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
 		"heads": testHeads, "heads-raised": testHeadsRaised, "heads-while-raised": testHeadsWhileRaised, "heads-cut-off": testHeadsCutOff, "heads-by-hand": testHeadsByHand,
 		"heads-deposed": testHeadsDeposed, "heads-unwritten": testHeadsUnwritten, "janitor": testJanitor, "janitor-race": testJanitorRace,
@@ -192,7 +192,7 @@ func TestCluster(t *testing.T) {
 		"parts", "parts-many", "parts-too-large", "parts-forms", "parts-torn", "parts-garbage", "endpoints-former", "terms", "publish-change",
 		"heads-raised", "heads-while-raised", "heads-cut-off",
 	}
-	secondOnly := []string{"heads", "heads-unwritten", "heads-by-hand", "heads-deposed", "janitor-race", "bound-at-once", "closing", "bound-unreadable"}
+	secondOnly := []string{"publish-late", "heads", "heads-unwritten", "heads-by-hand", "heads-deposed", "janitor-race", "bound-at-once", "closing", "bound-unreadable"}
 	backends := map[string]func(t *testing.T) store.KV{
 		"bolt": func(t *testing.T) store.KV {
 			kv, err := bolt.Open(filepath.Join(t.TempDir(), "cluster.db"), bolt.Options{NoSync: true})

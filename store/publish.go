@@ -35,6 +35,25 @@ func (c EndpointRecords) Publish(ctx context.Context, network string, have Publi
 	return c.PublishChange(ctx, network, have, Whole(want))
 }
 
+// Fence makes sure that nothing takes effect any more of what this host has published on a network before, in the second layout: a request whose answer did not
+// come in time may still be under way, and would write over what is published later. Who got an error of Publish calls it, and then reads Published. Publications
+// depend on the host's binding, whose record it changes.
+func (c EndpointRecords) Fence(ctx context.Context, network string) error {
+	return c.change(ctx, func() ([]Op, error) {
+		m, err := c.mark(ctx)
+		if err != nil || !m.apart() {
+			return nil, err
+		}
+		key := BoundKey(network, c.host)
+		r, version, err := find[boundRecord](ctx, c.kv, key)
+		if err != nil || version == 0 { // without it nothing is published
+			return nil, err
+		}
+		r.Fence = NewNonce()
+		return []Op{m.check, {Kind: OpSet, Key: key, Value: Encode(r), Version: version}}, nil
+	})
+}
+
 // Wanted says what is to be published of a host's endpoints on a network.
 type Wanted struct {
 	// Count is how many they are, and All lists them, sorted by ID. It is asked if all are compared with what is published.
@@ -53,8 +72,11 @@ func Whole(all []Endpoint) Wanted {
 
 // PublishChange is Publish that compares no more than what may differ, where that is enough.
 func (c EndpointRecords) PublishChange(ctx context.Context, network string, have Publication, want Wanted) (*Publication, error) {
+	if want.Count == 0 && have.none() && len(have.stray) == 0 {
+		return &Publication{known: have.known}, nil
+	}
 	if want.Count == 0 {
-		return c.withdraw(ctx, network, have)
+		return c.withdrawOn(ctx, network, have)
 	}
 	return c.publish(ctx, network, have, want, func(context.Context) ([]Op, error) { return nil, nil })
 }
@@ -74,14 +96,18 @@ func (c *core) publish(ctx context.Context, network string, have Publication, wa
 		if err != nil {
 			return nil, err
 		}
-		w.next.known = now
+		if w.checks = now.checks; now.layout != FirstLayout { // in the first one nothing holds back what is late: the terms are read before each write
+			w.next.known = now
+		}
 		return c.first(ctx, &w, append(slices.Clone(now.checks), guards...))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("publish %d endpoints: %w", want.Count, err)
 	}
-	if err := ApplyAll(ctx, c.kv, w.after...); err != nil {
-		return nil, fmt.Errorf("remove parts of endpoints that are gone: %w", err)
+	for _, chunk := range Chunks(w.after, w.checks...) {
+		if err := c.kv.Apply(ctx, chunk...); err != nil {
+			return nil, fmt.Errorf("remove parts of endpoints that are gone: %w", err)
+		}
 	}
 	return &w.next, w.told
 }
@@ -115,6 +141,8 @@ func (c *core) decide(ctx context.Context, network string, have Publication, wan
 type writing struct {
 	before, together, after []Op
 	next                    Publication
+	// checks are those of the terms.
+	checks []Op
 	// told says what is not written, though everything else is.
 	told error
 }
@@ -186,16 +214,45 @@ func (c *core) writeParts(network string, have Publication, want Wanted) writing
 	return w
 }
 
-// withdraw removes this host's endpoints on a network.
-func (c *core) withdraw(ctx context.Context, network string, have Publication) (*Publication, error) {
+// withdrawOn is withdraw that is void once something was published on other terms: a request that is late would remove that.
+func (c *core) withdrawOn(ctx context.Context, network string, have Publication) (now *Publication, err error) {
+	known := have.known
+	err = c.change(ctx, func() ([]Op, error) {
+		on := known
+		known = nil // of the next try: this one met another state
+		bound := true
+		if on == nil {
+			m, err := c.mark(ctx)
+			if err != nil {
+				return nil, err
+			}
+			checks, err := c.boundOps(ctx, m, network)
+			if bound = !errors.Is(err, ErrNotFound); bound && err != nil { // a host without the network publishes nothing
+				return nil, err
+			}
+			on = &terms{m.layout, append(checks, m.check)}
+		}
+		var err error
+		if now, err = c.withdraw(ctx, network, have, on.checks...); err == nil && bound && on.layout != FirstLayout {
+			now.known = on
+		}
+		return nil, err
+	})
+	return now, err
+}
+
+// withdraw removes this host's endpoints on a network, under some conditions.
+func (c *core) withdraw(ctx context.Context, network string, have Publication, guards ...Op) (*Publication, error) {
 	var ops []Op
 	if have.former {
 		ops = c.formerGone(network)
 	}
 	ops = append(ops, c.headGone(network, have)...)
 	// In their order: parts go after their head.
-	if err := ApplyAll(ctx, c.kv, append(ops, c.partsGone(network, have)...)...); err != nil {
-		return nil, fmt.Errorf("remove this host's endpoints: %w", err)
+	for _, chunk := range Chunks(append(ops, c.partsGone(network, have)...), guards...) {
+		if err := c.kv.Apply(ctx, chunk...); err != nil {
+			return nil, fmt.Errorf("remove this host's endpoints: %w", err)
+		}
 	}
 	return &Publication{}, nil
 }

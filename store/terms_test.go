@@ -2,8 +2,11 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -147,4 +150,53 @@ func testPublishChange(w *world) {
 	}
 	w.must(a.PutEndpoints(w.ctx, n.ID, nil))
 	w.must(a.Unbind(w.ctx, n.ID, "da"))
+}
+
+// late is a store whose next transaction, once asked for, is held back: its caller gets ErrUnavailable, as if the answer had not come in time.
+type late struct {
+	store.KV
+	hold bool
+	held []store.Op
+}
+
+// Apply implements store.KV.
+func (l *late) Apply(ctx context.Context, ops ...store.Op) error {
+	if l.hold {
+		l.hold, l.held = false, ops
+		return fmt.Errorf("%w: no answer in time", store.ErrUnavailable)
+	}
+	return l.KV.Apply(ctx, ops...)
+}
+
+// testPublishLate: a request to publish that takes effect late, after its host has published something else, takes no effect any more.
+func testPublishLate(w *world) {
+	for name, change := range map[string][]store.Endpoint{"some more": labelledOnes(0, 20, 0), "none": nil} {
+		kv := &late{KV: w.kv}
+		a := store.NewCluster(kv, "a")
+		n, err := a.Bind(w.ctx, binding("da", "", poolA))
+		w.must(err)
+		first, last := labelledOnes(0, 10, 0), labelledOnes(0, 10, 0)
+		there, err := a.Published(w.ctx, n.ID)
+		w.must(err)
+		now, err := a.Publish(w.ctx, n.ID, there, first)
+		w.must(err)
+		kv.hold = true
+		if _, err := a.Publish(w.ctx, n.ID, *now, change); !errors.Is(err, store.ErrUnavailable) {
+			w.Errorf("%s: %v", name, err)
+		}
+		w.must(a.Fence(w.ctx, n.ID))
+		there, err = a.Published(w.ctx, n.ID)
+		w.must(err)
+		last[3].Addrs = []netip.Addr{addr("10.1.0.250")}
+		now, err = a.Publish(w.ctx, n.ID, there, last)
+		w.must(err)
+		if err := w.kv.Apply(w.ctx, kv.held...); !errors.Is(err, store.ErrConflict) {
+			w.Errorf("%s: what is late takes effect: %v", name, err)
+		}
+		w.published(n.ID, "a", last)
+		_, err = a.Publish(w.ctx, n.ID, *now, first)
+		w.must(err)
+		w.published(n.ID, "a", first)
+		w.must(a.Unbind(w.ctx, n.ID, "da"))
+	}
 }

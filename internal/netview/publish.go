@@ -186,9 +186,14 @@ func (v *View) publish(ctx context.Context, network string) error {
 		v.mu.Unlock()
 		return nil
 	}
-	want, have := v.wanted(t), t.published
-	t.published = nil // until it is known again: what fails may have taken effect
+	want, have, unsure := v.wanted(t), t.published, t.unsure
+	t.published = nil // until it is known again
 	v.mu.Unlock()
+	if unsure {
+		if err := v.cluster.Fence(ctx, network); err != nil {
+			return err
+		}
+	}
 	if have == nil {
 		there, err := v.cluster.Published(ctx, network)
 		if err != nil && !errors.Is(err, store.ErrInvalid) { // a record that can't be read is replaced
@@ -196,9 +201,12 @@ func (v *View) publish(ctx context.Context, network string) error {
 		}
 		have, want.Partly = &there, false
 	}
+	v.mu.Lock()
+	t.unsure = true
+	v.mu.Unlock()
 	now, err := v.cluster.PublishChange(ctx, network, *have, want)
 	v.mu.Lock()
-	t.published = now
+	t.published, t.unsure = now, now == nil
 	v.mu.Unlock()
 	return err
 }

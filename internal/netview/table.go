@@ -23,6 +23,8 @@ type table struct {
 	stored  *copies // of peers; has a lock of its own
 	// published is what the cluster has of this host's endpoints; nil while that is not known.
 	published *store.Publication
+	// unsure says that a request to publish may still be under way: its answer did not come, or the last one was an error.
+	unsure bool
 	// reached is how many of here other hosts are to reach, changed are those that may not be as they were published.
 	reached int
 	changed map[string]bool
