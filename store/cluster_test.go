@@ -173,7 +173,7 @@ func TestCluster(t *testing.T) {
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
 		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
-		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-late": testPublishLate, "publish-change": testPublishChange,
+		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-late": testPublishLate, "withdraw-gone": testWithdrawGone, "publish-change": testPublishChange,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,
 		"heads": testHeads, "heads-raised": testHeadsRaised, "heads-while-raised": testHeadsWhileRaised, "heads-cut-off": testHeadsCutOff, "heads-by-hand": testHeadsByHand,
 		"heads-deposed": testHeadsDeposed, "heads-unwritten": testHeadsUnwritten, "janitor": testJanitor, "janitor-race": testJanitorRace,

@@ -214,26 +214,30 @@ func (c *core) writeParts(network string, have Publication, want Wanted) writing
 	return w
 }
 
-// withdrawOn is withdraw that is void once something was published on other terms: a request that is late would remove that.
+// withdrawOn is withdraw that is void once something was published on other terms, or the network is gone: a request that is late would remove what is there, or
+// write a shard of a network that is not there any more.
 func (c *core) withdrawOn(ctx context.Context, network string, have Publication) (now *Publication, err error) {
 	known := have.known
 	err = c.change(ctx, func() ([]Op, error) {
 		on := known
 		known = nil // of the next try: this one met another state
-		bound := true
+		bound, told := true, true
 		if on == nil {
 			m, err := c.mark(ctx)
 			if err != nil {
 				return nil, err
 			}
-			checks, err := c.boundOps(ctx, m, network)
-			if bound = !errors.Is(err, ErrNotFound); bound && err != nil { // a host without the network publishes nothing
+			s, err := c.standingIn(ctx, m, network)
+			if err != nil {
 				return nil, err
 			}
-			on = &terms{m.layout, append(checks, m.check)}
+			on = &terms{m.layout, s.stays()}
+			if bound, told = s.version != 0 && s.own.DockerID != "", s.version != 0; !bound {
+				on.checks = []Op{m.check, {Kind: OpCheck, Key: NetworkKey(network), Version: s.version}}
+			}
 		}
 		var err error
-		if now, err = c.withdraw(ctx, network, have, on.checks...); err == nil && bound && on.layout != FirstLayout {
+		if now, err = c.withdraw(ctx, network, have, told, on.checks...); err == nil && bound && on.layout != FirstLayout {
 			now.known = on
 		}
 		return nil, err
@@ -241,13 +245,17 @@ func (c *core) withdrawOn(ctx context.Context, network string, have Publication)
 	return now, err
 }
 
-// withdraw removes this host's endpoints on a network, under some conditions.
-func (c *core) withdraw(ctx context.Context, network string, have Publication, guards ...Op) (*Publication, error) {
+// withdraw removes this host's endpoints on a network, under some conditions, and tells the watchers of the network, if there are any.
+func (c *core) withdraw(ctx context.Context, network string, have Publication, told bool, guards ...Op) (*Publication, error) {
 	var ops []Op
 	if have.former {
 		ops = c.formerGone(network)
 	}
 	ops = append(ops, c.headGone(network, have)...)
+	if !told {
+		shard := ShardKey(network, ShardOf(c.host))
+		ops = slices.DeleteFunc(ops, func(op Op) bool { return op.Key == shard })
+	}
 	// In their order: parts go after their head.
 	for _, chunk := range Chunks(append(ops, c.partsGone(network, have)...), guards...) {
 		if err := c.kv.Apply(ctx, chunk...); err != nil {
@@ -279,7 +287,7 @@ func (c *core) leaveOps(ctx context.Context, network string, guards []Op) ([]Op,
 	if one := Chunks(append(all, guards...)); len(one) <= 1 {
 		return append(all, guards...), nil
 	}
-	if _, err := c.withdraw(ctx, network, have); err != nil {
+	if _, err := c.withdraw(ctx, network, have, true); err != nil {
 		return nil, err
 	}
 	last[len(last)-1].Version = 0

@@ -168,6 +168,29 @@ func (l *late) Apply(ctx context.Context, ops ...store.Op) error {
 	return l.KV.Apply(ctx, ops...)
 }
 
+// testWithdrawGone: a host that withdraws its endpoints of a network that is gone meanwhile leaves no record of it.
+func testWithdrawGone(w *world) {
+	a := w.host("a")
+	n, err := a.Bind(w.ctx, binding("da", "", poolA))
+	w.must(err)
+	there, err := a.Published(w.ctx, n.ID)
+	w.must(err)
+	now, err := a.Publish(w.ctx, n.ID, there, labelledOnes(0, 3, 0))
+	w.must(err)
+	read, err := a.Published(w.ctx, n.ID) // as an agent that has just started has it
+	w.must(err)
+	w.must(a.Unbind(w.ctx, n.ID, "da"))
+	for name, have := range map[string]store.Publication{"as it was published": *now, "as it was read": read} {
+		_, err := a.Publish(w.ctx, n.ID, have, nil)
+		w.must(err)
+		for _, kind := range []string{"shards/", "heads/", "parts/", "endpoints/", "index/"} {
+			if left := w.keys(kind + n.ID + "/"); left != 0 {
+				w.Errorf("%s: %d keys are left below %s", name, left, kind)
+			}
+		}
+	}
+}
+
 // testPublishLate: a request to publish that takes effect late, after its host has published something else, takes no effect any more.
 func testPublishLate(w *world) {
 	for name, change := range map[string][]store.Endpoint{"some more": labelledOnes(0, 20, 0), "none": nil} {
