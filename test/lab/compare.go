@@ -14,6 +14,9 @@ var byChance = regexp.MustCompile(`(?m)pools-revision = .*$|/alive = .*$|/alive/
 // What hosts told of how they use their addresses is some seconds old; which host is the cluster's janitor is chance, as are the shards of hosts, which follow from their ids.
 var someTimeAgo = regexp.MustCompile(`(?m)^.*/(use/|janitor = |hostheads/|hostshards/).*\n`)
 
+// A host's binding has a fence once the answer to one of its requests did not come in time.
+var fence = regexp.MustCompile(`,"fence":"[^"]*"`)
+
 // Which addresses of a network that is there a host keeps as spares, or lets rest, is chance; that a network's blocks go
 // with it is not.
 var claimRecord = regexp.MustCompile(`(?m)(/blocks/[^/]+)/.*$`)
@@ -22,7 +25,7 @@ var claimRecord = regexp.MustCompile(`(?m)(/blocks/[^/]+)/.*$`)
 func Lasting(dump string) string {
 	var b strings.Builder
 	last := ""
-	for line := range strings.Lines(claimRecord.ReplaceAllString(byChance.ReplaceAllString(someTimeAgo.ReplaceAllString(dump, ""), "…"), "$1")) {
+	for line := range strings.Lines(claimRecord.ReplaceAllString(byChance.ReplaceAllString(fence.ReplaceAllString(someTimeAgo.ReplaceAllString(dump, ""), ""), "…"), "$1")) {
 		if line != last || !strings.Contains(line, "/blocks/") {
 			b.WriteString(line)
 		}
