@@ -39,9 +39,10 @@ func TestCorePlainCommand(t *testing.T) {
 		w.docker(ctx, h, "network", "create", fmt.Sprintf("own%d", i))
 		w.told(ctx)
 	}
-	w.docker(ctx, h2, "network", "create", "-d", "socketplane", "--subnet", "172.29.0.0/16", "named")
+	next := w.nextOfDocker(ctx)
+	w.docker(ctx, h2, "network", "create", "-d", "socketplane", "--subnet", next, "named")
 	w.arrives(ctx, "named")
-	w.eventuallyMarked(ctx, "172.29.0.0/16")
+	w.eventuallyMarked(ctx, next)
 	for i := range 3 {
 		w.docker(ctx, h1, "network", "create", fmt.Sprintf("late%d", i))
 	}
@@ -236,6 +237,27 @@ func (w *world) distinct(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// nextOfDocker is the first of Docker's own pools that no network of any host uses: the one that Docker would take next. How far it has got depends on how
+// soon hosts hear of each other's subnets.
+func (w *world) nextOfDocker(ctx context.Context) string {
+	w.t.Helper()
+	used := map[netip.Prefix]bool{}
+	for _, h := range w.Hosts {
+		ids := strings.Fields(w.docker(ctx, h, "network", "ls", "-q"))
+		out := w.docker(ctx, h, append([]string{"network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}"}, ids...)...)
+		for _, text := range strings.Fields(out) {
+			used[netip.MustParsePrefix(text)] = true
+		}
+	}
+	for second := byte(18); second < 32; second++ {
+		if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second, 0, 0}), 16); !used[p] {
+			return p.String()
+		}
+	}
+	w.t.Fatal("all of Docker's pools are used")
+	return ""
 }
 
 // outside demands that containers of this name reach what is beyond the hosts, by docker_gwbridge.
