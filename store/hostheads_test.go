@@ -182,7 +182,7 @@ func testHeadsCutOff(w *world) {
 	}
 }
 
-// testHeadsUnwritten: before a conversion has written the heads, a host that goes or changes is told of all the same.
+// testHeadsUnwritten: before a conversion has written the heads, watchers see a host that goes or changes all the same.
 func testHeadsUnwritten(w *world) {
 	a, b := w.host("a"), w.host("b")
 	w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))

@@ -116,7 +116,7 @@ func TestPoolsOfSeveralHosts(t *testing.T) {
 			t.Fatalf("subnets are %v, held are %v, %v", subnets, held, err)
 		}
 	}
-	// One that was removed by hand does not stand in the way.
+	// A pool that was removed by hand makes no overlap.
 	for cidr := range held {
 		if err := kv.Apply(t.Context(), store.Op{Kind: store.OpRemove, Key: store.PoolKey(cidr)}); err != nil {
 			t.Fatal(err)

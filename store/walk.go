@@ -25,7 +25,7 @@ type Walk struct {
 // EachHost gives each host's endpoints on a network, in either form, one host after the other in no order, and ends with the first error of each. It
 // reads some hosts' records while others are taken over, and keeps no more than these in memory.
 //
-// A host's endpoints are as they were at one moment, those of two hosts may be of two. What is published all the time is told once. A host that
+// A host's endpoints are as they were at one moment, those of two hosts may be of two. An endpoint that is published throughout is given once. A host that
 // changes the form of its records at this moment may be missing.
 func (c EndpointRecords) EachHost(ctx context.Context, network string, walk Walk, each func(Endpoints) error) error {
 	former := map[string]Endpoints{}

@@ -8,7 +8,7 @@ import (
 	"github.com/socketplane/socketplane/store"
 )
 
-// census is what is told of a network's endpoints as a whole. It takes them host by host, so that none is kept.
+// census counts a network's endpoints for `network inspect`. It takes them host by host and keeps none.
 type census struct {
 	// want is the MTU that new containers get, in bytes; 0 if those that have another one are not asked for.
 	want  int

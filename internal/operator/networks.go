@@ -94,7 +94,7 @@ func (o *Operator) Inspect(ctx context.Context, name string, each func(adminapi.
 	return o.told(ctx, n, members, c)
 }
 
-// told is what is told of one network, with its addresses.
+// told is the answer about one network, with its addresses.
 func (o *Operator) told(ctx context.Context, n store.Network, members store.Membership, c *census) (adminapi.NetworkDetail, error) {
 	bindings, err := o.deps.Cluster.BoundTo(ctx, n.ID)
 	if err != nil {

@@ -28,7 +28,7 @@ type Deps struct {
 	Cluster *store.Cluster
 	// Local is this host's own store.
 	Local store.KV
-	// Name, Version and VXLANPort are told to other hosts, and Started, when the agent's process began.
+	// Name, Version and VXLANPort are in the host's record, with Started, when the agent's process began.
 	Name, Version string
 	VXLANPort     uint16
 	Started       time.Time
@@ -63,7 +63,7 @@ type Presence struct {
 	unread     retry.Trouble
 }
 
-// New is a host that the cluster is told nothing of yet.
+// New makes a Presence. Nothing is published before Run or Publish.
 func New(deps Deps) *Presence {
 	return &Presence{deps: deps, log: deps.Logger, seat: newSeat(), unread: retry.Trouble{
 		Logger: deps.Logger, Level: slog.LevelWarn, Text: "the subnets that this host uses can't be read; other hosts take them to be as they were", Over: "the subnets that this host uses can be read again",

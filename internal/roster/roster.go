@@ -54,7 +54,7 @@ func New(cluster store.HostRecords, opts Options) *Roster {
 }
 
 // Members are the hosts as the store told them last, also while it is away; known is false before its first answer. The maps are shared: callers
-// must not change them. Who is alive is told in the first layout only, by what lies beside the hosts' records: who needs that asks the store.
+// must not change them. Alive is filled in the first layout only, from the keys beside the hosts' records; others read it from the store (HostRecords.Alive).
 func (r *Roster) Members() (members store.Membership, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -26,6 +26,9 @@ import (
 	"github.com/socketplane/socketplane/ovsctl"
 )
 
+// resync is how often the tests' planes look at everything by the clock.
+const resync = time.Minute
+
 const (
 	bridge = "socketplane0"
 	// patience bounds whatever has no limit of its own.
@@ -77,7 +80,7 @@ func newHost(t testing.TB, options ...testovs.Option) *host {
 	})
 	t.Cleanup(func() { _ = h.links.Close() })
 	h.opts = ovs.Options{
-		VXLANPort: 4789, Resync: time.Minute, Logger: logger(t), Host: h.ns,
+		VXLANPort: 4789, Resync: resync, Logger: logger(t), Host: h.ns,
 		Underlay: hostlink.Underlay{Addr: netip.MustParseAddr("127.0.0.1"), Dev: "lo", Index: 1, MTU: 1500},
 	}
 	return h

@@ -107,11 +107,11 @@ func TestAJoinCostsItsOwn(t *testing.T) {
 	}
 }
 
-// TestRemovalsCauseNoPass: what the kernel and the database tell of links and ports that the plane itself has removed is no reason to look at everything, whenever it
-// is told.
+// TestRemovalsCauseNoPass: events of the kernel and of the database about links and ports that the plane itself has removed cause no pass, before, between and after the removals:
+// the pause before each removal varies that, and nothing waits for it.
 func TestRemovalsCauseNoPass(t *testing.T) {
 	h := filled(t, 2, 5)
-	before := h.agent.Status().Passes
+	before, began := h.agent.Status().Passes, time.Now()
 	for i := range 24 {
 		n := wide(fmt.Sprintf("new%02d", i), 300+uint32(i), 1, 0)
 		n.Local[0].Port = 5001
@@ -129,7 +129,7 @@ func TestRemovalsCauseNoPass(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const byClock = 1
+	byClock := 1 + uint64(time.Since(began)/resync) // the whole is looked at by the clock, too
 	if got := h.agent.Status().Passes - before; got > byClock {
 		t.Errorf("%d passes for 24 networks that came and went", got)
 	}
