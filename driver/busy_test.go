@@ -21,15 +21,7 @@ func TestBusyNetworkAnswers(t *testing.T) {
 	id := a.Networks()[0].ID
 	_, err := a.endpoint("n1", "e2", "10.1.0.8/24", "")
 	w.must(err)
-	release := make(chan struct{})
-	a.plane.mu.Lock()
-	a.plane.block[id] = release
-	a.plane.mu.Unlock()
-	joined := make(chan error, 1)
-	go func() {
-		_, err := a.join("n1", "e2")
-		joined <- err
-	}()
+	release, joined := a.joinHeld(id, "n1", "e2")
 	w.eventually("the data plane hangs", func() bool { return a.Networks()[0].Endpoints == 2 })
 	for name, call := range map[string]func(ctx context.Context) error{
 		"CreateEndpoint": func(ctx context.Context) error {

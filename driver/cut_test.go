@@ -27,15 +27,7 @@ func TestCreateBesideBusy(t *testing.T) {
 			id = n.ID
 		}
 	}
-	release := make(chan struct{})
-	a.plane.mu.Lock()
-	a.plane.block[id] = release
-	a.plane.mu.Unlock()
-	joined := make(chan error, 1)
-	go func() {
-		_, err := a.join("free", "e")
-		joined <- err
-	}()
+	release, joined := a.joinHeld(id, "free", "e")
 	w.eventually("the switch is asked", func() bool { return a.plane.count() == 1 })
 	created := make(chan error, 1)
 	go func() {

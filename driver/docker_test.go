@@ -30,6 +30,20 @@ func (h *host) endpoint(id, endpoint, addr, mac string) (*network.EndpointInterf
 	return r.Interface, nil
 }
 
+// joinHeld starts a Join for which the data plane holds a network, given by the cluster's id, until release is closed; then joined has the result.
+func (h *host) joinHeld(cluster, id, endpoint string) (release chan struct{}, joined <-chan error) {
+	release = make(chan struct{})
+	h.plane.mu.Lock()
+	h.plane.block[cluster] = release
+	h.plane.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.join(id, endpoint)
+		done <- err
+	}()
+	return release, done
+}
+
 func (h *host) join(id, endpoint string) (string, error) {
 	r, err := h.Join(h.w.ctx, &network.JoinRequest{NetworkID: id, EndpointID: endpoint})
 	if err != nil {

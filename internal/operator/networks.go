@@ -70,7 +70,7 @@ func (o *Operator) Network(ctx context.Context, name string) (adminapi.NetworkDe
 	if err != nil {
 		return adminapi.NetworkDetail{}, err
 	}
-	return o.told(ctx, n, members, c)
+	return o.detail(ctx, n, members, c)
 }
 
 // Inspect is Network that gives each of its endpoints, too, and reads them once for both.
@@ -91,11 +91,11 @@ func (o *Operator) Inspect(ctx context.Context, name string, each func(adminapi.
 	if err != nil {
 		return adminapi.NetworkDetail{}, err
 	}
-	return o.told(ctx, n, members, c)
+	return o.detail(ctx, n, members, c)
 }
 
-// told is the answer about one network, with its addresses.
-func (o *Operator) told(ctx context.Context, n store.Network, members store.Membership, c *census) (adminapi.NetworkDetail, error) {
+// detail is the answer about one network, with its addresses.
+func (o *Operator) detail(ctx context.Context, n store.Network, members store.Membership, c *census) (adminapi.NetworkDetail, error) {
 	bindings, err := o.deps.Cluster.BoundTo(ctx, n.ID)
 	if err != nil {
 		return adminapi.NetworkDetail{}, Spoken(err)
