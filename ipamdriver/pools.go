@@ -266,19 +266,16 @@ func (d *Driver) free(t occupied, v6 bool) func(func(netip.Prefix) bool) {
 }
 
 func (d *Driver) takenSubnets(ctx context.Context) (t occupied, err error) {
-	pools, unread, err := d.cluster.AllPools(ctx)
+	pools, err := d.cluster.Subnets(ctx)
 	if err != nil {
 		return t, err
 	}
-	t.used = unread.Subnets()
-	for _, p := range pools {
-		t.used = append(t.used, p.CIDR)
-	}
-	members, err := d.cluster.Hosts(ctx)
+	t.used = slices.Clone(pools) // others share it
+	hosts, err := d.cluster.Used(ctx)
 	if err != nil {
 		return t, err
 	}
-	for _, h := range members.Hosts {
+	for _, h := range hosts {
 		t.used = append(t.used, h.Subnets...)
 		t.routed = append(t.routed, h.Routed...)
 	}

@@ -66,6 +66,8 @@ type core struct {
 	host  string
 	owner Owner // of what is claimed
 	sets  *poolSets
+	// known are the hosts as their watcher has them, see WithHosts; nil if there is none.
+	known KnownHosts
 }
 
 func (c *core) networks() NetworkRecords   { return NetworkRecords{c} }
@@ -77,11 +79,11 @@ func (c *core) members() MemberRecords     { return MemberRecords{c} }
 
 // NewCluster returns the cluster's state in kv as the host with this id sees and changes it.
 func NewCluster(kv KV, host string) *Cluster {
-	return newCluster(kv, host, HostOwner(host), &poolSets{})
+	return newCluster(core{kv: kv, host: host, owner: HostOwner(host), sets: &poolSets{}})
 }
 
-func newCluster(kv KV, host string, owner Owner, sets *poolSets) *Cluster {
-	k := &core{kv: kv, host: host, owner: owner, sets: sets}
+func newCluster(c core) *Cluster {
+	k := &c
 	return &Cluster{
 		core: k, NetworkRecords: NetworkRecords{k}, PoolRecords: PoolRecords{k}, ClaimRecords: ClaimRecords{k}, EndpointRecords: EndpointRecords{k},
 		HostRecords: HostRecords{k}, LayoutRecord: LayoutRecord{k}, MemberRecords: MemberRecords{k},
@@ -89,7 +91,22 @@ func newCluster(kv KV, host string, owner Owner, sets *poolSets) *Cluster {
 }
 
 // ForSwarm is the same cluster as Swarm's manager on this host claims addresses in it: [ClaimRecords.Keep] and [ClaimRecords.ChangeBlocks] claim for Swarm.
-func (c *Cluster) ForSwarm() *Cluster { return newCluster(c.kv, c.host, SwarmOwner(), c.sets) }
+func (c *Cluster) ForSwarm() *Cluster {
+	swarm := *c.core
+	swarm.owner = SwarmOwner()
+	return newCluster(swarm)
+}
+
+// KnownHosts are the cluster's hosts as a watcher of their records has them, by id, without those that can't be read. current is false while the watcher has not read them or does not
+// hear the store. It waits for nothing and is safe for concurrent use; callers do not change the map.
+type KnownHosts func() (hosts map[string]Host, current bool)
+
+// WithHosts is the same cluster beside a watcher of the hosts' records: what only has to know what hosts use takes them from there ([HostRecords.Used]), and does not list them.
+func (c *Cluster) WithHosts(known KnownHosts) *Cluster {
+	with := *c.core
+	with.known = known
+	return newCluster(with)
+}
 
 // KV is the store in which the records are.
 func (c *core) KV() KV { return c.kv }

@@ -171,7 +171,7 @@ func TestCluster(t *testing.T) {
 		"name-later": testNameLater, "dual-stack": testDualStack, "most-pools": testMostPools,
 		"declare": testDeclare, "declare-race": testDeclareRace, "create": testCreate, "release": testRelease,
 		"made-anew": testMadeAnew, "remove-host": testRemoveHost, "garbage": testGarbage, "gone": testGone,
-		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
+		"endpoints": testEndpoints, "endpoints-former": testEndpointsFormer, "hosts": testHosts, "uses-refused": testUsesRefused, "uses-known": testUsesKnown, "newer-schema": testNewerSchema, "newer-alone": testNewerAlone,
 		"layout": testLayout, "layout-begins": testLayoutBegins, "layout-operator": testLayoutOperator, "layout-newer": testLayoutNewer,
 		"parts": testParts, "parts-many": testPartsMany, "parts-too-large": testPartsTooLarge, "parts-forms": testPartsForms, "parts-torn": testPartsTorn, "terms": testTerms, "publish-late": testPublishLate, "withdraw-gone": testWithdrawGone, "publish-change": testPublishChange,
 		"parts-garbage": testPartsGarbage, "layout-back": testLayoutBack,

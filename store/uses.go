@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -62,17 +63,35 @@ func (h Host) Used() []Use {
 	return uses
 }
 
+// Used are the hosts whose uses a new subnet is compared with, by id: as their watcher has them ([Cluster.WithHosts]), which may be a moment ago, or listed if there is none or it
+// does not know. Hosts whose records can't be read are left out. Callers do not change the map.
+func (c HostRecords) Used(ctx context.Context) (map[string]Host, error) {
+	if c.known != nil {
+		if hosts, current := c.known(); current {
+			return hosts, nil
+		}
+	}
+	all, err := c.AllHosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make(map[string]Host, len(all))
+	for id, h := range all {
+		if h.Err == nil {
+			hosts[id] = h.Host
+		}
+	}
+	return hosts, nil
+}
+
 // checkUses returns ErrOverlap if a host of the cluster uses one of the subnets by itself. It is asked when a network is made: what a
-// host begins to use later is trouble of that host.
+// host begins to use later, or has begun a moment ago, is trouble of that host.
 func (c *core) checkUses(ctx context.Context, pools []netip.Prefix) error {
-	members, err := c.hosts().Hosts(ctx)
+	used, err := c.hosts().Used(ctx)
 	if err != nil {
 		return err
 	}
-	hosts := make([]Host, 0, len(members.Hosts))
-	for _, h := range members.Hosts {
-		hosts = append(hosts, h)
-	}
+	hosts := slices.Collect(maps.Values(used))
 	slices.SortFunc(hosts, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	for _, pool := range pools {
 		var first Use

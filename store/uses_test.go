@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,5 +77,55 @@ func testUsesRefused(w *world) {
 	w.must(err)
 	if joined.ID != made.ID {
 		w.Errorf("b joined %+v, a made %+v", joined, made)
+	}
+}
+
+// noting notes the prefixes that are listed.
+type noting struct {
+	store.KV
+	listed []string
+}
+
+func (l *noting) List(ctx context.Context, prefix string) ([]store.Entry, error) {
+	l.listed = append(l.listed, prefix)
+	return l.KV.List(ctx, prefix)
+}
+
+// testUsesKnown: who makes a network beside a watcher of the hosts asks that one what they use, and lists no hosts; one that does not know, as after a start, is not relied on.
+func testUsesKnown(w *world) {
+	w.must(w.host("a").PutHost(w.ctx, store.Host{Name: "alpha", Uses: []store.Use{{Subnet: poolA, Network: "shop"}}}))
+	w.must(w.kv.Apply(w.ctx, store.Op{Kind: store.OpPut, Key: store.HostKey("c"), Value: []byte(`{"schema":99}`)}))
+	kv := &noting{KV: w.kv}
+	var known map[string]store.Host
+	current := false
+	b := store.NewCluster(kv, "b").WithHosts(func() (map[string]store.Host, bool) { return known, current })
+	refused := func(what string, pool netip.Prefix, listed bool) {
+		w.Helper()
+		kv.listed = nil
+		_, err := b.Bind(w.ctx, binding("dx", "x", pool))
+		w.wants(err, store.ErrOverlap, pool.String(), "host alpha", "Docker network shop")
+		_, err = b.Create(w.ctx, store.NewNetwork{Name: "x", Pools: []netip.Prefix{pool}})
+		w.wants(err, store.ErrOverlap, pool.String(), "host alpha", "Docker network shop")
+		got := slices.ContainsFunc(kv.listed, func(prefix string) bool {
+			return strings.HasPrefix(prefix, store.HostsPrefix) || strings.HasPrefix(prefix, store.AlivePrefix)
+		})
+		if got != listed {
+			w.Errorf("%s: hosts are listed: %t: %q", what, got, kv.listed)
+		}
+	}
+	refused("the watcher knows nothing yet", poolA, true)
+	known = map[string]store.Host{"a": {ID: "a", Name: "alpha", Uses: []store.Use{{Subnet: poolB, Network: "shop"}}}}
+	refused("the watcher has not heard the last change", poolA, true)
+	current = true
+	refused("the watcher knows the hosts", poolB, false)
+	if swarm, err := b.ForSwarm().Used(w.ctx); err != nil || len(swarm) != 1 || swarm["a"].Uses[0].Subnet != poolB {
+		w.Errorf("for Swarm the hosts are %v: %v", swarm, err)
+	}
+	known["a"] = store.Host{ID: "a", Name: "alpha"}
+	kv.listed = nil
+	made, err := b.Bind(w.ctx, binding("dx", "x", poolB))
+	w.must(err)
+	if kv.listed = slices.DeleteFunc(kv.listed, func(prefix string) bool { return !strings.HasPrefix(prefix, store.HostsPrefix) }); len(kv.listed) > 0 || made.ID == "" {
+		w.Errorf("%+v was made, and %q listed", made, kv.listed)
 	}
 }

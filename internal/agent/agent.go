@@ -258,12 +258,13 @@ func (a *agent) build(ctx context.Context) (err error) {
 	return nil
 }
 
-// buildRoster makes what follows the cluster's hosts, and what removes those that are gone.
+// buildRoster makes what follows the cluster's hosts, from which the cluster knows them then, and what removes those that are gone.
 func (a *agent) buildRoster() {
 	a.roster = roster.New(a.cluster.HostRecords, roster.Options{Logger: a.log, Back: func() {
 		a.resync.Store(true)
 		a.janitor.Again()
 	}})
+	a.cluster = a.cluster.WithHosts(a.roster.Hosts)
 	opts := janitor.Options{Expiry: a.cfg.HostExpiry, Grace: a.cfg.GarbageGrace, Members: a.roster.Members, Logger: a.log}
 	if a.storage.managed != nil {
 		opts.Remove = a.storage.managed.Forget

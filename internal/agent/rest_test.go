@@ -117,6 +117,7 @@ func resting(t *testing.T, kv store.KV, host string) (parts []func(context.Conte
 	a := &agent{cluster: cluster, local: local, log: log}
 	a.cfg.HostExpiry, a.cfg.GarbageGrace = 24*time.Hour, 5*time.Minute
 	a.buildRoster()
+	cluster = a.cluster
 	a.ipam = ipamdriver.New(cluster, local, ipamdriver.Options{Journal: j, Logger: log})
 	if a.view, err = netview.New(t.Context(), netview.Deps{Cluster: cluster, Roster: a.roster, Local: local, OwnRecord: func(store.Host) {}, Logger: log}); err != nil {
 		t.Fatal(err)

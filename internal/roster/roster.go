@@ -61,6 +61,13 @@ func (r *Roster) Members() (members store.Membership, known bool) {
 	return r.members, r.known
 }
 
+// Hosts are those of Members, for a store.KnownHosts. current is false before the first answer, and while the store does not answer.
+func (r *Roster) Hosts() (hosts map[string]store.Host, current bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members.Hosts, r.known && r.heard
+}
+
 // Heard says whether the store has answered the last question, so that Members is what it has now.
 func (r *Roster) Heard() bool {
 	r.mu.Lock()

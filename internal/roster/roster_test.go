@@ -224,11 +224,17 @@ func TestFollows(t *testing.T) {
 		}
 	}
 	heard(false)
+	if hosts, current := w.r.Hosts(); current || len(hosts) == 0 {
+		t.Errorf("while the store is away, %d hosts are known, and said to be current: %t", len(hosts), current)
+	}
 	w.kv.mu.Lock()
 	w.kv.fail = nil
 	w.kv.mu.Unlock()
 	heard(true)
 	w.same("the store is back")
+	if hosts, current := w.r.Hosts(); !current || len(hosts) == 0 {
+		t.Errorf("when the store is back, %d hosts are known, and said to be current: %t", len(hosts), current)
+	}
 	if len(w.back) == 0 {
 		t.Error("that the store was away is not told")
 	}

@@ -81,6 +81,8 @@ var bounds = []struct {
 	{localJoin, "OVSDB: operations", 8},
 	{localJoin, "OVSDB: transactions", 1},
 	{networkMade, "Consul: requests", 60},
+	{networkMade, "Consul: keys read", 80},
+	{networkMade, "Consul: bytes read", 16 << 10},
 	{networkMade, "flow-mods and group-mods", 16},
 	{networkMade, "flow dumps and counts", seldom},
 	{networkMade, "OVSDB: operations", 10},
