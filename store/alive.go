@@ -20,84 +20,60 @@ const formerAlive = "/alive"
 // FormerAliveKey is AliveKey in the first layout.
 func FormerAliveKey(id string) string { return HostKey(id) + formerAlive }
 
-// aliveAgain is the pause after the layout could not be watched.
-const aliveAgain = 2 * time.Second
+// LayoutNow is the layout of the cluster's records as its watcher read it last, 0 while it has not, and what is closed when it is another one. It waits for nothing and is safe
+// for concurrent use.
+type LayoutNow func() (layout int, changed <-chan struct{})
 
-// Announce is KV.Announce for this host's sign of life, where agents of the cluster's layout look for it. It follows changes of the layout.
-func (c HostRecords) Announce(ctx context.Context, ttl time.Duration) error {
+// Announce is KV.Announce for this host's sign of life, where agents of the cluster's layout look for it. It follows changes of the layout, which now tells.
+func (c HostRecords) Announce(ctx context.Context, ttl time.Duration, now LayoutNow) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	ended := make(chan error, 2)
 	defer running.Wait()
 	defer cancel()
 	running.Go(func() { ended <- c.kv.Announce(ctx, AliveKey(c.host), []byte(c.host), ttl) })
-	running.Go(func() { ended <- c.announceFormer(ctx, ttl) })
+	running.Go(func() { ended <- c.announceFormer(ctx, ttl, now) })
 	return <-ended
 }
 
 // announceFormer announces FormerAliveKey whenever the layout is the first.
-func (c *core) announceFormer(ctx context.Context, ttl time.Duration) error {
+func (c *core) announceFormer(ctx context.Context, ttl time.Duration, now LayoutNow) error {
 	var former *announcement
-	var following sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel()
-		former.end()
-		following.Wait()
-	}()
-	layouts := make(chan bool)
-	following.Go(func() { c.followLayout(ctx, layouts) })
+	defer func() { former.end() }()
 	for {
+		layout, changed := now()
+		switch {
+		case layout == FirstLayout && former == nil:
+			former = c.beginFormer(ctx, ttl)
+		case layout > FirstLayout:
+			former.end()
+			former = nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-former.lost():
 			return former.err
-		case first := <-layouts:
-			switch {
-			case first && former == nil:
-				former = c.beginFormer(ctx, ttl)
-			case !first:
-				former.end()
-				former = nil
-			}
+		case <-changed:
 		}
 	}
 }
 
-// followLayout says whether the layout is the first, again whenever its record has changed, until ctx ends.
-func (c *core) followLayout(ctx context.Context, layouts chan<- bool) {
-	for since := uint64(0); ctx.Err() == nil; {
-		first, index, err := c.watchLayout(ctx, since)
-		if since = index; err != nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(aliveAgain):
-			}
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case layouts <- first:
-		}
-	}
-}
-
-// watchLayout is KV.Watch for the layout: whether it is the first.
-func (c *core) watchLayout(ctx context.Context, since uint64) (first bool, index uint64, err error) {
+// WatchLayout is KV.Watch for the layout that records are written in. Its one watcher tells it to all parts of an agent.
+func (c HostRecords) WatchLayout(ctx context.Context, since uint64) (layout int, index uint64, err error) {
 	entries, index, err := c.kv.Watch(ctx, LayoutKey, since)
 	if err != nil {
-		return false, 0, err
+		return 0, 0, err
 	}
 	l := Layout{}
 	for _, e := range entries {
 		if e.Key == LayoutKey {
 			if l, err = Decode[Layout](e); err != nil {
-				return false, 0, err
+				return 0, 0, err
 			}
 		}
 	}
-	return l.Layout <= FirstLayout, index, nil
+	return min(max(l.Layout, FirstLayout), NewestLayout), index, nil
 }
 
 // announcement is one KV.Announce in the background; nil is none.

@@ -11,15 +11,6 @@ import (
 // errAlive says that a host's agent is up, and changes its records itself.
 var errAlive = errors.New("its agent is up")
 
-// WatchLayout is KV.Watch for the layout that records are written in.
-func (c EndpointRecords) WatchLayout(ctx context.Context, since uint64) (layout int, index uint64, err error) {
-	first, index, err := c.watchLayout(ctx, since)
-	if layout = NewestLayout; first {
-		layout = FirstLayout
-	}
-	return layout, index, err
-}
-
 // WithParts lists the hosts that have endpoints in the form of the second layout, by id. In the
 // first layout these are hosts whose agents have not followed yet, or whose endpoints do not fit
 // into the former record.

@@ -179,12 +179,6 @@ func (c *core) reformHosts(ctx context.Context) error {
 	return nil
 }
 
-// WatchForm is KV.Watch for whether the hosts' records have heads, as they do in the second layout.
-func (c HostRecords) WatchForm(ctx context.Context, since uint64) (heads bool, index uint64, err error) {
-	first, index, err := c.watchLayout(ctx, since)
-	return !first, index, err
-}
-
 // AllHosts lists the hosts' records, by id.
 func (c HostRecords) AllHosts(ctx context.Context) (map[string]SeenHost, error) {
 	entries, err := c.kv.List(ctx, HostsPrefix)

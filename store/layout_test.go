@@ -184,6 +184,27 @@ func TestSchemaOfLayout(t *testing.T) {
 	}
 }
 
+// toldLayout is a layout that a test tells.
+type toldLayout struct {
+	mu      sync.Mutex
+	layout  int
+	changed chan struct{}
+}
+
+func (t *toldLayout) now() (int, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.layout, t.changed
+}
+
+func (t *toldLayout) tell(layout int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.layout = layout
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
 // testAlive: a host is alive for agents of both layouts while the first one is used, and for those of the second alone afterwards.
 func testAlive(w *world) {
 	a := w.host("a")
@@ -192,7 +213,8 @@ func testAlive(w *world) {
 	w.must(a.PutHost(w.ctx, store.Host{Name: "a"}))
 	ctx, cancel := context.WithCancel(w.ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- a.Announce(ctx, 10*time.Second) }()
+	told := &toldLayout{changed: make(chan struct{})}
+	go func() { ended <- a.Announce(ctx, 10*time.Second, told.now) }()
 	has := func(key string, want bool) {
 		w.Helper()
 		var index uint64
@@ -206,8 +228,11 @@ func testAlive(w *world) {
 		}
 	}
 	has(store.AliveKey("a"), true)
+	has(store.FormerAliveKey("a"), false) // while the layout is not known
+	told.tell(1)
 	has(store.FormerAliveKey("a"), true)
 	w.must(a.SetLayout(w.ctx, 2))
+	told.tell(2)
 	has(store.FormerAliveKey("a"), false)
 	has(store.AliveKey("a"), true)
 	members, err := a.Hosts(w.ctx)
@@ -216,6 +241,7 @@ func testAlive(w *world) {
 		w.Errorf("members are %+v", members)
 	}
 	w.must(a.SetLayout(w.ctx, 1))
+	told.tell(1)
 	has(store.FormerAliveKey("a"), true)
 	cancel()
 	w.wants(<-ended, context.Canceled)

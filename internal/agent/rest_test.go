@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -33,6 +35,19 @@ import (
 type counted struct {
 	store.KV
 	records atomic.Int64
+
+	mu      sync.Mutex
+	waiting map[string]int  // watches under way, by prefix
+	twice   map[string]bool // prefixes that were watched twice at once
+}
+
+// waits notes that there is one watch of a prefix more, or less.
+func (c *counted) waits(prefix string, more int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting[prefix] += more; c.waiting[prefix] > 1 {
+		c.twice[prefix] = true
+	}
 }
 
 func (c *counted) Get(ctx context.Context, key string) (store.Entry, error) {
@@ -47,6 +62,8 @@ func (c *counted) List(ctx context.Context, prefix string) ([]store.Entry, error
 }
 
 func (c *counted) Watch(ctx context.Context, prefix string, since uint64) ([]store.Entry, uint64, error) {
+	c.waits(prefix, 1)
+	defer c.waits(prefix, -1)
 	all, index, err := c.KV.Watch(ctx, prefix, since)
 	c.records.Add(int64(1 + len(all)))
 	return all, index, err
@@ -143,7 +160,7 @@ func readAtRest(t *testing.T, hosts int, self string) (records int64) {
 		}
 		defer kv.Close()
 		populate(t, kv, hosts)
-		counting := &counted{KV: kv}
+		counting := &counted{KV: kv, waiting: map[string]int{}, twice: map[string]bool{}}
 		parts, synced := resting(t, counting, self)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -164,12 +181,15 @@ func readAtRest(t *testing.T, hosts int, self string) (records int64) {
 		if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+		if len(counting.twice) > 0 {
+			t.Errorf("more than one part watches %v", slices.Sorted(maps.Keys(counting.twice)))
+		}
 	})
 	return records
 }
 
 // TestRestDoesNotGrowWithTheCluster: what an agent reads of the store while nothing happens is the same in a small and in a large cluster, also on the host
-// that is the janitor.
+// that is the janitor, and nothing is watched by two of its parts.
 func TestRestDoesNotGrowWithTheCluster(t *testing.T) {
 	for name, self := range map[string]string{"a host": "h007", "the cluster's janitor": "h000"} {
 		t.Run(name, func(t *testing.T) {

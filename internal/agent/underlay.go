@@ -18,7 +18,7 @@ func (a *agent) where() underlay.Underlay {
 func (a *agent) buildPresence() {
 	deps := presence.Deps{
 		Cluster: a.cluster, Local: a.local, Name: a.cfg.Name, Version: a.opts.Version.Version, VXLANPort: a.cfg.VXLANPort, Started: a.started,
-		Where: a.where, Changed: a.underlay.Subscribe, Alone: a.storage.kind == config.StoreBolt, Forgotten: func() { a.resync.Store(true) }, Logger: a.log,
+		Where: a.where, Changed: a.underlay.Subscribe, Layout: a.roster.Layout, Alone: a.storage.kind == config.StoreBolt, Forgotten: func() { a.resync.Store(true) }, Logger: a.log,
 	}
 	if a.storage.managed != nil {
 		deps.Admitted = a.storage.managed.Claim

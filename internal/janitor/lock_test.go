@@ -55,7 +55,7 @@ func begin(t *testing.T, ctx context.Context, kv store.KV, id string, expiry tim
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ctx.Err() == nil {
-			if err := c.Announce(ctx, 10*time.Second); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
+			if err := c.Announce(ctx, 10*time.Second, func() (int, <-chan struct{}) { return store.NewestLayout, nil }); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
 				t.Errorf("announce %s: %v", id, err)
 			}
 		}

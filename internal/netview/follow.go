@@ -59,7 +59,7 @@ func (v *View) watchPeers(ctx context.Context, t *table, w *watch) {
 	loop := v.newLoop("peers can't be read or written to this host's disk; the last known stay")
 	f.reset()
 	for ctx.Err() == nil {
-		layout, changed := v.currentLayout()
+		layout, changed := v.roster.Layout()
 		if layout == 0 {
 			select {
 			case <-ctx.Done():
@@ -189,46 +189,28 @@ func (f *peerReader) troubles() error {
 	return errors.Join(errs...)
 }
 
-// currentLayout is the layout of the cluster's records as it was read last, 0 before, and what is
-// closed when it changes.
-func (v *View) currentLayout() (layout int, changed <-chan struct{}) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.layout, v.relayout
-}
-
 // convertSpread is for how long the hosts of a cluster give their records another form, for each
 // host. Each that does is read by all others: they do not do it at once.
 const convertSpread = 200 * time.Millisecond
 
-// watchLayout follows the layout of the cluster's records. This host's endpoints are published in
-// its form, after a while in which the other hosts do that, too.
-func (v *View) watchLayout(ctx context.Context) {
-	v.newLoop("the layout of the cluster's records can't be read; the last known stays").Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
-		layout, next, err := v.cluster.WatchLayout(ctx, since)
-		if err == nil {
-			v.setLayout(layout)
+// followLayout follows the layout of the cluster's records, as the roster knows it. This host's
+// endpoints are published in its form, after a while in which the other hosts do that, too.
+func (v *View) followLayout(ctx context.Context) {
+	for known := 0; ctx.Err() == nil; {
+		layout, changed := v.roster.Layout()
+		if known != 0 && layout != known { // else all is to be published anyway
+			select {
+			case <-v.convert: // of a change before this one
+			default:
+			}
+			v.convert <- rand.N(time.Duration(1+len(v.Hosts())) * convertSpread)
 		}
-		return next, err
-	})
-}
-
-func (v *View) setLayout(layout int) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if layout == v.layout {
-		return
-	}
-	if v.layout != 0 { // else all is to be published anyway
+		known = layout
 		select {
-		case <-v.convert: // of a change before this one
-		default:
+		case <-changed:
+		case <-ctx.Done():
 		}
-		v.convert <- rand.N(time.Duration(1+len(v.hosts)) * convertSpread)
 	}
-	v.layout = layout
-	close(v.relayout)
-	v.relayout = make(chan struct{})
 }
 
 // markAll notes that this host's endpoints on all networks are to be published.

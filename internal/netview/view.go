@@ -37,6 +37,8 @@ type Roster interface {
 	Members() (members store.Membership, known bool)
 	// Subscribe signals that a host's record has changed.
 	Subscribe(context.Context) <-chan struct{}
+	// Layout is that of the cluster's records, 0 while it is not known; changed is closed when it is another one.
+	Layout() (layout int, changed <-chan struct{})
 }
 
 // View is what this host knows of the cluster. It is safe for concurrent use.
@@ -52,7 +54,7 @@ type View struct {
 	storedHosts *copies
 	carries     chan struct{} // has room for the news that the hosts carry another MTU
 	wake        chan struct{} // has room for the news that something is to be published
-	// convert has room for the wait until all is published in the form of another layout; setLayout writes it, with mu held.
+	// convert has room for the wait until all is published in the form of another layout; only followLayout writes it.
 	convert chan time.Duration
 
 	mu     sync.Mutex // guards what follows; never held while anything is waited for
@@ -61,12 +63,9 @@ type View struct {
 	mtu    int                   // of containers: what all hosts carry, 0 while none has told
 	read   chan struct{}         // closed when the other hosts were read; nil when they were, and before Run
 	begin  func(*table)          // begins a watch; nil before Run
-	// layout is that of the cluster's records, 0 while it is not known; relayout is closed and replaced when it changes.
-	layout   int
-	relayout chan struct{}
-	remote   int             // endpoints on other hosts
-	dirty    map[string]bool // networks whose endpoints are to be published
-	failed   map[string]Unpublished
+	remote int                   // endpoints on other hosts
+	dirty  map[string]bool       // networks whose endpoints are to be published
+	failed map[string]Unpublished
 }
 
 // New returns a view with what the host's own store remembers.
@@ -80,7 +79,7 @@ func New(ctx context.Context, deps Deps) (*View, error) {
 	v := &View{
 		cluster: deps.Cluster, roster: deps.Roster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster.EndpointRecords), shards: newShards(deps.Cluster.EndpointRecords), storedHosts: newCopies(deps.Local),
 		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), convert: make(chan time.Duration, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
-		relayout: make(chan struct{}), dirty: map[string]bool{}, failed: map[string]Unpublished{},
+		dirty: map[string]bool{}, failed: map[string]Unpublished{},
 	}
 	return v, v.restore(ctx)
 }
@@ -211,7 +210,7 @@ func (v *View) Run(ctx context.Context) error {
 	v.mu.Unlock()
 	v.nudge()
 	watchers.Go(func() { v.followHosts(ctx) })
-	watchers.Go(func() { v.watchLayout(ctx) })
+	watchers.Go(func() { v.followLayout(ctx) })
 	v.publishLoop(ctx)
 	v.mu.Lock()
 	v.begin = nil // none begins any more

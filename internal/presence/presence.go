@@ -36,6 +36,8 @@ type Deps struct {
 	Where   func() underlay.Underlay
 	Changed func(ctx context.Context) <-chan struct{}
 	Subnets Subnets
+	// Layout is that of the cluster's records, which says where agents look for this host's sign of life.
+	Layout store.LayoutNow
 	// Alone says that no other host reads this store. Admitted asks the members of a cluster that the agents form by themselves; it is nil in others.
 	Alone    bool
 	Admitted func(context.Context) error
@@ -97,7 +99,7 @@ func (p *Presence) Run(ctx context.Context) error {
 		}
 		if err == nil {
 			began := time.Now()
-			err = p.deps.Cluster.Announce(ctx, aliveTTL)
+			err = p.deps.Cluster.Announce(ctx, aliveTTL, p.deps.Layout)
 			if time.Since(began) >= aliveTTL { // it was announced for a while
 				loop.Trouble.Note(nil)
 			}

@@ -32,7 +32,7 @@ func (w *seats) machine(vtep string) *machine {
 	m := &machine{t: w.t, stop: func() {}}
 	tracker := fixedUnderlay(w.t, vtep)
 	m.Presence = New(Deps{
-		Cluster: store.NewCluster(w.kv, sameID), Local: local, Name: "web1", Logger: slog.New(slog.DiscardHandler), Changed: tracker.Subscribe,
+		Cluster: store.NewCluster(w.kv, sameID), Local: local, Name: "web1", Logger: slog.New(slog.DiscardHandler), Changed: tracker.Subscribe, Layout: func() (int, <-chan struct{}) { return store.NewestLayout, nil },
 		Where: func() underlay.Underlay { u, _ := tracker.Current(); return u }, Forgotten: func() {},
 	})
 	return m

@@ -40,6 +40,9 @@ type Roster struct {
 	known   bool // the store has answered since New
 	heard   bool // the last question was answered
 	waiting map[chan struct{}]struct{}
+	// layout is that of the cluster's records, 0 while it is not known; relayout is closed and replaced when it changes.
+	layout   int
+	relayout chan struct{}
 }
 
 // New returns a roster that knows nothing until Run.
@@ -50,7 +53,7 @@ func New(cluster store.HostRecords, opts Options) *Roster {
 	if opts.Back == nil {
 		opts.Back = func() {}
 	}
-	return &Roster{cluster: cluster, opts: opts, waiting: map[chan struct{}]struct{}{}}
+	return &Roster{cluster: cluster, opts: opts, waiting: map[chan struct{}]struct{}{}, relayout: make(chan struct{})}
 }
 
 // Members are the hosts as the store told them last, also while it is away; known is false before its first answer. The maps are shared: callers
@@ -75,6 +78,24 @@ func (r *Roster) Heard() bool {
 	return r.heard
 }
 
+// Layout is the layout of the cluster's records as the store told it last, also while it is away or a record of it can't be read; 0 before. changed is closed when there is another
+// one. It is a store.LayoutNow.
+func (r *Roster) Layout() (layout int, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.layout, r.relayout
+}
+
+func (r *Roster) setLayout(layout int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if layout != r.layout {
+		r.layout = layout
+		close(r.relayout)
+		r.relayout = make(chan struct{})
+	}
+}
+
 // Subscribe signals, until ctx ends, that Members has changed. Changes that come together are one signal.
 func (r *Roster) Subscribe(ctx context.Context) <-chan struct{} {
 	changed := make(chan struct{}, 1)
@@ -94,7 +115,7 @@ func (r *Roster) Run(ctx context.Context) error {
 	forms := make(chan bool)
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { r.followForm(ctx, forms) })
+	running.Go(func() { r.followLayout(ctx, forms) })
 	end := func() {}
 	defer func() { end() }()
 	for {
@@ -123,23 +144,27 @@ func (r *Roster) begin(ctx context.Context, heads bool) (end func()) {
 	}
 }
 
-func (r *Roster) loop(text string) retry.Loop {
+func (r *Roster) loop(level slog.Level, text string) retry.Loop {
 	return retry.Loop{
 		Pause:   retry.Pause{First: retryFirst, Last: retryLast, Steady: steady},
-		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: slog.LevelDebug, Text: text},
+		Trouble: retry.Trouble{Logger: r.opts.Logger, Level: level, Text: text},
 	}
 }
 
-// followForm says whether the hosts' records have heads, at first and when that has changed. A layout that can't be read is taken for one without: the records are true in every layout.
-func (r *Roster) followForm(ctx context.Context, forms chan<- bool) {
-	told, last := false, false
-	loop := r.loop("the layout of the cluster's records can't be read")
+// followLayout keeps the layout, and says whether the hosts' records have heads, at first and when that has changed. A layout that can't be read is taken for one without: the records
+// are true in every layout.
+func (r *Roster) followLayout(ctx context.Context, forms chan<- bool) {
+	var told, last bool
+	loop := r.loop(slog.LevelWarn, "the layout of the cluster's records can't be read; the last known stays")
 	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
-		heads, next, err := r.cluster.WatchForm(ctx, since)
+		layout, next, err := r.cluster.WatchLayout(ctx, since)
 		if err != nil && !errors.Is(err, store.ErrInvalid) {
 			return 0, err
 		}
-		if heads = heads && err == nil; !told || heads != last {
+		if err == nil {
+			r.setLayout(layout)
+		}
+		if heads := err == nil && layout > store.FirstLayout; !told || heads != last {
 			select {
 			case forms <- heads:
 				told, last = true, heads
@@ -152,7 +177,7 @@ func (r *Roster) followForm(ctx context.Context, forms chan<- bool) {
 
 // follow asks a watch of the hosts again and again until ctx ends.
 func (r *Roster) follow(ctx context.Context, watch func(ctx context.Context, since uint64) (*store.Membership, uint64, error)) {
-	loop := r.loop("the cluster's hosts can't be read; the last known stay")
+	loop := r.loop(slog.LevelDebug, "the cluster's hosts can't be read; the last known stay")
 	away := false
 	loop.Follow(ctx, func(ctx context.Context, since uint64) (uint64, error) {
 		members, next, err := watch(ctx, since)

@@ -140,6 +140,22 @@ func (w *world) same(what string) {
 	}
 }
 
+// layout waits until the roster knows a layout.
+func (w *world) layout(want int) {
+	w.Helper()
+	for {
+		layout, changed := w.r.Layout()
+		if layout == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-w.ctx.Done():
+			w.Fatalf("the layout is %d, the roster knows %d", want, layout)
+		}
+	}
+}
+
 // TestOneHost: what is read when a host joins, changes or goes has one bound in a small and in a large cluster.
 func TestOneHost(t *testing.T) {
 	const most, mostBytes = 20, 6 << 10
@@ -192,12 +208,16 @@ func TestFollows(t *testing.T) {
 		w.same(what + ": many that are gone")
 	}
 	w.same("all")
+	w.layout(1)
 	changes("the first layout", 100)
 	w.must(w.me.SetLayout(w.ctx, 2))
+	w.layout(2)
 	changes("the second layout", 200)
 	w.must(w.me.SetLayout(w.ctx, 1))
+	w.layout(1)
 	changes("the first layout again", 300)
 	w.must(w.me.SetLayout(w.ctx, 2))
+	w.layout(2)
 	w.put(3, "in the second")
 	w.same("the second layout again")
 
@@ -224,6 +244,7 @@ func TestFollows(t *testing.T) {
 		}
 	}
 	heard(false)
+	w.layout(2) // the last known stays
 	if hosts, current := w.r.Hosts(); current || len(hosts) == 0 {
 		t.Errorf("while the store is away, %d hosts are known, and said to be current: %t", len(hosts), current)
 	}
