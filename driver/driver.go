@@ -147,7 +147,8 @@ type segment struct {
 	// mu is never held while anything is waited for. Who has the lock holds it to change what follows and what that points to, others to read it.
 	mu        sync.Mutex
 	rec       binding
-	endpoints map[string]*endpoint
+	endpoints map[string]*endpoint // by ID; add and drop change it
+	index     index
 	gone      bool          // DeleteNetwork was here
 	looked    chan struct{} // closed when its name was looked at; nil if no call waits for that
 }
@@ -171,7 +172,12 @@ func (n *segment) note(change func()) {
 func (n *segment) setRecord(b binding) { n.note(func() { n.rec = b }) }
 
 // set changes one of the network's endpoints.
-func (n *segment) set(e *endpoint, next endpoint) { n.note(func() { *e = next }) }
+func (n *segment) set(e *endpoint, next endpoint) {
+	n.note(func() {
+		*e = next
+		n.mark(e, next.Deleting)
+	})
+}
 
 func (n *segment) title() string {
 	n.mu.Lock()

@@ -49,13 +49,13 @@ func (d *Driver) CreateEndpoint(ctx context.Context, r *network.CreateEndpointRe
 	if err != nil {
 		return nil, err
 	}
-	n.note(func() { n.endpoints[e.ID] = e })
+	n.note(func() { n.add(e) })
 	if err = d.reserve(ctx, n, e); err == nil {
-		n.note(func() { e.Deleting = false })
+		n.note(func() { n.mark(e, false) })
 		err = d.put(ctx, e.key(), e)
 	}
 	if err != nil {
-		n.note(func() { e.Deleting = true })
+		n.note(func() { n.mark(e, true) })
 		ctx, cancel := undoing(ctx)
 		defer cancel()
 		return nil, errors.Join(err, d.forget(ctx, n, e))
@@ -124,10 +124,13 @@ func (d *Driver) endForgotten(ctx context.Context, n *segment, of *endpoint) {
 	if n.rec.OwnIPAM || d.hasLink == nil {
 		return
 	}
-	for _, e := range n.endpoints {
-		taken := slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return slices.Contains(of.Addrs, p) })
-		if e.ID == of.ID || !taken || d.hasLink(ctx, e.HostLink) {
-			continue
+	var forgotten []*endpoint
+	for _, a := range of.Addrs {
+		forgotten = append(forgotten, n.index.addrs[a]...)
+	}
+	for _, e := range forgotten {
+		if e.ID == of.ID || n.endpoints[e.ID] != e || d.hasLink(ctx, e.HostLink) {
+			continue // the second of these: it was removed by another of its addresses
 		}
 		d.log.Info("removing an endpoint whose address docker gives to another one", "network", n.rec.title(), "endpoint", e.ID, "addrs", e.Addrs)
 		if err := d.removeEndpoint(ctx, n, e); err != nil {
@@ -165,8 +168,8 @@ func (n *segment) poolOf(addr netip.Addr) (netip.Prefix, bool) {
 
 // macHolder tells which other endpoint known here has the endpoint's MAC, if any. The network's lock is held.
 func (d *Driver) macHolder(n *segment, of *endpoint) string {
-	for _, e := range n.endpoints {
-		if e.ID != of.ID && e.MAC == of.MAC {
+	for _, e := range n.index.macs[of.MAC] {
+		if e.ID != of.ID {
 			return "by another container of this host"
 		}
 	}
@@ -212,7 +215,7 @@ func (d *Driver) reserve(ctx context.Context, n *segment, e *endpoint) error {
 			e.Reserved = append(e.Reserved, netip.PrefixFrom(p.Addr(), pool.Bits()))
 		}
 		// First the intention: after a crash in between, Sync finds it and releases what was claimed.
-		e.Deleting = true
+		n.mark(e, true)
 	})
 	if err := d.put(ctx, e.key(), e); err != nil {
 		return err
@@ -239,17 +242,14 @@ func (d *Driver) forget(ctx context.Context, n *segment, e *endpoint) error {
 		return err
 	}
 	d.freePort(e.Port)
-	n.note(func() { delete(n.endpoints, e.ID) })
+	n.note(func() { n.drop(e) })
 	return nil
 }
 
 // finishEndpoints removes what could not be removed before: it may have the address
 // or MAC that is wanted anew. What still can't be is left to Sync.
 func (d *Driver) finishEndpoints(ctx context.Context, n *segment) {
-	for _, e := range n.endpoints {
-		if !e.Deleting {
-			continue
-		}
+	for _, e := range n.index.deleting {
 		if err := d.removeEndpoint(ctx, n, e); err != nil {
 			d.log.Warn("endpoint is not wholly removed yet", "network", n.rec.title(), "endpoint", e.ID, "err", err)
 		}

@@ -208,7 +208,7 @@ func (n *segment) removing() bool {
 
 func (d *Driver) newSegment(b binding) *segment {
 	n := &segment{
-		network: b.Network, lock: lock.New(), rec: b, endpoints: map[string]*endpoint{}, stream: d.view.Stream(b.Network),
+		network: b.Network, lock: lock.New(), rec: b, endpoints: map[string]*endpoint{}, index: newIndex(), stream: d.view.Stream(b.Network),
 	}
 	if d.named && b.Unnamed { // also after a restart
 		n.looked = make(chan struct{})

@@ -35,7 +35,7 @@ func (d *Driver) restore(ctx context.Context) error {
 			return
 		}
 		d.ports[e.Port] = true
-		n.endpoints[e.ID] = &e
+		n.add(&e)
 	})
 	if err != nil {
 		return err
@@ -118,10 +118,8 @@ func (d *Driver) syncNetwork(ctx context.Context, n *segment) error {
 		return nil
 	}
 	var errs []error
-	for _, e := range n.endpoints {
-		if e.Deleting {
-			errs = append(errs, d.removeEndpoint(ctx, n, e))
-		}
+	for _, e := range n.index.deleting {
+		errs = append(errs, d.removeEndpoint(ctx, n, e))
 	}
 	switch {
 	case n.rec.Removing:

@@ -160,6 +160,9 @@ func (n *state) countLocal(s *station, by int) {
 	if len(s.claims()) == 0 {
 		return
 	}
+	if n.mtus[s.local.MTU] += by; n.mtus[s.local.MTU] == 0 {
+		delete(n.mtus, s.local.MTU)
+	}
 	if n.attached += by; by > 0 {
 		n.flood.AddPort(s.local.Port)
 	} else {

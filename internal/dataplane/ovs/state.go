@@ -89,7 +89,8 @@ type state struct {
 	claimed  map[claim]*station  // by whom, where it is one
 	shared   map[claim][]*station
 	attached int
-	gone     bool // nothing is wanted; the stations are those of before, until their flows are removed
+	mtus     map[int]int // how many of these have links with an MTU, by MTU
+	gone     bool        // nothing is wanted; the stations are those of before, until their flows are removed
 
 	basis  basis           // what wanted flows are computed with
 	next   basis           // while walking: what they will be computed with
@@ -105,7 +106,7 @@ type state struct {
 func newState(id string) *state {
 	return &state{
 		id: id, local: map[string]*station{}, links: map[string]*station{}, peers: map[string]*peer{}, vteps: map[netip.Addr]int{},
-		claimed: map[claim]*station{}, shared: map[claim][]*station{}, flood: &pipeline.Flood{}, common: map[string]bool{}, edits: newEdits(),
+		claimed: map[claim]*station{}, shared: map[claim][]*station{}, flood: &pipeline.Flood{}, common: map[string]bool{}, mtus: map[int]int{}, edits: newEdits(),
 	}
 }
 
@@ -228,10 +229,8 @@ func (n *state) has(s *station) bool {
 // maxMTU is that of the largest packets of the network's containers: those that had joined before may have a larger one than those that join now.
 func (n *state) maxMTU() int {
 	mtu := n.mtu
-	for _, s := range n.local {
-		if s.local.Attached {
-			mtu = max(mtu, s.local.MTU)
-		}
+	for of := range n.mtus {
+		mtu = max(mtu, of)
 	}
 	return mtu
 }
