@@ -137,6 +137,7 @@ func New(ctx context.Context, deps Deps, opts Options) (*Driver, error) {
 // segment is one bound network in memory; everything in it can be read again from the stores.
 type segment struct {
 	network string // the cluster's id; never changes, so it needs no lock
+	view    *netview.View
 	// lock serialises the changes of this network and its way to the data plane: take takes it.
 	lock   lock.Lock
 	stream *netview.Stream    // of its peers
@@ -149,6 +150,7 @@ type segment struct {
 	rec       binding
 	endpoints map[string]*endpoint // by ID; add and drop change it
 	index     index
+	joined    int           // how many of these have joined
 	gone      bool          // DeleteNetwork was here
 	looked    chan struct{} // closed when its name was looked at; nil if no call waits for that
 }
@@ -161,23 +163,22 @@ func (n *segment) take(ctx context.Context) error {
 	return nil
 }
 
-// note changes what mu guards; the network's lock is held.
+// note changes what mu guards, and tells the view; the network's lock is held.
 func (n *segment) note(change func()) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	change()
+	now, gone := n.seen(), n.gone
+	n.mu.Unlock()
+	if !gone {
+		n.view.SetNetwork(now)
+	}
 }
 
 // setRecord replaces the network's record.
 func (n *segment) setRecord(b binding) { n.note(func() { n.rec = b }) }
 
 // set changes one of the network's endpoints.
-func (n *segment) set(e *endpoint, next endpoint) {
-	n.note(func() {
-		*e = next
-		n.mark(e, next.Deleting)
-	})
-}
+func (n *segment) set(e *endpoint, next endpoint) { n.note(func() { n.replace(e, next) }) }
 
 func (n *segment) title() string {
 	n.mu.Lock()

@@ -20,13 +20,13 @@ func TestIndex(t *testing.T) {
 		id := fmt.Sprint(r.IntN(20))
 		switch e := n.endpoints[id]; {
 		case e == nil:
-			n.note(func() { n.add(&endpoint{ID: id, MAC: mac(), Addrs: []netip.Prefix{prefix(), prefix()}, Deleting: r.IntN(2) == 0}) })
+			n.add(&endpoint{ID: id, MAC: mac(), Addrs: []netip.Prefix{prefix(), prefix()}, Joined: r.IntN(2) == 0, Deleting: r.IntN(2) == 0})
 		case r.IntN(3) == 0:
-			n.note(func() { n.drop(e) })
+			n.drop(e)
 		default:
 			next := *e
-			next.Deleting = r.IntN(2) == 0
-			n.set(e, next)
+			next.Joined, next.Deleting = r.IntN(2) == 0, r.IntN(2) == 0
+			n.replace(e, next)
 		}
 		compareIndex(t, i, n)
 	}
@@ -34,7 +34,7 @@ func TestIndex(t *testing.T) {
 
 func compareIndex(t *testing.T, step int, n *segment) {
 	t.Helper()
-	macs, addrs, deleting := map[dataplane.MAC]int{}, map[netip.Prefix]int{}, 0
+	macs, addrs, deleting, joined := map[dataplane.MAC]int{}, map[netip.Prefix]int{}, 0, 0
 	for id, e := range n.endpoints {
 		macs[e.MAC]++
 		if !slices.Contains(n.index.macs[e.MAC], e) {
@@ -49,12 +49,18 @@ func compareIndex(t *testing.T, step int, n *segment) {
 		if e.Deleting {
 			deleting++
 		}
+		if e.Joined {
+			joined++
+		}
 		if (n.index.deleting[id] == e) != e.Deleting {
 			t.Fatalf("step %d: endpoint %s: deleting %t, the index says otherwise", step, id, e.Deleting)
 		}
 	}
 	counts(t, step, "MAC", macs, n.index.macs)
 	counts(t, step, "address", addrs, n.index.addrs)
+	if n.joined != joined {
+		t.Fatalf("step %d: %d endpoints have joined, want %d", step, n.joined, joined)
+	}
 	if len(n.index.deleting) != deleting {
 		t.Fatalf("step %d: the index has %d endpoints that are being removed, there are %d", step, len(n.index.deleting), deleting)
 	}

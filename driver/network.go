@@ -63,6 +63,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return errors.Join(err, undone)
 	}
 	n := d.newSegment(b)
+	d.view.SetNetwork(n.seen()) // before others find it and change it
 	d.mu.Lock()
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()
@@ -180,6 +181,7 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	delete(d.networks, n.rec.DockerID)
 	delete(d.cut, n.rec.DockerID)
 	d.mu.Unlock()
+	d.view.DropNetwork(n.rec.DockerID)
 	d.log.Info("network is gone from this host", "network", n.rec.title(), "docker_id", n.rec.DockerID)
 	return nil
 }
@@ -208,7 +210,7 @@ func (n *segment) removing() bool {
 
 func (d *Driver) newSegment(b binding) *segment {
 	n := &segment{
-		network: b.Network, lock: lock.New(), rec: b, endpoints: map[string]*endpoint{}, index: newIndex(), stream: d.view.Stream(b.Network),
+		network: b.Network, view: d.view, lock: lock.New(), rec: b, endpoints: map[string]*endpoint{}, index: newIndex(), stream: d.view.Stream(b.Network),
 	}
 	if d.named && b.Unnamed { // also after a restart
 		n.looked = make(chan struct{})

@@ -41,6 +41,7 @@ func (d *Driver) restore(ctx context.Context) error {
 		return err
 	}
 	for _, n := range d.networks {
+		d.view.SetNetwork(n.seen())
 		for _, e := range n.endpoints {
 			d.tellView(n, e)
 		}

@@ -35,7 +35,6 @@ import (
 	"github.com/socketplane/socketplane/internal/hostlink"
 	"github.com/socketplane/socketplane/internal/janitor"
 	"github.com/socketplane/socketplane/internal/journal"
-	"github.com/socketplane/socketplane/internal/latest"
 	"github.com/socketplane/socketplane/internal/membership"
 	"github.com/socketplane/socketplane/internal/metrics"
 	"github.com/socketplane/socketplane/internal/mirror"
@@ -115,8 +114,8 @@ type agent struct {
 	refused, starved *atomic.Bool
 	served           func() error
 
-	// networks are this host's, for people and metrics: as they were a moment ago while a handler works on one.
-	networks func() []driver.Summary
+	// networks are this host's, for people and metrics.
+	networks func() []netview.Network
 
 	synced atomic.Int64 // when nothing was left to be told to the store, and it answered last, in nanoseconds since 1970; 0 for never
 }
@@ -242,7 +241,7 @@ func (a *agent) build(ctx context.Context) (err error) {
 		return err
 	}
 	a.driver.Replay(ctx)
-	a.networks = latest.Of(a.driver.Networks)
+	a.networks = a.view.Networks
 	a.buildMirror()
 	a.buildOperator()
 	settler := settle.Settler{

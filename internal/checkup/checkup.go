@@ -51,7 +51,7 @@ type Parts struct {
 	// Outward is the link by which containers leave this host, and its MTU in bytes.
 	Outward func(context.Context) (dev string, mtu int, err error)
 	// Networks are those of this host; it waits for no handler.
-	Networks func() []driver.Summary
+	Networks func() []netview.Network
 	// Pending says whether something waits for the store or the switch.
 	Pending func(context.Context) bool
 	// MTUTroubles are the networks and containers with another MTU than all hosts can carry, a line each.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/retry"
 )
 
@@ -20,7 +20,7 @@ func (c *Checkup) unpublished(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	retry.Sleep(ctx, publishPatience)
-	still, err := c.missing(ctx, slices.DeleteFunc(c.parts.Networks(), func(n driver.Summary) bool { return missing[n.ID] == "" }))
+	still, err := c.missing(ctx, slices.DeleteFunc(c.parts.Networks(), func(n netview.Network) bool { return missing[n.ID] == "" }))
 	why := map[string]string{}
 	for _, u := range c.parts.View.Unpublished() {
 		why[u.Network] = fmt.Sprintf(", since %s: %s", u.Since.Format(time.RFC3339), u.Err)
@@ -34,7 +34,7 @@ func (c *Checkup) unpublished(ctx context.Context) ([]string, error) {
 }
 
 // missing tells, by network, how many of its containers here the store does not have.
-func (c *Checkup) missing(ctx context.Context, networks []driver.Summary) (map[string]string, error) {
+func (c *Checkup) missing(ctx context.Context, networks []netview.Network) (map[string]string, error) {
 	missing := map[string]string{}
 	for _, n := range networks {
 		if n.Endpoints == 0 || n.Cut != "" || n.Removing {

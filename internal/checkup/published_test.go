@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/socketplane/socketplane/driver"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -28,16 +28,16 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		here driver.Summary
+		here netview.Network
 		want string
 	}{
-		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 2}, ""},
-		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 3}, "network web: the other hosts know 2 of its 3 containers here"},
-		{driver.Summary{ID: n.ID, Name: "web", Endpoints: 3, Cut: "it is"}, ""},
-		{driver.Summary{ID: "other", Name: "db"}, ""},
-		{driver.Summary{ID: "other", Name: "db", Endpoints: 1}, "network db: the other hosts know 0 of its 1 containers here"},
+		{netview.Network{ID: n.ID, Name: "web", Endpoints: 2}, ""},
+		{netview.Network{ID: n.ID, Name: "web", Endpoints: 3}, "network web: the other hosts know 2 of its 3 containers here"},
+		{netview.Network{ID: n.ID, Name: "web", Endpoints: 3, Cut: "it is"}, ""},
+		{netview.Network{ID: "other", Name: "db"}, ""},
+		{netview.Network{ID: "other", Name: "db", Endpoints: 1}, "network db: the other hosts know 0 of its 1 containers here"},
 	} {
-		missing, err := c.missing(t.Context(), []driver.Summary{tt.here})
+		missing, err := c.missing(t.Context(), []netview.Network{tt.here})
 		if got := missing[tt.here.ID]; err != nil || got != tt.want || strings.Contains(got, "%!") {
 			t.Errorf("%+v: %q, %v, want %q", tt.here, got, err, tt.want)
 		}

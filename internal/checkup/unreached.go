@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
+	"github.com/socketplane/socketplane/internal/netview"
 )
 
 // Unreached says, a line for each network, how many other hosts its broadcasts do not reach. networks has their names.
-func Unreached(st ovs.Status, networks func() []driver.Summary) []string {
+func Unreached(st ovs.Status, networks func() []netview.Network) []string {
 	if len(st.Unreached) == 0 {
 		return nil
 	}

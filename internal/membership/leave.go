@@ -10,6 +10,7 @@ import (
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -81,7 +82,7 @@ func (m *Membership) RemoveMember(ctx context.Context, hosts store.Membership, n
 
 // Driver is the network driver, as far as networks are taken from this host.
 type Driver interface {
-	Networks() []driver.Summary
+	Networks() []netview.Network
 	// Drop lets go of a network, given by Docker's id, so that Docker can remove it; Keep takes that back.
 	Drop(ctx context.Context, dockerID string) error
 	Keep(ctx context.Context, dockerID string) error

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/cluster"
 	"github.com/socketplane/socketplane/internal/cluster/admission"
 	"github.com/socketplane/socketplane/internal/cluster/trust"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/store"
 )
@@ -34,7 +34,7 @@ type Deps struct {
 	// Port is the first of the cluster's ports, for addresses without one.
 	Port uint16
 	// Networks are those of this host.
-	Networks func() []driver.Summary
+	Networks func() []netview.Network
 }
 
 // Membership answers. Its methods may be called concurrently.

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/config"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -66,15 +66,15 @@ func TestUnused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		here []driver.Summary
+		here []netview.Network
 		want string
 	}{
 		{nil, ""},
-		{[]driver.Summary{{ID: n.ID, Name: "web"}}, ""},
-		{[]driver.Summary{{ID: n.ID, Name: "web", Endpoints: 1}}, "web (shop)"},
-		{[]driver.Summary{{ID: n.ID, Name: "web", Endpoints: 1}, {ID: "x", Name: "db", Endpoints: 2}}, "db (2 containers); web (shop)"},
+		{[]netview.Network{{ID: n.ID, Name: "web"}}, ""},
+		{[]netview.Network{{ID: n.ID, Name: "web", Endpoints: 1}}, "web (shop)"},
+		{[]netview.Network{{ID: n.ID, Name: "web", Endpoints: 1}, {ID: "x", Name: "db", Endpoints: 2}}, "db (2 containers); web (shop)"},
 	} {
-		m := New(Deps{Cluster: cluster, Networks: func() []driver.Summary { return c.here }})
+		m := New(Deps{Cluster: cluster, Networks: func() []netview.Network { return c.here }})
 		err := m.unused(t.Context())
 		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, adminapi.ErrConflict) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v, want %q", c.here, err, c.want)
@@ -89,9 +89,9 @@ type engine struct {
 	inUse   string
 }
 
-func (e *engine) Networks() (all []driver.Summary) {
+func (e *engine) Networks() (all []netview.Network) {
 	for _, id := range e.has {
-		all = append(all, driver.Summary{Name: "net-" + id, DockerID: id})
+		all = append(all, netview.Network{Name: "net-" + id, DockerID: id})
 	}
 	return all
 }

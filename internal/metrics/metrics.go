@@ -2,7 +2,7 @@
 // agent's parts, and the HTTP server that shows both.
 //
 // It imports Prometheus' client, internal/meter, and the counts of internal/hostlink and internal/dataplane/ovs as values. It must not know how the agent is put
-// together, and waits for no handler: what a handler may hold is told as it was a moment ago (internal/latest).
+// together, and waits for no handler.
 package metrics
 
 import (

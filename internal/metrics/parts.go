@@ -8,7 +8,6 @@ import (
 
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/hostlink"
-	"github.com/socketplane/socketplane/internal/latest"
 )
 
 // Plane is the data plane, as far as it is counted.
@@ -46,11 +45,6 @@ func Collect(p Parts) *prometheus.Registry {
 	count := func(value func() uint64, name, help string) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
 	}
-	type counts struct{ hosts, endpoints int }
-	peers := latest.Of(func() counts {
-		hosts, endpoints := p.Peers()
-		return counts{hosts, endpoints}
-	})
 	count(func() uint64 { return p.Links.Counts().Dumps },
 		"socketplane_netlink_lists_total", "Lists of links, addresses, routes or forwarding entries that the kernel was asked for.")
 	count(func() uint64 { return p.Links.Counts().Entries },
@@ -67,9 +61,9 @@ func Collect(p Parts) *prometheus.Registry {
 		"socketplane_networks", "Networks on this host.")
 	add(func() float64 { _, endpoints := p.Networks(); return float64(endpoints) },
 		"socketplane_endpoints", "Endpoints that have joined on this host.")
-	add(func() float64 { return float64(peers().hosts) },
+	add(func() float64 { hosts, _ := p.Peers(); return float64(hosts) },
 		"socketplane_peers", "Other hosts with endpoints on networks of this host.")
-	add(func() float64 { return float64(peers().endpoints) },
+	add(func() float64 { _, endpoints := p.Peers(); return float64(endpoints) },
 		"socketplane_peer_endpoints", "Endpoints of these hosts.")
 	registry.MustRegister(reconciled{p.Plane}, addresses{p.Addresses})
 	return registry

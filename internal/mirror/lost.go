@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
 // unrecorded is for a network of this host of which the cluster has no record. Either the cluster is the one that it was in, and has
 // removed it while this host was away for so long that it was taken for gone; or the cluster's data are others, and
 // nobody has removed anything.
-func (p *pass) unrecorded(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+func (p *pass) unrecorded(ctx context.Context, n dockerwatch.Network, b netview.Network) error {
 	same, err := p.sameCluster(ctx)
 	if err != nil {
 		return err

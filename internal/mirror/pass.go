@@ -15,6 +15,7 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -24,8 +25,8 @@ const changesAtOnce = 4
 // pass is one comparison.
 type pass struct {
 	*Mirror
-	bound    map[string]driver.Summary // by Docker's id
-	declared map[string]string         // the cluster's id to name
+	bound    map[string]netview.Network // by Docker's id
+	declared map[string]string          // the cluster's id to name
 	// Networks whose removal here is not settled, by the cluster's id and by name.
 	leaving, leavingNames map[string]bool
 	uses                  []store.Use // the subnets that this host uses by itself
@@ -57,7 +58,7 @@ func (m *Mirror) passWith(ctx context.Context, n news) error {
 	if err != nil {
 		return errors.Join(described, err)
 	}
-	p := &pass{Mirror: m, bound: map[string]driver.Summary{}, found: map[string]Trouble{}}
+	p := &pass{Mirror: m, bound: map[string]netview.Network{}, found: map[string]Trouble{}}
 	described = errors.Join(described, p.first(ctx))
 	for _, b := range m.driver.Networks() {
 		p.bound[b.DockerID] = b
@@ -169,7 +170,7 @@ func (p *pass) present(ctx context.Context, here []dockerwatch.Network) error {
 }
 
 // agree makes one of Docker's networks and the cluster's agree.
-func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b netview.Network) error {
 	switch name, declared := p.declared[b.ID]; {
 	case b.Cut != "":
 		return p.cutOff(ctx, n, b, b.Cut)
@@ -183,7 +184,7 @@ func (p *pass) agree(ctx context.Context, n dockerwatch.Network, b driver.Summar
 }
 
 // name makes the driver know the network's name.
-func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+func (p *pass) name(ctx context.Context, n dockerwatch.Network, b netview.Network) error {
 	if b.Name == n.Name || b.Asked {
 		return nil
 	}
@@ -194,7 +195,7 @@ func (p *pass) name(ctx context.Context, n dockerwatch.Network, b driver.Summary
 }
 
 // shares is why a Docker network is cut off: name is the cluster's network with its subnet.
-func shares(n dockerwatch.Network, b driver.Summary, name string) string {
+func shares(n dockerwatch.Network, b netview.Network, name string) string {
 	if b.Copied {
 		return fmt.Sprintf("network %s was removed on another host, and the cluster's network %s has its subnet now, so %s is cut off here: "+
 			"remove its containers of this host or disconnect them, then it goes by itself and %s comes", called(n), name, called(n), name)
@@ -205,7 +206,7 @@ func shares(n dockerwatch.Network, b driver.Summary, name string) string {
 
 // cutOff is for a network that the cluster knows by another name: two networks never share a segment. A copy of ours, and a network that
 // replace began to remove, goes as soon as nothing uses it; what else a user made stays, and its removal is the user's.
-func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
+func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b netview.Network, why string) error {
 	if (b.Copied || b.Dropped) && b.Endpoints == 0 {
 		return p.drop(ctx, n, b, why)
 	}
@@ -217,7 +218,7 @@ func (p *pass) cutOff(ctx context.Context, n dockerwatch.Network, b driver.Summa
 }
 
 // undeclared tells the cluster of a network that was made here, or ends one that the cluster has ended.
-func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+func (p *pass) undeclared(ctx context.Context, n dockerwatch.Network, b netview.Network) error {
 	record, err := p.cluster.Network(ctx, b.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return p.unrecorded(ctx, n, b)
@@ -325,7 +326,7 @@ func (p *pass) vanished(ctx context.Context, here []dockerwatch.Network) error {
 		has[n.ID] = true
 	}
 	now := time.Now()
-	var gone []driver.Summary
+	var gone []netview.Network
 	for id, b := range p.bound {
 		if has[id] || b.Removing {
 			delete(p.missing, id)

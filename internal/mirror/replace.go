@@ -7,11 +7,12 @@ import (
 
 	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
 // replace is for a network whose name another network of the cluster got first: the cluster's takes its place here.
-func (p *pass) replace(ctx context.Context, n dockerwatch.Network, b driver.Summary) error {
+func (p *pass) replace(ctx context.Context, n dockerwatch.Network, b netview.Network) error {
 	other, err := p.cluster.NetworkNamed(ctx, n.Name)
 	if errors.Is(err, store.ErrNotFound) {
 		p.Wake() // it is free again
@@ -62,7 +63,7 @@ func (p *pass) joined(dockerID string) int {
 }
 
 // drop removes a Docker network of this host unless containers use it.
-func (p *pass) drop(ctx context.Context, n dockerwatch.Network, b driver.Summary, why string) error {
+func (p *pass) drop(ctx context.Context, n dockerwatch.Network, b netview.Network, why string) error {
 	cure := "remove or disconnect these, then it goes by itself"
 	if b.Endpoints > 0 {
 		p.trouble(b.ID, n.Name, "%s; %d containers of this host still use it: %s", why, b.Endpoints, cure)

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/dockerwatch"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -24,7 +24,7 @@ func (p *pass) forbidden(pools []netip.Prefix, name string) string {
 
 // overlaps tells of a network that is here whose subnet this host has begun to use for something else. It stays: containers may be
 // talking on it.
-func (p *pass) overlaps(n dockerwatch.Network, b driver.Summary) {
+func (p *pass) overlaps(n dockerwatch.Network, b netview.Network) {
 	why := p.forbidden(b.Pools, n.Name)
 	p.mu.Lock()
 	_, other := p.found[n.Name]

@@ -1,5 +1,5 @@
-// Package netview owns what this host knows of the cluster: the other hosts, and their endpoints on the networks that this host follows. It is the only watcher of
-// these records and the only publisher of this host's endpoints.
+// Package netview owns what this host knows of the cluster: the other hosts, this host's networks, and the endpoints on these, here and
+// elsewhere. It is the only watcher of these records and the only publisher of this host's endpoints.
 //
 // Everything is in memory, in tables whose rows are never changed, only replaced: who got a row may read it as long as it likes. One mutex guards the tables; it is never
 // held while anything is waited for, nor while something is computed whose size is a network's. A Stream tells one consumer what has changed since it looked

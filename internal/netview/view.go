@@ -57,15 +57,17 @@ type View struct {
 	// convert has room for the wait until all is published in the form of another layout; only followLayout writes it.
 	convert chan time.Duration
 
-	mu     sync.Mutex // guards what follows; never held while anything is waited for
-	tables map[string]*table
-	hosts  map[string]store.Host // replaced, never changed
-	mtu    int                   // of containers: what all hosts carry, 0 while none has told
-	read   chan struct{}         // closed when the other hosts were read; nil when they were, and before Run
-	begin  func(*table)          // begins a watch; nil before Run
-	remote int                   // endpoints on other hosts
-	dirty  map[string]bool       // networks whose endpoints are to be published
-	failed map[string]Unpublished
+	mu       sync.Mutex // guards what follows; never held while anything is waited for
+	tables   map[string]*table
+	hosts    map[string]store.Host   // replaced, never changed
+	networks map[string]*Network     // this host's, by Docker's id
+	follows  map[*NetworkStream]bool // their consumers
+	mtu      int                     // of containers: what all hosts carry, 0 while none has told
+	read     chan struct{}           // closed when the other hosts were read; nil when they were, and before Run
+	begin    func(*table)            // begins a watch; nil before Run
+	remote   int                     // endpoints on other hosts
+	dirty    map[string]bool         // networks whose endpoints are to be published
+	failed   map[string]Unpublished
 }
 
 // New returns a view with what the host's own store remembers.
@@ -79,6 +81,7 @@ func New(ctx context.Context, deps Deps) (*View, error) {
 	v := &View{
 		cluster: deps.Cluster, roster: deps.Roster, local: deps.Local, own: deps.OwnRecord, log: deps.Logger, indexes: newIndexes(deps.Cluster.EndpointRecords), shards: newShards(deps.Cluster.EndpointRecords), storedHosts: newCopies(deps.Local),
 		carries: make(chan struct{}, 1), wake: make(chan struct{}, 1), convert: make(chan time.Duration, 1), tables: map[string]*table{}, hosts: map[string]store.Host{},
+		networks: map[string]*Network{}, follows: map[*NetworkStream]bool{},
 		dirty: map[string]bool{}, failed: map[string]Unpublished{},
 	}
 	return v, v.restore(ctx)

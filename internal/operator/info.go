@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 )
 
@@ -27,7 +27,7 @@ type SelfDeps struct {
 	// Served is what is wrong with the process's sockets, Works what keeps containers from being attached; nil if nothing is.
 	Served, Works func() error
 	// Networks are those of this host.
-	Networks func() []driver.Summary
+	Networks func() []netview.Network
 	// Hosts asks the cluster's store for all hosts.
 	Hosts func(context.Context) (store.Membership, error)
 }

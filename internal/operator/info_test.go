@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/internal/operator"
 	"github.com/socketplane/socketplane/store"
 )
@@ -21,7 +21,7 @@ func self() operator.SelfDeps {
 		Switch:     func(context.Context) adminapi.OVS { return adminapi.OVS{Version: "3.3", Error: "no bridge"} },
 		Membership: func() *adminapi.ClusterSummary { return &adminapi.ClusterSummary{ID: "c"} },
 		Served:     func() error { return nil }, Works: func() error { return nil },
-		Networks: func() []driver.Summary { return []driver.Summary{{ID: "n", Name: "web", Endpoints: 2, Peers: 3}} },
+		Networks: func() []netview.Network { return []netview.Network{{ID: "n", Name: "web", Endpoints: 2, Peers: 3}} },
 		Hosts: func(context.Context) (store.Membership, error) {
 			hosts := map[string]store.Host{"h2": {Name: "b", VTEP: netip.MustParseAddr("192.0.2.2")}, "h1": {Name: "a"}, "h3": {Name: "b"}}
 			return store.Membership{Hosts: hosts, Alive: map[string]bool{"h1": true}}, nil

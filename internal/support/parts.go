@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/bundle"
 	"github.com/socketplane/socketplane/internal/dataplane/ovs"
 	"github.com/socketplane/socketplane/internal/hostlink"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/ovsctl"
 	"github.com/socketplane/socketplane/store"
 )
@@ -25,7 +25,7 @@ type Lister interface {
 type Parts struct {
 	// Networks gives each of the cluster's networks, Here those of this host.
 	Networks func(ctx context.Context, each func(adminapi.NetworkDetail) error) error
-	Here     func() []driver.Summary
+	Here     func() []netview.Network
 	Switch   *ovsctl.Switch
 	Plane    *ovs.Plane
 	Links    *hostlink.Links

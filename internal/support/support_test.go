@@ -16,10 +16,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/socketplane/socketplane/driver"
 	"github.com/socketplane/socketplane/internal/adminapi"
 	"github.com/socketplane/socketplane/internal/bundle"
 	"github.com/socketplane/socketplane/internal/config"
+	"github.com/socketplane/socketplane/internal/netview"
 	"github.com/socketplane/socketplane/store"
 	"github.com/socketplane/socketplane/store/bolt"
 )
@@ -118,7 +118,7 @@ func TestRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Parts{Here: func() []driver.Summary { return []driver.Summary{{ID: n.ID}} }, Local: local, Journal: open("journal"), Cluster: cluster}
+	p := &Parts{Here: func() []netview.Network { return []netview.Network{{ID: n.ID}} }, Local: local, Journal: open("journal"), Cluster: cluster}
 	here, err := p.tellLocalRecords(t.Context())
 	if err != nil || !strings.Contains(string(here), `"me"`) || strings.Contains(string(here), "local-secret") {
 		t.Errorf("%v: %s", err, here)
