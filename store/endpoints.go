@@ -67,36 +67,25 @@ func (c EndpointRecords) Users(ctx context.Context, network string) ([]string, e
 	return slices.Compact(users), nil
 }
 
-// WatchIndex is KV.Watch for a network's index: the version of each host's endpoints that have the
-// form of the first layout.
-func (c EndpointRecords) WatchIndex(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
-	return c.watchOne(ctx, IndexPrefix(network), since)
+// WatchIndexes is KV.Watch for the indexes of the networks whose ids begin with a prefix: by
+// network, the version of each host's endpoints that have the form of the first layout.
+func (c EndpointRecords) WatchIndexes(ctx context.Context, prefix string, since uint64) (map[string]map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, IndexesPrefix+prefix, since)
+	return byNetwork(IndexesPrefix, entries), index, err
 }
 
-// WatchIndexes is KV.Watch for the indexes of all networks: by network, the version of each host's
-// endpoints.
-func (c EndpointRecords) WatchIndexes(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
-	return c.watchAll(ctx, IndexesPrefix, since)
-}
-
-// WatchShards is KV.Watch for a network's shards: the version of each. Where the layout is the
-// second and nothing is there yet, it writes the key that keeps the prefix from being empty.
-func (c EndpointRecords) WatchShards(ctx context.Context, network string, since uint64) (map[string]uint64, uint64, error) {
-	entries, index, err := c.kv.Watch(ctx, ShardsOf(network), since)
+// WatchShards is KV.Watch for the shards of the networks whose ids begin with a prefix: by network,
+// the version of each. Where nothing is there yet and the layout is the second, it writes the key
+// that keeps the prefix from being empty, for the network keep, which is one of those; "" is none.
+func (c EndpointRecords) WatchShards(ctx context.Context, prefix, keep string, since uint64) (map[string]map[string]uint64, uint64, error) {
+	entries, index, err := c.kv.Watch(ctx, ShardsPrefix+prefix, since)
+	if err == nil && len(entries) == 0 && keep != "" {
+		err = c.keepShards(ctx, keep)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(entries) == 0 {
-		if err := c.keepShards(ctx, network); err != nil {
-			return nil, 0, err
-		}
-	}
-	return versionsOf(entries), index, nil
-}
-
-// WatchAllShards is KV.Watch for the shards of all networks: by network, the version of each.
-func (c EndpointRecords) WatchAllShards(ctx context.Context, since uint64) (map[string]map[string]uint64, uint64, error) {
-	return c.watchAll(ctx, ShardsPrefix, since)
+	return byNetwork(ShardsPrefix, entries), index, nil
 }
 
 func (c *core) watchOne(ctx context.Context, prefix string, since uint64) (map[string]uint64, uint64, error) {
@@ -115,11 +104,8 @@ func versionsOf(entries []Entry) map[string]uint64 {
 	return versions
 }
 
-func (c *core) watchAll(ctx context.Context, prefix string, since uint64) (map[string]map[string]uint64, uint64, error) {
-	entries, index, err := c.kv.Watch(ctx, prefix, since)
-	if err != nil {
-		return nil, 0, err
-	}
+// byNetwork are the versions of keys below networks' ids.
+func byNetwork(prefix string, entries []Entry) map[string]map[string]uint64 {
 	all := map[string]map[string]uint64{}
 	for _, e := range dropPermanent(entries) {
 		network, last, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
@@ -128,7 +114,7 @@ func (c *core) watchAll(ctx context.Context, prefix string, since uint64) (map[s
 		}
 		all[network][last] = e.Version
 	}
-	return all, index, nil
+	return all
 }
 
 // keepShards writes the permanent key of a network's shards, if the layout is the second and this

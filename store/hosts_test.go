@@ -47,15 +47,17 @@ func testEndpointsFormer(w *world) {
 	n, err := a.Bind(w.ctx, binding("da", "", poolA))
 	w.must(err)
 	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e1"}}))
-	seen, index, err := b.WatchIndex(w.ctx, n.ID, 0)
+	all, index, err := b.WatchIndexes(w.ctx, n.ID, 0)
 	w.must(err)
+	seen := all[n.ID]
 	if len(seen) != 1 || seen["a"] == 0 {
 		w.Fatalf("index is %v", seen)
 	}
 	deposed := remembers(w, store.EndpointsKey(n.ID, "a"))
 	w.must(a.PutEndpoints(w.ctx, n.ID, []store.Endpoint{{ID: "e1", MTU: 1450}}))
-	again, next, err := b.WatchIndex(w.ctx, n.ID, index)
+	all, next, err := b.WatchIndexes(w.ctx, n.ID, index)
 	w.must(err)
+	again := all[n.ID]
 	// A leader that was deposed while it stood still answers single reads from what it knows.
 	got, err := store.NewCluster(deposed, "b").EndpointsAt(w.ctx, n.ID, "a", again["a"])
 	w.must(err)

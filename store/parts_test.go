@@ -92,11 +92,11 @@ func testParts(w *world) {
 	if parts, labels := w.keys("parts/"+n.ID+"/a/"), w.keys("labels/"+n.ID+"/a/"); parts != 7 || labels != 7 {
 		w.Errorf("%d parts and %d records of labels", parts, labels)
 	}
-	shards, index, err := b.WatchShards(w.ctx, n.ID, 0)
+	shards, index, err := b.WatchShards(w.ctx, n.ID, "", 0)
 	w.must(err)
 	heads, bad, err := b.Heads(w.ctx, n.ID, nil, store.ShardOf("a"))
 	w.must(err)
-	if len(bad) > 0 || len(heads["a"].Parts) != 7 || shards[store.ShardOf("a")] == 0 {
+	if len(bad) > 0 || len(heads["a"].Parts) != 7 || shards[n.ID][store.ShardOf("a")] == 0 {
 		w.Fatalf("shards are %v, heads %v, %v", shards, heads, bad)
 	}
 	// One more, one less, one other: they are in the parts that they are in.
@@ -105,7 +105,7 @@ func testParts(w *world) {
 	all[50].Addrs = []netip.Addr{addr("10.1.0.250")}
 	w.must(a.PutEndpoints(w.ctx, n.ID, all))
 	w.published(n.ID, "a", all)
-	if _, next, err := b.WatchShards(w.ctx, n.ID, index); err != nil || next == index {
+	if _, next, err := b.WatchShards(w.ctx, n.ID, "", index); err != nil || next == index {
 		w.Errorf("the shards were not changed: %v", err)
 	}
 	heads, _, err = b.Heads(w.ctx, n.ID, nil)

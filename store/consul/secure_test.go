@@ -173,8 +173,8 @@ func lifeOfAHost(t *testing.T, s *consul.Store) {
 	must(err)
 	must(a.Keep(ctx, pool, addr))
 	must(a.PutEndpoints(ctx, n.ID, []store.Endpoint{{ID: "e", Addrs: []netip.Addr{addr}}}))
-	if versions, _, err := a.WatchIndex(ctx, n.ID, 0); err != nil || len(versions) != 1 {
-		t.Errorf("index %v, %v", versions, err)
+	if all, _, err := a.WatchIndexes(ctx, n.ID, 0); err != nil || len(all[n.ID]) != 1 {
+		t.Errorf("index %v, %v", all, err)
 	}
 	goodbye()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
