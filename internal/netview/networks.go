@@ -24,7 +24,7 @@ type Network struct {
 	Cut string
 	// Dropped says that the agent began to remove it.
 	Dropped bool
-	// Removing says that Docker has removed it and the cluster is still to be told.
+	// Removing says that Docker has removed it, and that the cluster's record of it is not written yet.
 	Removing bool
 }
 

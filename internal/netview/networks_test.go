@@ -17,7 +17,7 @@ func TestNetworkStreams(t *testing.T) {
 	v := w.view()
 	v.SetNetwork(netview.Network{ID: "early", DockerID: "d-early", Name: "early"})
 	streams := []*netview.NetworkStream{v.StreamNetworks(), v.StreamNetworks()}
-	told := []map[string]netview.Network{{}, {}}
+	known := []map[string]netview.Network{{}, {}}
 	look := func(i int) {
 		select {
 		case <-streams[i].News():
@@ -25,17 +25,17 @@ func TestNetworkStreams(t *testing.T) {
 		}
 		set, gone := streams[i].Take()
 		for _, n := range set {
-			told[i][n.DockerID] = n
+			known[i][n.DockerID] = n
 		}
 		for _, id := range gone {
-			delete(told[i], id)
+			delete(known[i], id)
 		}
 		want := map[string]netview.Network{}
 		for _, n := range v.Networks() {
 			want[n.DockerID] = n
 		}
-		if !reflect.DeepEqual(told[i], want) {
-			t.Fatalf("stream %d was told %v, there are %v", i, told[i], want)
+		if !reflect.DeepEqual(known[i], want) {
+			t.Fatalf("stream %d knows %v, there are %v", i, known[i], want)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
