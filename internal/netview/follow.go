@@ -115,6 +115,8 @@ func (f *peerReader) follow(ctx context.Context, layout int, changed <-chan stru
 	index := source(ctx, &sources, f.v.indexes, f.t.id, layout == store.FirstLayout)
 	shards := source(ctx, &sources, f.v.shards, f.t.id, layout != store.FirstLayout)
 	var now struct{ index, shards map[string]uint64 }
+	var again <-chan time.Time // to write to this host's own store what it did not take
+	pause := retry.Pause{First: retryFirst, Last: retryLast}
 	for {
 		var a answer
 		select {
@@ -122,21 +124,26 @@ func (f *peerReader) follow(ctx context.Context, layout int, changed <-chan stru
 			return nil
 		case <-changed:
 			return nil
+		case <-again:
+			a.err = f.t.stored.update(ctx, nil, nil, f.current())
 		case a = <-index:
 			now.index = a.versions
 		case a = <-shards:
 			now.shards = a.versions
 		}
-		if a.err == nil && now.index != nil && now.shards != nil {
+		if a.versions != nil && now.index != nil && now.shards != nil {
 			a.err = f.read(ctx, now.index, now.shards)
 			f.trouble.Note(f.troubles(), "network", f.t.id)
 		}
-		if errors.Is(a.err, errNotKept) {
-			a.err = f.keep(ctx, loop, a.err)
+		if again = nil; errors.Is(a.err, errNotKept) && ctx.Err() == nil { // the others' changes are followed all the same
+			loop.Note(a.err, "network", f.t.id)
+			again = time.After(pause.Next(0))
+			continue
 		}
 		if a.err != nil {
 			return a.err
 		}
+		pause.Reset()
 		loop.Works()
 	}
 }
@@ -160,15 +167,6 @@ func source(ctx context.Context, running *sync.WaitGroup, of *indexes, network s
 		}
 	})
 	return answers
-}
-
-// keep tries again to write to this host's own store what is known, until it works.
-func (f *peerReader) keep(ctx context.Context, loop *retry.Loop, err error) error {
-	for err != nil && ctx.Err() == nil {
-		loop.Fails(ctx, err, "network", f.t.id)
-		err = f.t.stored.update(ctx, nil, nil, f.current())
-	}
-	return err
 }
 
 // current says whether the watch is still the network's.
