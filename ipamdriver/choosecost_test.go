@@ -3,29 +3,19 @@ package ipamdriver_test
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
-	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // TestChosenSubnetsCost: choosing a subnet reads as many records among 500 hosts with 100 networks as among 10 hosts with 10, and takes none that a host uses.
 func TestChosenSubnetsCost(t *testing.T) {
 	cost := map[int]int64{}
 	for _, size := range []struct{ hosts, networks int }{{10, 10}, {500, 100}} {
-		open := func(name string) store.KV {
-			kv, err := bolt.Open(filepath.Join(t.TempDir(), name), bolt.Options{NoSync: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = kv.Close() })
-			return kv
-		}
-		kv := &countedReads{KV: open("cluster.db")}
+		kv := &countedReads{KV: file(t, "cluster")}
 		hosts := map[string]store.Host{}
 		for i := range size.hosts {
 			other := store.NewCluster(kv.KV, fmt.Sprintf("%016x", i))
@@ -46,7 +36,7 @@ func TestChosenSubnetsCost(t *testing.T) {
 			}
 		}
 		me := store.NewCluster(kv, "me").WithHosts(func() (map[string]store.Host, bool) { return hosts, true })
-		d := ipamdriver.New(me, open("local.db"), ipamdriver.Options{Pools: []ipamdriver.PoolRange{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Bits: 24}}})
+		d := ipamdriver.New(me, file(t, "local"), ipamdriver.Options{Pools: []ipamdriver.PoolRange{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Bits: 24}}})
 		choose := func() {
 			t.Helper()
 			r, err := d.RequestPool(t.Context(), &ipam.RequestPoolRequest{AddressSpace: "socketplane"})

@@ -3,7 +3,6 @@ package ipamdriver_test
 import (
 	"context"
 	"net/netip"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/socketplane/socketplane/ipamdriver"
 	"github.com/socketplane/socketplane/store"
-	"github.com/socketplane/socketplane/store/bolt"
 )
 
 // countedReads is a store of which the records that are read are counted.
@@ -33,16 +31,8 @@ func (c *countedReads) List(ctx context.Context, prefix string) ([]store.Entry, 
 
 // TestSwarmsNextAddressCostsTheSame: Swarm's n-th address reads what the first one read, also when its pool is nearly full and addresses are given back.
 func TestSwarmsNextAddressCostsTheSame(t *testing.T) {
-	open := func(name string) store.KV {
-		kv, err := bolt.Open(filepath.Join(t.TempDir(), name), bolt.Options{NoSync: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = kv.Close() })
-		return kv
-	}
-	kv := &countedReads{KV: open("cluster.db")}
-	d := ipamdriver.New(store.NewCluster(kv, "a"), open("local.db"), ipamdriver.Options{SwarmSpace: "swarm space"})
+	kv := &countedReads{KV: file(t, "cluster")}
+	d := ipamdriver.New(store.NewCluster(kv, "a"), file(t, "local"), ipamdriver.Options{SwarmSpace: "swarm space"})
 	pool, err := d.RequestPool(t.Context(), &ipam.RequestPoolRequest{AddressSpace: "swarm space", Pool: "10.1.0.0/21"})
 	if err != nil {
 		t.Fatal(err)
