@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,6 +15,8 @@ type counting struct {
 	store.KV
 	mu sync.Mutex
 	counts
+	// heads are lists of heads: the watch's answers to what was published, some of which it takes together. all are all transactions.
+	heads, all int
 }
 
 type counts struct{ transactions, operations, bytes, reads int }
@@ -21,6 +24,7 @@ type counts struct{ transactions, operations, bytes, reads int }
 func (c *counting) Apply(ctx context.Context, ops ...store.Op) error {
 	c.mu.Lock()
 	c.transactions++
+	c.all++
 	c.operations += len(ops)
 	for _, op := range ops {
 		c.bytes += len(op.Key) + len(op.Value)
@@ -38,7 +42,11 @@ func (c *counting) Get(ctx context.Context, key string) (store.Entry, error) {
 
 func (c *counting) List(ctx context.Context, prefix string) ([]store.Entry, error) {
 	c.mu.Lock()
-	c.reads++
+	if strings.HasPrefix(prefix, store.HeadsPrefix) {
+		c.heads++
+	} else {
+		c.reads++
+	}
 	c.mu.Unlock()
 	return c.KV.List(ctx, prefix)
 }
@@ -99,5 +107,10 @@ func TestAJoinCostsItsOwn(t *testing.T) {
 	// A head has eight bytes for each part.
 	if c := many[1]; c.transactions != few[1].transactions || c.operations != few[1].operations || c.reads != few[1].reads || c.bytes > few[1].bytes+18*8+16 {
 		t.Errorf("the cluster: %+v with 10, %+v with 300", few[1], c)
+	}
+	cluster.mu.Lock()
+	defer cluster.mu.Unlock()
+	if cluster.heads > cluster.all {
+		t.Errorf("heads were listed %d times after %d transactions", cluster.heads, cluster.all)
 	}
 }
