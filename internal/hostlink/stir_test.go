@@ -27,7 +27,8 @@ func TestNamesAreLookedAtWithoutAllocations(t *testing.T) {
 		if ours, foreign := looksLikeOurs(c.name), foreignSwitch(c.name); ours != c.ours || foreign != c.foreign {
 			t.Errorf("%s: ours %t, a switch's %t; want %t and %t", c.name, ours, foreign, c.ours, c.foreign)
 		}
-		if n := testing.AllocsPerRun(10, func() { looksLikeOurs(c.name); foreignSwitch(c.name) }); n > 0 {
+		// The mean of many: what goroutines of other tests allocate meanwhile is counted, too.
+		if n := testing.AllocsPerRun(10000, func() { looksLikeOurs(c.name); foreignSwitch(c.name) }); n > 0 {
 			t.Errorf("%s: a look takes %v allocations", c.name, n)
 		}
 	}
