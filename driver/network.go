@@ -63,8 +63,8 @@ func (d *Driver) CreateNetwork(ctx context.Context, r *network.CreateNetworkRequ
 		return errors.Join(err, undone)
 	}
 	n := d.newSegment(b)
-	d.view.SetNetwork(n.seen()) // before others find it and change it
 	d.mu.Lock()
+	d.view.SetNetwork(n.seen()) // before others find it and change it
 	d.networks[b.DockerID] = n
 	d.mu.Unlock()
 	d.cancelRemovals(ctx, b.Network)
@@ -180,8 +180,8 @@ func (d *Driver) finishRemoval(ctx context.Context, n *segment) error {
 	d.mu.Lock()
 	delete(d.networks, n.rec.DockerID)
 	delete(d.cut, n.rec.DockerID)
-	d.mu.Unlock()
 	d.view.DropNetwork(n.rec.DockerID)
+	d.mu.Unlock()
 	d.log.Info("network is gone from this host", "network", n.rec.title(), "docker_id", n.rec.DockerID)
 	return nil
 }

@@ -15,8 +15,8 @@ const (
 	// queries is how many queries follow networks in the form of the layout, at most. Each takes a connection, and Consul allows 200 for a client's address, of which an agent holds
 	// some twenty (docs/design/0012-restarts.md).
 	queries = 14
-	// perEntry is the pause after an answer that several networks share, for each entry in the last answers of all such: as an answer has all entries whatever changed, changes are
-	// collected the longer, the more there are.
+	// perEntry is the pause after an answer that several networks share, for each entry in the last answers of all such. Each such answer has the entries of all
+	// these networks, also when one of them has changed: so the more entries there are, the longer changes are collected.
 	perEntry = 20 * time.Microsecond
 	// gather is the pause before the first question of a query that replaces others: networks come many at a time.
 	gather = 10 * time.Millisecond
